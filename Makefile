@@ -1,0 +1,77 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/sh
+.SHELLFLAGS := -ec
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+V   := .venv
+PY  := $(V)/bin/python
+ST  := $(V)/.stamps
+UV  := UV_PYTHON_DOWNLOADS=never $(V)/bin/uv pip install -q --python $(V)/bin/python
+PKG := schemas identity transport discovery relay node demo
+CRATES := mls-rs-python
+WHEEL_LIMIT := 4000000
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export CARGO_TARGET_DIR := $(CURDIR)/target
+
+.PHONY: help setup demo test check lock clean
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | while IFS=: read -r name text; do printf '  make %-8s%s\n' "$$name" "$$text"; done
+
+demo: setup ## the main job on real processes: a relay, three nodes, one of them killed
+	@$(PY) -m demo
+
+test: setup ## every test
+	@$(PY) -m pytest -q
+
+check: setup ## format, lint, types, layers, no registry address, size of the wheel
+	$(V)/bin/ruff format --check .
+	$(V)/bin/ruff check .
+	$(V)/bin/mypy
+	$(V)/bin/lint-imports
+	@$(PY) tests/hygiene.py
+	@$(PY) tests/hygiene.py --wheel $(WHEEL_LIMIT)
+
+setup: $(ST)/editable $(CRATES:%=$(ST)/crate-%) ## the virtual environment, the bindings, the project
+
+# 1. The interpreter, checked in words that 3.6 to 3.10 can also parse.
+$(ST)/venv:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "error: no '$(PYTHON)' found; install Python 3.11 or newer, or: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed; %s is %s. Try: make PYTHON=python3.12" % (sys.executable, sys.version.split()[0]))'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: this Python lacks venv/ensurepip (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@command -v cargo >/dev/null 2>&1 || { echo "error: cargo not found; the MLS binding is built from Rust (install a Rust toolchain, 1.85 or newer)" >&2; exit 1; }
+	@command -v cc >/dev/null 2>&1 || { echo "error: cc not found; the MLS binding needs a C compiler (Debian and Ubuntu: apt install gcc)" >&2; exit 1; }
+	@echo "setup: virtual environment" >&2
+	@$(PYTHON) -m venv $(V)
+	@mkdir -p $(ST) && touch $@
+
+# 2. The locked dependencies: only when the lock changes.
+$(ST)/uv: bootstrap.lock $(ST)/venv
+	@$(PY) -m pip install -q --require-hashes --only-binary :all: -r bootstrap.lock
+	@touch $@
+$(ST)/deps: requirements.lock $(ST)/uv
+	@echo "setup: locked dependencies" >&2
+	@$(UV) --require-hashes --no-build -r requirements.lock
+	@touch $@
+
+# 3. The distribution itself, editable: only when its metadata changes.
+$(ST)/editable: pyproject.toml $(ST)/deps
+	@$(UV) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# 4. The crates: only when their sources change; cargo's target/ keeps it incremental.
+define crate
+$(ST)/crate-$(1): Cargo.toml Cargo.lock $$(shell find bindings/$(1) -type f -not -path '*/target/*' -not -name '*.so' -not -name '*.pyc' -not -path '*/tests/*') $(ST)/deps
+	@echo "setup: compiling $(1) (two minutes the first time)" >&2
+	@PATH="$(CURDIR)/$(V)/bin:$$$$PATH" MATURIN_NO_INSTALL_RUST=1 $(UV) --no-deps --no-build-isolation --reinstall ./bindings/$(1)
+	@touch $$@
+endef
+$(foreach c,$(CRATES),$(eval $(call crate,$(c))))
+
+lock: $(ST)/uv ## maintainers only: renew the locks
+	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o bootstrap.lock bootstrap.in
+	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --no-emit-package mls-rs-python --group dev -o requirements.lock pyproject.toml
+
+clean: ## remove what setup made
+	rm -rf $(V) target
