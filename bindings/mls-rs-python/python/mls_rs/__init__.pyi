@@ -1,0 +1,270 @@
+"""Messaging Layer Security (RFC 9420) for Python, over the Rust crate mls-rs."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+CLASSIC: Final[int]
+"""`MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519` (cipher suite 1)."""
+HYBRID: Final[int]
+"""ML-KEM-768 + X25519 with Ed25519 signatures (private code point 65100)."""
+
+class MlsError(Exception):
+    """Base of every error this package raises on purpose. `code` is stable, in kebab-case."""
+
+    code: str
+
+class DecodeError(MlsError):
+    """Not an MLS message, not the expected kind, or with trailing bytes."""
+
+class WrongGroup(MlsError):
+    """The message names another group."""
+
+class EpochTooOld(MlsError):
+    """A handshake message of an earlier epoch, or a message whose epoch secrets are gone."""
+
+class EpochInFuture(MlsError):
+    """The message belongs to an epoch this group has not reached."""
+
+class KeyUnavailable(MlsError):
+    """The message's key was used already (a duplicate), or lies too far ahead."""
+
+class AuthenticationFailed(MlsError):
+    """A signature, tag or ciphertext does not verify: tampered, or of another branch."""
+
+class OwnMessage(MlsError):
+    """The message was made by this very client."""
+
+class UnknownKeyPackage(MlsError):
+    """The Welcome is for somebody else, or its KeyPackage is gone."""
+
+class RefusedByRules(MlsError):
+    """External commit by a stranger, or a by-reference proposal."""
+
+class CredentialRefused(MlsError):
+    """The validator raised; its exception is `__cause__`."""
+
+class InvalidCommit(MlsError):
+    """The commit or its proposals break RFC 9420 (section 12)."""
+
+class StaleCommit(MlsError):
+    """A detached commit applied to a group that is not its base."""
+
+class NotActive(MlsError):
+    """This client is no longer a member of the group."""
+
+class NoSuchMember(MlsError):
+    """No leaf with that index."""
+
+class BlobError(MlsError):
+    """A stored blob is tampered with, sealed under another key, or of a newer version."""
+
+class KeyPackage:
+    """A KeyPackage of this client, ready to publish."""
+
+    @property
+    def message(self) -> bytes:
+        """The MLSMessage, exact bytes."""
+    @property
+    def reference(self) -> bytes:
+        """KeyPackageRef, 32 bytes (RFC 9420 section 5.2)."""
+
+class KeyPackageInfo:
+    """What a stranger's KeyPackage says, after its signatures were verified."""
+
+    @property
+    def suite(self) -> int: ...
+    @property
+    def signature_key(self) -> bytes: ...
+    @property
+    def credential(self) -> bytes:
+        """Identity bytes of the Basic credential."""
+    @property
+    def not_before(self) -> int:
+        """Unix seconds."""
+    @property
+    def not_after(self) -> int:
+        """Unix seconds."""
+    @property
+    def reference(self) -> bytes: ...
+    @property
+    def last_resort(self) -> bool: ...
+
+class Member:
+    @property
+    def index(self) -> int: ...
+    @property
+    def signature_key(self) -> bytes: ...
+    @property
+    def credential(self) -> bytes: ...
+
+class Header:
+    """What can be read of a message without any key."""
+
+    @property
+    def kind(self) -> Literal["public", "private", "welcome", "group-info", "key-package"]: ...
+    @property
+    def content(self) -> Literal["application", "proposal", "commit"] | None: ...
+    @property
+    def group_id(self) -> bytes | None: ...
+    @property
+    def epoch(self) -> int | None: ...
+
+class LogEntry:
+    """One write that the caller must store, in order, in one transaction."""
+
+    @property
+    def kind(
+        self,
+    ) -> Literal[
+        "state", "tree", "epoch-insert", "epoch-update", "key-package-insert", "key-package-delete"
+    ]: ...
+    @property
+    def group_id(self) -> bytes | None:
+        """None for key packages."""
+    @property
+    def id(self) -> int | bytes | None:
+        """Epoch number for epochs, KeyPackageRef for key packages, None otherwise."""
+    @property
+    def data(self) -> bytes | None:
+        """A sealed blob; None for a deletion."""
+
+class Message:
+    """An application message that was opened."""
+
+    @property
+    def sender(self) -> Member: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def plaintext(self) -> bytes: ...
+    @property
+    def authenticated_data(self) -> bytes: ...
+
+class Commit:
+    """What a commit did, by whoever made it; `added` as after it, `removed` as before it."""
+
+    @property
+    def committer(self) -> Member: ...
+    @property
+    def epoch(self) -> int:
+        """The epoch that the commit opened."""
+    @property
+    def added(self) -> list[Member]: ...
+    @property
+    def removed(self) -> list[Member]: ...
+    @property
+    def updated_extensions(self) -> bool:
+        """The commit replaced the group-context extensions."""
+    @property
+    def removes_me(self) -> bool: ...
+    @property
+    def authenticated_data(self) -> bytes: ...
+
+class PendingCommit:
+    """A detached commit. It is bound to its base: group id, epoch and epoch authenticator."""
+
+    @property
+    def message(self) -> bytes:
+        """The Commit as an MLSMessage holding a PublicMessage."""
+    @property
+    def welcome(self) -> bytes | None:
+        """One Welcome for all added members, when any was added."""
+    @property
+    def tree(self) -> bytes | None:
+        """The ratchet tree after the commit, when it does not travel inside the Welcome."""
+    def seal(self) -> bytes:
+        """A blob that `Client.open_pending_commit` reads back."""
+
+class Group:
+    """One member's view of one group. Operations either succeed or leave it as it was."""
+
+    @property
+    def group_id(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def suite(self) -> int: ...
+    @property
+    def active(self) -> bool: ...
+    @property
+    def own_index(self) -> int: ...
+    @property
+    def epoch_authenticator(self) -> bytes: ...
+    def roster(self) -> list[Member]: ...
+    def extension(self, extension_type: int) -> bytes | None:
+        """A group-context extension's data."""
+    def export_secret(self, label: bytes, context: bytes, length: int) -> bytes:
+        """RFC 9420 section 8.5."""
+    def ratchet_tree(self) -> bytes: ...
+    def encrypt(self, plaintext: bytes, authenticated_data: bytes = b"") -> bytes:
+        """An application message as an MLSMessage holding a PrivateMessage."""
+    def commit(
+        self,
+        *,
+        add: Sequence[bytes] = (),
+        remove: Sequence[int] = (),
+        extensions: Sequence[tuple[int, bytes]] | None = None,
+        authenticated_data: bytes = b"",
+        tree_in_welcome: bool = True,
+        now: int,
+    ) -> PendingCommit:
+        """A commit by value with an update path, detached: the group stays as it is.
+
+        `add` holds KeyPackage messages, `remove` leaf indices, `extensions` the whole new list of
+        group-context extensions. `now` (Unix seconds) is held against the lifetimes of the
+        KeyPackages added.
+        """
+    def apply(self, pending: PendingCommit) -> Commit:
+        """Moves to the epoch of one's own commit. Raises StaleCommit on another base."""
+    def process(self, message: bytes) -> Message | Commit:
+        """Processes one message of this group on a clone, and replaces the group on success."""
+    def clone(self) -> Group: ...
+    def save(self, *, tree: bool | None = None) -> None:
+        """Appends this group's writes to the client's log.
+
+        The tree is written when the epoch changed since the last save, or as `tree` says.
+        """
+
+class Client:
+    """A device: one signature key, one credential, both suites. Safe to share between threads."""
+
+    def __init__(
+        self,
+        *,
+        signing_seed: bytes,
+        credential: bytes,
+        storage_key: bytes,
+        validate_credential: Callable[[bytes, bytes], None],
+        extension_types: Sequence[int] = (),
+    ) -> None:
+        """`signing_seed` is the 32-byte Ed25519 seed, `storage_key` 32 bytes that seal every blob.
+
+        `validate_credential(signature_key, credential)` is called for each leaf that enters a
+        group and raises to refuse it. `extension_types` are listed in each leaf's capabilities.
+        """
+    @property
+    def signature_key(self) -> bytes: ...
+    def key_package(
+        self, suite: int, *, now: int, lifetime_s: int, last_resort: bool = False
+    ) -> KeyPackage:
+        """Makes a KeyPackage; its private part goes to the log (and is kept for `join`)."""
+    def restore_key_package(self, reference: bytes, blob: bytes) -> None:
+        """Gives back a stored "key-package-insert" blob, so that `join` can use it."""
+    def create_group(
+        self, group_id: bytes, suite: int, extensions: Sequence[tuple[int, bytes]] = ()
+    ) -> Group: ...
+    def join(self, welcome: bytes, *, tree: bytes | None = None) -> Group:
+        """Joins by Welcome. The KeyPackage is deleted (log) when the group is first saved."""
+    def load_group(
+        self, group_id: bytes, state: bytes, tree: bytes, epochs: Sequence[tuple[int, bytes]] = ()
+    ) -> Group:
+        """Loads a group from stored blobs; `epochs` are (epoch number, blob) pairs."""
+    def open_pending_commit(self, blob: bytes) -> PendingCommit: ...
+    def take_log(self) -> list[LogEntry]:
+        """Every write since the last call, in order."""
+
+def inspect(message: bytes) -> Header: ...
+def welcome_references(welcome: bytes) -> list[bytes]:
+    """The KeyPackageRefs that a Welcome is for."""
+
+def verify_key_package(message: bytes) -> KeyPackageInfo: ...
