@@ -1,0 +1,63 @@
+"""Every limit on what is read from or written to the wire, in bytes unless the name says other."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# Frames (ALPN quicnprotochat/p2p/1)
+FRAME_BEFORE_HELLO: Final = 65_535  # an unknown peer may not make us buffer more
+FRAME: Final = 1 * MIB
+
+# Messages and parcels
+MESSAGE_TEXT: Final = 64 * KIB
+APPLICATION_MESSAGE: Final = 256 * KIB
+PARCEL: Final = 512 * KIB
+MESSAGE_PARENTS: Final = 8
+SUMMARY_GAPS: Final = 32  # per author device
+SUMMARY_AUTHORS: Final = 1000
+PARCEL_SIZE_CLASSES: Final = (512, 1024, 2048, 4096, 8192, 16 * KIB, 32 * KIB, 64 * KIB)
+PARCEL_SIZE_STEP: Final = 64 * KIB  # above the largest class
+
+# Signed records
+ENDPOINT_RECORD: Final = 1 * KIB
+ENDPOINT_ADDRESSES: Final = 8
+ENDPOINT_RELAYS: Final = 4
+ENDPOINT_LIFETIME_S: Final = 48 * 3600
+BUNDLE: Final = 16 * KIB
+BUNDLE_DEVICES: Final = 8
+BUNDLE_RELAYS: Final = 8
+CARD: Final = 300
+CARD_ADDRESSES: Final = 2
+DISPLAY_NAME: Final = 64  # UTF-8 bytes
+GROUP_NAME: Final = 128  # UTF-8 bytes
+ADDRESS_TEXT: Final = 255  # "host:port"
+RELAY_TEXT: Final = 330  # "host:port#device key in hex"
+
+# Groups
+GROUP_DEVICES: Final = 100  # above: a typed refusal, until trees travel in chunks
+GROUP_ADMINS: Final = 64
+COMMIT_CHANGES: Final = 250  # devices added or removed by one commit
+FUTURE_MESSAGES: Final = 1000  # per group, waiting for their epoch
+FUTURE_BYTES: Final = 8 * MIB
+SNAPSHOT_BYTES: Final = 16 * MIB
+SNAPSHOT_EPOCHS: Final = 64
+SNAPSHOT_AGE_S: Final = 7 * 86400
+
+# Relay
+MAILBOX_PARCELS: Final = 1000
+MAILBOX_BYTES: Final = 64 * MIB
+KEY_PACKAGES_PER_DEVICE: Final = 100
+KEY_PACKAGE: Final = 16 * KIB
+BATCH_ITEMS: Final = 256
+REQUEST_ID: Final = 16
+
+# Cap'n Proto readers: words are 8 bytes; a message may be walked over about four times
+NESTING: Final = 16
+
+
+def traversal_words(message_bytes: int) -> int:
+    """The traversal limit for a message of that size: enough to read it, too little to bomb us."""
+    return message_bytes // 8 * 4 + 1024
