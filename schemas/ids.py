@@ -9,8 +9,8 @@ from typing import ClassVar, Self
 class Id(bytes):
     """A byte string of one fixed length that names one kind of thing.
 
-    Subclasses are `bytes`, so they go into SQL and Cap'n Proto as they are, and compare equal to
-    the same bytes; type checkers keep the kinds apart.
+    Subclasses are `bytes`, so they go into SQL as they are and compare equal to the same bytes;
+    type checkers keep the kinds apart. (pycapnp insists on plain bytes: codecs write `bytes(id)`.)
     """
 
     __slots__ = ()

@@ -1,0 +1,96 @@
+"""Cap'n Proto with limits: the one place that touches the untyped library for messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import capnp
+
+from schemas.errors import Malformed
+from schemas.ids import Id
+from schemas.limits import NESTING, traversal_words
+
+FOLDER = Path(__file__).parent
+
+T = TypeVar("T")
+I = TypeVar("I", bound=Id)  # noqa: E741 - I for Id
+
+
+def load(name: str) -> Any:
+    """The module of schema file `name`."""
+    return capnp.load(str(FOLDER / name))
+
+
+@contextmanager
+def blaming_the_peer(what: str) -> Iterator[None]:
+    """Turns every error that bad bytes can cause in the library into Malformed."""
+    try:
+        yield
+    except Malformed:
+        raise
+    except (capnp.KjException, ValueError, OverflowError, TypeError) as error:
+        # The library's own text names source files and lines; it stays on this side.
+        raise Malformed(f"malformed-{what}", f"not a valid {what.replace('-', ' ')}") from error
+
+
+@contextmanager
+def reading(struct: Any, data: bytes, *, limit: int, what: str) -> Iterator[Any]:
+    """A reader over `data`; whatever goes wrong inside the block is Malformed."""
+    if len(data) > limit:
+        raise Malformed(f"oversized-{what}", f"{len(data)} bytes; the limit is {limit}")
+    with (
+        blaming_the_peer(what),
+        struct.from_bytes(
+            data, traversal_limit_in_words=traversal_words(len(data)), nesting_limit=NESTING
+        ) as reader,
+    ):
+        yield reader
+
+
+def text(value: str, limit: int) -> str:
+    """`value` when its UTF-8 form fits; control characters are refused (they forge terminals)."""
+    if len(value.encode()) > limit:
+        raise ValueError("text too long")
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise ValueError("control character in a name")
+    return value
+
+
+def items(values: Any, limit: int, convert: Callable[[Any], T]) -> tuple[T, ...]:
+    """A list of at most `limit` elements, counted before any is touched."""
+    if len(values) > limit:
+        raise ValueError("list too long")
+    return tuple(convert(value) for value in values)
+
+
+def ids(values: Any, limit: int, kind: type[I]) -> tuple[I, ...]:
+    return items(values, limit, lambda value: kind(bytes(value)))
+
+
+def sized(value: Any, limit: int) -> bytes:
+    """Bytes of at most `limit`."""
+    data = bytes(value)
+    if len(data) > limit:
+        raise ValueError("data too long")
+    return data
+
+
+def exactly(value: Any, length: int) -> bytes:
+    """Bytes of exactly `length`."""
+    data = bytes(value)
+    if len(data) != length:
+        raise ValueError(f"{length} bytes expected")
+    return data
+
+
+def which(reader: Any) -> str:
+    """The union member's name; Malformed `unknown-kind` for one of a newer version."""
+    try:
+        return str(reader.which())
+    except (capnp.KjException, ValueError) as error:
+        raise Malformed(
+            "unknown-kind", "a kind this version does not know", hint="upgrade this node"
+        ) from error

@@ -1,0 +1,104 @@
+@0xa4d90c72e3b5f816;
+# Node to relay (ALPN capnp): Cap'n Proto RPC on one bidirectional stream.
+# Every result carries `error`; an empty code means success. Keys named identityKey and
+# recipientKey hold DEVICE keys (the names are the seed system's), except in resolveIdentity.
+
+using Record = import "record.capnp";
+using Frame = import "frame.capnp";
+
+struct Auth {
+  version @0 :UInt16;
+  accessToken @1 :Data;
+  deviceId @2 :Data;
+}
+
+struct StoredParcel {
+  sequence @0 :UInt64;
+  id @1 :Data;
+  expires @2 :Int64;
+  sealed @3 :Data;
+}
+
+struct EnqueueItem {
+  recipientKey @0 :Data;
+  channelId @1 :Data;   # empty, or 16 bytes
+  id @2 :Data;
+  expires @3 :Int64;    # Unix seconds; the relay's own limit applies as well
+  sealed @4 :Data;
+}
+
+struct EnqueueResult {
+  sequence @0 :UInt64;
+  expires @1 :Int64;    # until when the relay keeps it
+  error @2 :Frame.Error;
+}
+
+struct HybridKey {
+  hybridKey @0 :Data;
+  signature @1 :Data;
+  error @2 :Frame.Error;
+}
+
+struct DeviceEntry {
+  device @0 :Data;
+  name @1 :Text;
+  registered @2 :Int64;
+}
+
+interface ParcelSink {
+  parcels @0 (parcels :List(StoredParcel)) -> ();
+}
+
+interface NodeService {
+  uploadKeyPackage @0 (auth :Auth, identityKey :Data, suite :UInt16, package :Data, lastResort :Bool)
+      -> (fingerprint :Data, stock :UInt32, error :Frame.Error);
+  fetchKeyPackage @1 (auth :Auth, identityKey :Data, suite :UInt16, requestId :Data)
+      -> (package :Data, lastResort :Bool, error :Frame.Error);
+  enqueue @2 (auth :Auth, item :EnqueueItem) -> (result :EnqueueResult, error :Frame.Error);
+  fetch @3 (auth :Auth, recipientKey :Data, channelId :Data, limit :UInt32)
+      -> (parcels :List(StoredParcel), lowest :UInt64, highest :UInt64, error :Frame.Error);
+  fetchWait @4 (auth :Auth, recipientKey :Data, channelId :Data, limit :UInt32, timeoutMs :UInt32)
+      -> (parcels :List(StoredParcel), lowest :UInt64, highest :UInt64, error :Frame.Error);
+  health @5 () -> (status :Text, version :Text, uptimeS :UInt64, error :Frame.Error);
+  uploadHybridKey @6 (auth :Auth, identityKey :Data, hybridKey :Data, signature :Data)
+      -> (error :Frame.Error);
+  fetchHybridKey @7 (auth :Auth, identityKey :Data) -> (key :HybridKey, error :Frame.Error);
+  opaqueRegisterStart @8 (name :Text, request :Data) -> (response :Data, error :Frame.Error);
+  opaqueRegisterFinish @9 (auth :Auth, name :Text, upload :Data) -> (error :Frame.Error);
+  opaqueLoginStart @10 (name :Text, request :Data)
+      -> (login :Data, response :Data, error :Frame.Error);
+  opaqueLoginFinish @11 (login :Data, finalization :Data)
+      -> (accessToken :Data, expires :Int64, error :Frame.Error);
+  publishEndpoint @12 (auth :Auth, identityKey :Data, record :Record.Signed) -> (error :Frame.Error);
+  resolveEndpoint @13 (auth :Auth, identityKey :Data)
+      -> (record :Record.Signed, error :Frame.Error);
+  peek @14 (auth :Auth, recipientKey :Data, channelId :Data, after :UInt64, limit :UInt32)
+      -> (parcels :List(StoredParcel), lowest :UInt64, highest :UInt64, error :Frame.Error);
+  ack @15 (auth :Auth, recipientKey :Data, channelId :Data, sequences :List(UInt64))
+      -> (acknowledged :UInt32, error :Frame.Error);
+  batchEnqueue @16 (auth :Auth, items :List(EnqueueItem))
+      -> (results :List(EnqueueResult), error :Frame.Error);
+  fetchHybridKeys @17 (auth :Auth, identityKeys :List(Data))
+      -> (keys :List(HybridKey), error :Frame.Error);
+  createChannel @18 (auth :Auth, peerKey :Data)
+      -> (channelId :Data, wasNew :Bool, error :Frame.Error);
+  resolveUser @19 (auth :Auth, name :Text) -> (identity :Data, error :Frame.Error);
+  resolveIdentity @20 (auth :Auth, identity :Data)
+      -> (bundle :Record.Signed, error :Frame.Error);
+  uploadBlob @21 (auth :Auth, blob :Data, offset :UInt64, chunk :Data, total :UInt64)
+      -> (received :UInt64, error :Frame.Error);
+  downloadBlob @22 (auth :Auth, blob :Data, offset :UInt64, limit :UInt32)
+      -> (chunk :Data, total :UInt64, error :Frame.Error);
+  deleteAccount @23 (auth :Auth) -> (error :Frame.Error);
+  registerDevice @24 (auth :Auth, device :Data, name :Text) -> (error :Frame.Error);
+  listDevices @25 (auth :Auth) -> (devices :List(DeviceEntry), error :Frame.Error);
+  revokeDevice @26 (auth :Auth, device :Data) -> (error :Frame.Error);
+  subscribe @27 (auth :Auth, recipientKey :Data, after :UInt64, sink :ParcelSink)
+      -> (error :Frame.Error);
+  setDeliveryTokens @28 (auth :Auth, hashes :List(Data)) -> (error :Frame.Error);
+  observeAddress @29 (auth :Auth) -> (address :Text, error :Frame.Error);
+  rendezvous @30 (auth :Auth, peerKey :Data, addresses :List(Text)) -> (error :Frame.Error);
+  relayStatement @31 (auth :Auth, identity :Data)
+      -> (statement :Record.Signed, error :Frame.Error);
+  publishBundle @32 (auth :Auth, bundle :Record.Signed) -> (error :Frame.Error);
+}

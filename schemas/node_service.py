@@ -1,0 +1,134 @@
+"""NodeService, the relay's RPC: the interface and the values that cross it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from schemas import limits
+from schemas.capnp_codec import exactly, items, load, sized
+from schemas.errors import Malformed
+from schemas.frames import ErrorFrame, fill_error, read_error
+from schemas.ids import DeviceKey, ParcelId
+
+_node = load("node.capnp")
+
+NodeService: Final[Any] = _node.NodeService
+RELAY_ALPN: Final = "capnp"
+AUTH_VERSION: Final = 1
+UNIMPLEMENTED: Final = "unimplemented"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredParcel:
+    """A parcel in a mailbox; sequence numbers of one mailbox only grow."""
+
+    sequence: int
+    id: ParcelId
+    expires: int
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueItem:
+    """A parcel for a mailbox; `channel` is empty or 16 bytes, `expires` in Unix seconds."""
+
+    recipient: DeviceKey
+    id: ParcelId
+    expires: int
+    sealed: bytes
+    channel: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """On the relay's disk, kept until `expires`."""
+
+    sequence: int
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A look into a mailbox: parcels in order, and the range of numbers that exist (0 = empty)."""
+
+    parcels: tuple[StoredParcel, ...]
+    lowest: int
+    highest: int
+
+
+def fill_auth(builder: Any, device: DeviceKey) -> None:
+    builder.version = AUTH_VERSION
+    builder.deviceId = bytes(device)
+
+
+def fill_enqueue_item(builder: Any, item: EnqueueItem) -> None:
+    builder.recipientKey = bytes(item.recipient)
+    builder.channelId = item.channel
+    builder.id = bytes(item.id)
+    builder.expires = item.expires
+    builder.sealed = item.sealed
+
+
+def read_enqueue_item(reader: Any) -> EnqueueItem:
+    """Raises ValueError or Malformed (call inside `blaming_the_peer`)."""
+    return EnqueueItem(
+        DeviceKey(reader.recipientKey),
+        ParcelId(reader.id),
+        reader.expires,
+        sized(reader.sealed, limits.PARCEL),
+        read_channel(reader.channelId),
+    )
+
+
+def read_channel(value: Any) -> bytes:
+    """An optional channel id: empty, or 16 bytes."""
+    return exactly(value, 16) if len(value) else b""
+
+
+def fill_enqueue_result(builder: Any, result: Enqueued | ErrorFrame) -> None:
+    match result:
+        case Enqueued(sequence, expires):
+            builder.sequence = sequence
+            builder.expires = expires
+        case ErrorFrame():
+            fill_error(builder.init("error"), result)
+
+
+def read_enqueue_result(reader: Any) -> Enqueued | ErrorFrame:
+    error = read_error(reader.error)
+    return error if error.code else Enqueued(reader.sequence, reader.expires)
+
+
+def fill_mailbox(builder: Any, mailbox: Mailbox) -> None:
+    slots = builder.init("parcels", len(mailbox.parcels))
+    for slot, parcel in zip(slots, mailbox.parcels, strict=True):
+        slot.sequence = parcel.sequence
+        slot.id = bytes(parcel.id)
+        slot.expires = parcel.expires
+        slot.sealed = parcel.sealed
+    builder.lowest = mailbox.lowest
+    builder.highest = mailbox.highest
+
+
+def read_mailbox(reader: Any) -> Mailbox:
+    """Raises ValueError or Malformed (call inside `blaming_the_peer`)."""
+    parcels = items(reader.parcels, limits.MAILBOX_PARCELS, _read_stored_parcel)
+    sequences = [parcel.sequence for parcel in parcels]
+    if sequences != sorted(set(sequences)):
+        raise Malformed("malformed-mailbox", "the relay repeats or reorders sequence numbers")
+    return Mailbox(parcels, reader.lowest, reader.highest)
+
+
+def _read_stored_parcel(reader: Any) -> StoredParcel:
+    return StoredParcel(
+        reader.sequence,
+        ParcelId(reader.id),
+        reader.expires,
+        sized(reader.sealed, limits.PARCEL),
+    )
+
+
+def read_devices(values: Sequence[Any], limit: int) -> tuple[DeviceKey, ...]:
+    return items(values, limit, DeviceKey)

@@ -1,0 +1,50 @@
+@0xb8d2a95f13c0e647;
+# A sealed parcel for one recipient device, and what is inside the hybrid envelope.
+
+using Record = import "record.capnp";
+
+struct Parcel {
+  id @0 :Data;         # 16 bytes; makes every hop idempotent
+  recipient @1 :Data;  # device key
+  expires @2 :Int64;   # Unix seconds
+  sealed @3 :Data;     # the hybrid envelope
+}
+
+struct ParcelBody {
+  parcel @0 :Data;     # the parcel id again: the outer one is not authenticated
+  group @1 :Data;      # 16 bytes; zeros for a bundle that belongs to no group
+  epochId @2 :Data;    # 32 bytes; zeros where no epoch is meant
+  statement @3 :Record.Signed;
+  union {
+    message @4 :Data;  # MLSMessage (PrivateMessage)
+    commit @5 :Commit;
+    welcome @6 :Welcome;
+    bundles @7 :Bundles;
+    summary @8 :Record.Signed;
+    intent @9 :Record.Signed;
+  }
+}
+
+struct Commit {
+  header @0 :Record.Signed;
+  mls @1 :Data;        # MLSMessage (PublicMessage): its exact bytes are hashed in the header
+}
+
+struct Welcome {
+  mls @0 :Data;
+  header @1 :Record.Signed;
+  inviter @2 :Record.Signed;  # bundle core
+  members @3 :List(Digest);   # which bundles follow
+
+  struct Digest {
+    device @0 :Data;
+    number @1 :UInt64;
+    bundleHash @2 :Data;      # SHA-256 of the core's payload
+  }
+}
+
+struct Bundles {
+  cores @0 :List(Record.Signed);
+  endpoints @1 :List(Record.Signed);
+  private @2 :Record.BundlePrivate;  # the sender's own, for this reader only
+}

@@ -1,0 +1,257 @@
+"""Parcels, and what is inside their envelope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas import limits
+from schemas.capnp_codec import exactly, items, load, reading, sized, which
+from schemas.errors import Malformed
+from schemas.ids import DeviceKey, EpochId, GroupId, ParcelId
+from schemas.records import (
+    COMMIT_HEADER_BYTES,
+    SUMMARY_BYTES,
+    BundlePrivate,
+    Signed,
+    fill_bundle_private,
+    fill_signed,
+    read_bundle_private,
+    read_signed,
+)
+
+_parcel = load("parcel.capnp")
+
+NO_GROUP = GroupId(bytes(16))
+NO_EPOCH = EpochId(bytes(32))
+PARCEL_OVERHEAD = 256  # the Parcel struct around `sealed`
+_LENGTH_BYTES = 4
+_BUNDLES_LIMIT = 64  # cores or records in one parcel; more go in further parcels
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Sealed bytes for one device; `expires` in Unix seconds."""
+
+    id: ParcelId
+    recipient: DeviceKey
+    expires: int
+    sealed: bytes
+
+    def encode(self) -> bytes:
+        message = _parcel.Parcel.new_message()
+        fill_parcel(message, self)
+        return bytes(message.to_bytes())
+
+    @classmethod
+    def decode(cls, data: bytes) -> Parcel:
+        """Raises Malformed."""
+        with reading(
+            _parcel.Parcel, data, limit=limits.PARCEL + PARCEL_OVERHEAD, what="parcel"
+        ) as reader:
+            return read_parcel(reader)
+
+
+def fill_parcel(builder: Any, parcel: Parcel) -> None:
+    builder.id = bytes(parcel.id)
+    builder.recipient = bytes(parcel.recipient)
+    builder.expires = parcel.expires
+    builder.sealed = parcel.sealed
+
+
+def read_parcel(reader: Any) -> Parcel:
+    return Parcel(
+        ParcelId(reader.id),
+        DeviceKey(reader.recipient),
+        reader.expires,
+        sized(reader.sealed, limits.PARCEL),
+    )
+
+
+# --- inside the envelope
+
+
+@dataclass(frozen=True, slots=True)
+class MessageContent:
+    """An MLS PrivateMessage."""
+
+    mls: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CommitContent:
+    """A signed header and the commit, an MLS PublicMessage."""
+
+    header: Signed
+    mls: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BundleDigest:
+    """Which bundle of a member follows the Welcome."""
+
+    device: DeviceKey
+    number: int
+    bundle_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WelcomeContent:
+    """An MLS Welcome, the header of its commit and the inviter's bundle core."""
+
+    mls: bytes
+    header: Signed
+    inviter: Signed
+    members: tuple[BundleDigest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BundlesContent:
+    """Bundle cores and endpoint records of people that the reader should be able to reach."""
+
+    cores: tuple[Signed, ...] = ()
+    endpoints: tuple[Signed, ...] = ()
+    private: BundlePrivate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryContent:
+    summary: Signed
+
+
+@dataclass(frozen=True, slots=True)
+class IntentContent:
+    intent: Signed
+
+
+Content = (
+    MessageContent
+    | CommitContent
+    | WelcomeContent
+    | BundlesContent
+    | SummaryContent
+    | IntentContent
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ParcelBody:
+    """The envelope's plaintext."""
+
+    parcel: ParcelId
+    content: Content
+    group: GroupId = NO_GROUP
+    epoch_id: EpochId = NO_EPOCH
+    statement: Signed | None = field(default=None)
+
+    def encode(self) -> bytes:
+        message = _parcel.ParcelBody.new_message(
+            parcel=bytes(self.parcel), group=bytes(self.group), epochId=bytes(self.epoch_id)
+        )
+        if self.statement is not None:
+            fill_signed(message.init("statement"), self.statement)
+        _fill_content(message, self.content)
+        return bytes(message.to_bytes())
+
+    @classmethod
+    def decode(cls, data: bytes) -> ParcelBody:
+        """Raises Malformed."""
+        with reading(_parcel.ParcelBody, data, limit=limits.PARCEL, what="parcel-body") as reader:
+            return cls(
+                ParcelId(reader.parcel),
+                _read_content(reader),
+                GroupId(reader.group),
+                EpochId(reader.epochId),
+                read_signed(reader.statement, 512) if reader._has("statement") else None,
+            )
+
+
+def _fill_content(message: Any, content: Content) -> None:
+    match content:
+        case MessageContent(mls):
+            message.message = mls
+        case CommitContent(header, mls):
+            commit = message.init("commit")
+            fill_signed(commit.init("header"), header)
+            commit.mls = mls
+        case WelcomeContent():
+            welcome = message.init("welcome")
+            welcome.mls = content.mls
+            fill_signed(welcome.init("header"), content.header)
+            fill_signed(welcome.init("inviter"), content.inviter)
+            slots = welcome.init("members", len(content.members))
+            for slot, digest in zip(slots, content.members, strict=True):
+                slot.device = bytes(digest.device)
+                slot.number = digest.number
+                slot.bundleHash = digest.bundle_hash
+        case BundlesContent():
+            bundles = message.init("bundles")
+            for name, records in (("cores", content.cores), ("endpoints", content.endpoints)):
+                for slot, record in zip(bundles.init(name, len(records)), records, strict=True):
+                    fill_signed(slot, record)
+            if content.private is not None:
+                fill_bundle_private(bundles.init("private"), content.private)
+        case SummaryContent(summary):
+            fill_signed(message.init("summary"), summary)
+        case IntentContent(intent):
+            fill_signed(message.init("intent"), intent)
+
+
+def _read_content(reader: Any) -> Content:
+    match which(reader):
+        case "message":
+            return MessageContent(sized(reader.message, limits.PARCEL))
+        case "commit":
+            commit = reader.commit
+            return CommitContent(
+                read_signed(commit.header, COMMIT_HEADER_BYTES), sized(commit.mls, limits.PARCEL)
+            )
+        case "welcome":
+            welcome = reader.welcome
+            return WelcomeContent(
+                sized(welcome.mls, limits.PARCEL),
+                read_signed(welcome.header, COMMIT_HEADER_BYTES),
+                read_signed(welcome.inviter, limits.BUNDLE),
+                items(welcome.members, limits.SUMMARY_AUTHORS, _read_digest),
+            )
+        case "bundles":
+            bundles = reader.bundles
+            return BundlesContent(
+                items(bundles.cores, _BUNDLES_LIMIT, lambda r: read_signed(r, limits.BUNDLE)),
+                items(
+                    bundles.endpoints,
+                    _BUNDLES_LIMIT,
+                    lambda r: read_signed(r, limits.ENDPOINT_RECORD),
+                ),
+                read_bundle_private(bundles.private) if bundles._has("private") else None,
+            )
+        case "summary":
+            return SummaryContent(read_signed(reader.summary, SUMMARY_BYTES))
+        case "intent":
+            return IntentContent(read_signed(reader.intent, 512))
+        case other:
+            raise Malformed("unknown-kind", f"a parcel of unknown kind {other!r}")
+
+
+def _read_digest(reader: Any) -> BundleDigest:
+    return BundleDigest(DeviceKey(reader.device), reader.number, exactly(reader.bundleHash, 32))
+
+
+# --- padding: sizes tell a relay nothing finer than a class
+
+
+def pad(body: bytes) -> bytes:
+    """Length (4 bytes, little-endian), body, zeros up to a size class."""
+    need = _LENGTH_BYTES + len(body)
+    step = limits.PARCEL_SIZE_STEP
+    size = next((c for c in limits.PARCEL_SIZE_CLASSES if c >= need), -(-need // step) * step)
+    return len(body).to_bytes(_LENGTH_BYTES, "little") + body + bytes(size - need)
+
+
+def unpad(plaintext: bytes) -> bytes:
+    """The body of a padded plaintext. Raises Malformed."""
+    length = int.from_bytes(plaintext[:_LENGTH_BYTES], "little")
+    end = _LENGTH_BYTES + length
+    if len(plaintext) < _LENGTH_BYTES or end > len(plaintext) or any(plaintext[end:]):
+        raise Malformed("malformed-padding", "a parcel's padding is wrong")
+    return plaintext[_LENGTH_BYTES:end]

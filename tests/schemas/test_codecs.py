@@ -1,0 +1,223 @@
+"""Codecs: what goes in comes out, and no bytes whatever raise anything but Malformed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import frames, limits, messages, parcels, records
+from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
+from schemas.card import Card
+from schemas.errors import Malformed, Refused
+from schemas.ids import (
+    CommitHash,
+    DeviceKey,
+    EpochId,
+    GroupId,
+    IdentityKey,
+    IntentId,
+    MessageId,
+    ParcelId,
+)
+
+D, E = DeviceKey(b"d" * 32), DeviceKey(b"e" * 32)
+PERSON = IdentityKey(b"i" * 32)
+GROUP, EPOCH, HEAD = GroupId(b"g" * 16), EpochId(b"x" * 32), CommitHash(b"h" * 32)
+RELAY = RelayAddress(Address("relay.example", 7000), E)
+SIGNED = records.Signed(b"payload", b"s" * 32, b"t" * 64)
+PARCEL = parcels.Parcel(ParcelId(b"p" * 16), D, 1_800_000_000, b"sealed bytes")
+
+RECORDS: list[Any] = [
+    records.EndpointRecord(
+        D, 7, (EndpointAddress(Address("::1", 7000), AddressKind.LAN),), (RELAY,), 1, 2
+    ),
+    records.BundleCore(
+        PERSON,
+        3,
+        "Zoë",
+        (records.BundleDevice(D, "laptop", b"k" * records.HYBRID_KEY_LENGTH, b"s" * 64, 5),),
+        (RELAY,),
+    ),
+    records.CommitHeader(
+        HEAD,
+        CommitHash(bytes(32)),
+        GROUP,
+        4,
+        D,
+        (records.MemberRef(E, PERSON),),
+        (),
+        (IntentId(b"n" * 16),),
+    ),
+    records.Statement(GROUP, 9, HEAD, EPOCH),
+    records.Intent(IntentId(b"n" * 16), GROUP, D, records.IntentKind.LEAVE),
+    records.Intent(IntentId(b"n" * 16), GROUP, D, records.IntentKind.REMOVE, PERSON),
+    records.Summary(GROUP, EPOCH, HEAD, 2, (records.AuthorMark(D, 1, 9, (3, 4), 2),)),
+    messages.AppMessage(
+        MessageId(b"m" * 16), 5, 2, 11, (MessageId(b"o" * 16),), 123, "hi\nthere ☃"
+    ),
+    messages.GroupInfo(
+        "friends", messages.GroupKind.GROUP, (PERSON,), messages.InvitePolicy.ADMINS
+    ),
+    SIGNED,
+    PARCEL,
+    Card(PERSON, D, b"c" * 32, b"b" * 32, 99, (Address("10.0.0.1", 7000),), RELAY),
+]
+
+CONTENTS: list[tuple[parcels.Content, records.Signed | None]] = [
+    (parcels.MessageContent(b"mls"), SIGNED),
+    (parcels.CommitContent(SIGNED, b"mls"), None),
+    (
+        parcels.WelcomeContent(b"mls", SIGNED, SIGNED, (parcels.BundleDigest(D, 3, b"b" * 32),)),
+        None,
+    ),
+    (
+        parcels.BundlesContent(
+            (SIGNED, SIGNED), (SIGNED,), records.BundlePrivate(PERSON, b"s" * 32, b"t")
+        ),
+        None,
+    ),
+    (parcels.BundlesContent(), None),
+    (parcels.SummaryContent(SIGNED), None),
+    (parcels.IntentContent(SIGNED), None),
+]
+BODIES = [
+    parcels.ParcelBody(PARCEL.id, content, GROUP, EPOCH, statement)
+    for content, statement in CONTENTS
+]
+
+FRAMES: list[frames.Frame] = [
+    frames.Hello(b"c" * 96, 2, b"b" * 32, 8, "10.0.0.1:7000", features=("a", "b")),
+    frames.Ping(1),
+    frames.Pong(2**64 - 1),
+    frames.Deliver(PARCEL),
+    frames.Acked(PARCEL.id),
+    frames.Deferred(PARCEL.id, 500),
+    frames.RefusedParcel(PARCEL.id, "not-for-me"),
+    frames.SummaryFrame(SIGNED),
+    frames.KeyPackageRequest(1, b"r" * 16),
+    frames.KeyPackageResponse(b"kp"),
+    frames.BundleRequest(PERSON, 4),
+    frames.BundleResponse(SIGNED, (SIGNED,)),
+    frames.BundleResponse(None, ()),
+    frames.ErrorFrame("code", "message", "hint", 7),
+]
+
+
+@pytest.mark.parametrize("value", [*RECORDS, *BODIES], ids=lambda v: type(v).__name__)
+def test_value_survives_the_wire(value: Any) -> None:
+    assert type(value).decode(value.encode()) == value
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda v: type(v).__name__)
+def test_frame_survives_the_wire(frame: frames.Frame) -> None:
+    assert frames.decode_frame(frames.encode_frame(frame)) == frame
+
+
+DECODERS: list[Callable[[bytes], object]] = [
+    frames.decode_frame,
+    *{type(value).decode for value in [*RECORDS, *BODIES]},
+]
+SAMPLES = [value.encode() for value in [*RECORDS, *BODIES]] + [
+    frames.encode_frame(frame) for frame in FRAMES
+]
+
+
+@given(st.binary(max_size=400), st.sampled_from(DECODERS))
+def test_garbage_raises_only_malformed(data: bytes, decode: Callable[[bytes], object]) -> None:
+    with contextlib.suppress(Malformed):
+        decode(data)
+
+
+@given(st.data())
+def test_damaged_values_raise_only_malformed(data: st.DataObject) -> None:
+    sample = bytearray(data.draw(st.sampled_from(SAMPLES)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        sample[data.draw(st.integers(0, len(sample) - 1))] = data.draw(st.integers(0, 255))
+    sample = sample[: data.draw(st.integers(0, len(sample)))]
+    for decode in DECODERS:
+        with contextlib.suppress(Malformed):
+            decode(bytes(sample))
+
+
+def test_unknown_union_member_is_named_as_such() -> None:
+    data = bytearray(frames.encode_frame(frames.Ping(0x1122334455667788)))
+    at = (
+        data.index((0x1122334455667788).to_bytes(8, "little")) + 8
+    )  # the discriminant follows the first word
+    assert data[at : at + 2] == (1).to_bytes(2, "little")
+    data[at : at + 2] = (999).to_bytes(2, "little")
+    with pytest.raises(Malformed) as caught:
+        frames.decode_frame(bytes(data))
+    assert caught.value.code == "unknown-kind"
+
+
+def test_capnp_bomb_is_refused_before_it_costs_memory() -> None:
+    """A few words that claim millions of list elements (hazards.md: 61 MiB from 32 bytes)."""
+    root = (0 << 2 | 0) | (1 << 32) | (1 << 48)  # struct: one data word, one pointer
+    bomb = (1 | (0 << 2)) | (6 << 32) | (2**29 - 1 << 35)  # list of empty pointers
+    words = [root, 0, bomb]
+    data = (len(words) << 32).to_bytes(8, "little") + b"".join(
+        w.to_bytes(8, "little") for w in words
+    )
+    for decode in DECODERS:
+        with pytest.raises(Malformed):
+            decode(data)
+
+
+def test_text_with_control_characters_is_refused_in_names() -> None:
+    core = records.BundleCore(PERSON, 1, "evil\x1b[2J", (), ())
+    with pytest.raises(Malformed):
+        records.BundleCore.decode(core.encode())
+
+
+@pytest.mark.parametrize("length", [0, 1, 508, 509, 70_000, 500_000])
+def test_padding_hides_the_length_and_comes_off(length: int) -> None:
+    body = b"x" * length
+    padded = parcels.pad(body)
+    assert parcels.unpad(padded) == body
+    assert len(padded) in limits.PARCEL_SIZE_CLASSES or len(padded) % (64 * 1024) == 0
+
+
+@given(st.binary(max_size=600))
+def test_bad_padding_raises_only_malformed(data: bytes) -> None:
+    with contextlib.suppress(Malformed):
+        parcels.unpad(data)
+
+
+def test_damaged_card_is_told_from_a_foreign_text() -> None:
+    text = str(RECORDS[-1])
+    assert Card.parse(f"  {text[:40]}\n{text[40:]} ") == RECORDS[-1]
+    for bad, code in [
+        (text[:-3], "damaged-card"),
+        (text.replace(text[60], "A" if text[60] != "A" else "B", 1), "damaged-card"),
+        ("hello", "not-a-card"),
+    ]:
+        with pytest.raises(Malformed) as caught:
+            Card.parse(bad)
+        assert caught.value.code in (code, "not-a-card")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "host", "host:", ":7000", "host:70000", "::1:7000", "[::1]", "a b:1", "h:-1", "h:1²"],
+)
+def test_bad_addresses_are_refused(text: str) -> None:
+    with pytest.raises(Refused):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize("text", ["h:1", "[::1]:7000", "1.2.3.4:65535", "relay.example:0"])
+def test_addresses_round_trip(text: str) -> None:
+    assert str(Address.parse(text)) == text
+
+
+def test_relay_address_round_trips_and_takes_the_default_port() -> None:
+    assert RelayAddress.parse(str(RELAY)) == RELAY
+    assert RelayAddress.parse(f"relay.example#{E}").address.port == 7000
+    with pytest.raises(Refused):
+        RelayAddress.parse("relay.example:7000")
