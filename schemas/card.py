@@ -5,7 +5,7 @@
 whose bytes are, in order:
 
     version 1 (1) | identity key 32 | device key 32 | discovery secret 32
-    | SHA-256 of the bundle core 32 | expiry 8, Unix seconds, big-endian
+    | bundle number (4) | SHA-256 of the bundle core 32 | expiry 8, Unix seconds, big-endian
     | count of address hints (1) | each: length (1), "HOST:PORT"
     | count of relays, 0 or 1 (1) | each: length (1), "HOST:PORT", device key 32
     | checksum: first 4 bytes of SHA-256 over all before
@@ -40,6 +40,7 @@ class Card:
     identity: IdentityKey
     device: DeviceKey
     discovery_secret: bytes
+    bundle_number: int
     bundle_hash: bytes
     expires: int
     addresses: tuple[Address, ...] = ()
@@ -52,6 +53,7 @@ class Card:
             self.identity,
             self.device,
             self.discovery_secret,
+            self.bundle_number.to_bytes(4, "big"),
             self.bundle_hash,
             self.expires.to_bytes(8, "big"),
             bytes([len(self.addresses)]),
@@ -124,7 +126,8 @@ def _read(cursor: _Cursor) -> Card:
             "unknown-card-version", f"a card of version {version}", hint="upgrade this node"
         )
     identity, device = IdentityKey(cursor.take(32)), DeviceKey(cursor.take(32))
-    secret, bundle_hash = cursor.take(SECRET_LENGTH), cursor.take(32)
+    secret = cursor.take(SECRET_LENGTH)
+    number, bundle_hash = int.from_bytes(cursor.take(4), "big"), cursor.take(32)
     expires = int.from_bytes(cursor.take(8), "big")
     if (addresses := cursor.byte()) > limits.CARD_ADDRESSES:
         raise ValueError("too many addresses")
@@ -134,7 +137,7 @@ def _read(cursor: _Cursor) -> Card:
     relay = RelayAddress(_address(cursor), DeviceKey(cursor.take(32))) if relays else None
     if cursor.at != len(cursor.data):
         raise ValueError("trailing bytes")
-    return Card(identity, device, secret, bundle_hash, expires, hints, relay)
+    return Card(identity, device, secret, number, bundle_hash, expires, hints, relay)
 
 
 def _address(cursor: _Cursor) -> Address:

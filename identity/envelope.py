@@ -1,0 +1,88 @@
+"""The hybrid envelope around every parcel: X25519 and ML-KEM-768, then ChaCha20-Poly1305.
+
+    version 1 (1) | X25519 ephemeral public key (32) | ML-KEM-768 ciphertext (1,088)
+    | nonce (12) | ciphertext
+
+key = HKDF-SHA256(ikm = x25519_ss ‖ mlkem_ss, info = `quicnprotochat-hybrid-v1`, 32 bytes). The
+additional data binds version, ephemeral key, KEM ciphertext and the recipient's hybrid public key.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from identity import kem
+from schemas.errors import Malformed
+from schemas.records import HYBRID_KEY_LENGTH
+
+VERSION = 1
+_X25519 = 32
+_NONCE = 12
+_TAG = 16
+_INFO = b"quicnprotochat-hybrid-v1"
+OVERHEAD = 1 + _X25519 + kem.CIPHERTEXT_LENGTH + _NONCE + _TAG
+
+
+@dataclass(frozen=True)
+class HybridKeyPair:
+    """`public` is X25519 32 | ML-KEM-768 1,184; `private` is X25519 32 | KEM private key."""
+
+    public: bytes
+    private: bytes = field(repr=False)
+
+
+def generate_hybrid() -> HybridKeyPair:
+    x25519 = X25519PrivateKey.generate()
+    kem_private, kem_public = kem.generate()
+    return HybridKeyPair(
+        x25519.public_key().public_bytes_raw() + kem_public,
+        x25519.private_bytes_raw() + kem_private,
+    )
+
+
+def seal(recipient: bytes, plaintext: bytes) -> bytes:
+    """Seals to a hybrid public key (1,216 B). Raises Malformed `bad-hybrid-key`."""
+    if len(recipient) != HYBRID_KEY_LENGTH:
+        raise Malformed("bad-hybrid-key", "a hybrid key of the wrong length")
+    ephemeral = X25519PrivateKey.generate()
+    try:
+        x25519_ss = ephemeral.exchange(X25519PublicKey.from_public_bytes(recipient[:_X25519]))
+        kem_ss, kem_ciphertext = kem.encapsulate(recipient[_X25519:])
+    except ValueError as error:  # a low-order point, or an encapsulation key out of range
+        raise Malformed("bad-hybrid-key", "a hybrid key that cannot be sealed to") from error
+    header = bytes([VERSION]) + ephemeral.public_key().public_bytes_raw() + kem_ciphertext
+    nonce = os.urandom(_NONCE)
+    cipher = ChaCha20Poly1305(_key(x25519_ss, kem_ss))
+    return header + nonce + cipher.encrypt(nonce, plaintext, header + recipient)
+
+
+def open_untrusted(keys: HybridKeyPair, sealed: bytes) -> bytes:
+    """The plaintext. Raises Malformed: `unknown-envelope-version` or `cannot-open`."""
+    if len(sealed) < OVERHEAD:
+        raise Malformed("cannot-open", "too short for an envelope")
+    if sealed[0] != VERSION:
+        raise Malformed(
+            "unknown-envelope-version", f"an envelope of version {sealed[0]}", hint="upgrade"
+        )
+    header_end = 1 + _X25519 + kem.CIPHERTEXT_LENGTH
+    header, nonce = sealed[:header_end], sealed[header_end : header_end + _NONCE]
+    try:
+        x25519 = X25519PrivateKey.from_private_bytes(keys.private[:_X25519])
+        ephemeral = X25519PublicKey.from_public_bytes(header[1 : 1 + _X25519])
+        x25519_ss = x25519.exchange(ephemeral)
+        kem_ss = kem.decapsulate(keys.private[_X25519:], header[1 + _X25519 :])
+        cipher = ChaCha20Poly1305(_key(x25519_ss, kem_ss))
+        return cipher.decrypt(nonce, sealed[header_end + _NONCE :], header + keys.public)
+    except (InvalidTag, ValueError) as error:
+        raise Malformed("cannot-open", "not sealed to this key, or damaged") from error
+
+
+def _key(x25519_ss: bytes, kem_ss: bytes) -> bytes:
+    return HKDF(hashes.SHA256(), 32, salt=None, info=_INFO).derive(x25519_ss + kem_ss)

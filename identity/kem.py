@@ -1,0 +1,41 @@
+"""ML-KEM-768 (FIPS 203): from `cryptography`, or from `pqcrypto` where its OpenSSL has none.
+
+A private key is opaque bytes: a 64-byte seed (`cryptography`) or an expanded key (`pqcrypto`).
+"""
+
+from __future__ import annotations
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import mlkem
+from pqcrypto.kem import ml_kem_768
+
+PUBLIC_LENGTH = 1184
+CIPHERTEXT_LENGTH = 1088
+SHARED_LENGTH = 32
+_SEED_LENGTH = 64
+
+
+def generate() -> tuple[bytes, bytes]:
+    """(private key, encapsulation key 1,184 B)."""
+    try:
+        private = mlkem.MLKEM768PrivateKey.generate()
+    except UnsupportedAlgorithm:
+        public, expanded = ml_kem_768.keygen()
+        return bytes(expanded), bytes(public)
+    return private.private_bytes_raw(), private.public_key().public_bytes_raw()
+
+
+def encapsulate(public: bytes) -> tuple[bytes, bytes]:
+    """(shared secret 32 B, ciphertext 1,088 B). Raises ValueError for a key FIPS 203 refuses."""
+    try:
+        return mlkem.MLKEM768PublicKey.from_public_bytes(public).encapsulate()
+    except UnsupportedAlgorithm:
+        ciphertext, shared = ml_kem_768.encaps(public)
+        return bytes(shared), bytes(ciphertext)
+
+
+def decapsulate(private: bytes, ciphertext: bytes) -> bytes:
+    """The shared secret (32 B). A ciphertext for another key gives another secret, no error."""
+    if len(private) == _SEED_LENGTH:
+        return mlkem.MLKEM768PrivateKey.from_seed_bytes(private).decapsulate(ciphertext)
+    return bytes(ml_kem_768.decaps(private, ciphertext))
