@@ -1,0 +1,70 @@
+"""Folders and files that only their owner may read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from schemas.errors import Blame, Fault
+
+PRIVATE_FOLDER = 0o700
+PRIVATE_FILE = 0o600
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make `folder` (and its parents) with mode 0700; an empty one is tightened to that.
+
+    A folder in use keeps its mode: its files are private by themselves, and other programs may
+    live there. Raises Fault `cannot-use-folder`.
+    """
+    try:
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            folder.chmod(PRIVATE_FOLDER)
+    except OSError as error:
+        raise Fault(
+            "cannot-use-folder",
+            f"the folder {str(folder)!r} cannot be used: {error.strerror}",
+            blame=Blame.ENVIRONMENT,
+            hint="choose another folder, or mend its permissions",
+        ) from error
+
+
+def make_private_file(path: Path) -> None:
+    """Make an empty file with mode 0600 unless there is one. Raises Fault `cannot-write-file`."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def write_private_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path` with mode 0600, wholly or not at all, and on disk when this returns.
+
+    Raises Fault `cannot-write-file`.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(part, flags, PRIVATE_FILE), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)  # the name, too, must survive a power loss
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> Fault:
+    return Fault(
+        "cannot-write-file",
+        f"the file {str(path)!r} cannot be written: {error.strerror}",
+        blame=Blame.ENVIRONMENT,
+        hint="check the disk and the folder's permissions",
+    )

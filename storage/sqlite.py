@@ -1,0 +1,185 @@
+"""SQLite as this project opens it: WAL, synchronous=FULL, private, and migrated by numbered SQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import apsw
+
+from schemas.errors import Blame, Fault
+from storage.files import make_private_file
+
+BUSY_TIMEOUT_MS = 5_000
+RAW_KEY_LENGTH = 32
+_SYNCHRONOUS_FULL = 2
+_MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+
+
+def open_database(path: Path, *, key: bytes | None = None) -> apsw.Connection:
+    """A connection to the database at `path`, made with mode 0600 when there is none.
+
+    `key` is a raw 32-byte key: the file is then in the SQLCipher 4 format. Every setting that
+    durability depends on is read back. A connection belongs to one thread at a time.
+
+    Raises Fault: `wrong-database-key`, `database-damaged`, `cannot-open-database`, or another of
+    `blaming_the_disk`.
+    """
+    if key is not None and len(key) != RAW_KEY_LENGTH:
+        raise ValueError(f"a database key is {RAW_KEY_LENGTH} bytes")
+    with blaming_the_disk():
+        make_private_file(path)
+        connection = apsw.Connection(str(path))
+    try:
+        with blaming_the_disk(keyed=key is not None):
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            if key is not None:
+                connection.pragma("cipher", "sqlcipher")
+                connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+            # WAL with synchronous=NORMAL loses acknowledged work on power loss.
+            mode = connection.pragma("journal_mode", "wal")
+            connection.pragma("synchronous", "full")
+            connection.pragma("foreign_keys", True)
+            connection.pragma("trusted_schema", False)
+            check_durable(connection, mode)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def check_durable(connection: apsw.Connection, journal_mode: object = None) -> None:
+    """Fails unless this live connection writes ahead, syncs every commit, and checks references.
+
+    Raises Fault `not-durable` (a filesystem without shared memory refuses WAL, for example).
+    """
+    mode = connection.pragma("journal_mode") if journal_mode is None else journal_mode
+    synchronous = connection.pragma("synchronous")
+    if mode != "wal" or synchronous != _SYNCHRONOUS_FULL or not connection.pragma("foreign_keys"):
+        raise Fault(
+            "not-durable",
+            f"SQLite refuses durable settings (journal {mode}, synchronous {synchronous})",
+            blame=Blame.ENVIRONMENT,
+            hint="keep the data on a local disk, not on a network filesystem",
+        )
+
+
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """BEGIN IMMEDIATE … COMMIT around the block; durable when it ends, undone when it raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A full disk can have rolled the transaction back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+# --- migrations
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema; `number` is the `user_version` that the database has after it."""
+
+    number: int
+    name: str
+    sql: str
+
+
+def load_migrations(folder: Traversable | Path | str) -> list[Migration]:
+    """The files `NNNN_name.sql` of a folder (or package name), numbered 1, 2, 3 without a gap."""
+    source = files(folder) if isinstance(folder, str) else folder
+    found = []
+    for entry in source.iterdir():
+        match = _MIGRATION.fullmatch(entry.name)
+        if match is not None:
+            found.append(Migration(int(match[1]), entry.name, entry.read_text("utf-8")))
+    found.sort(key=lambda migration: migration.number)
+    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+        raise ValueError(f"migrations must count 1, 2, 3: {[m.name for m in found]}")
+    return found
+
+
+def migrate(connection: apsw.Connection, migrations: Traversable | Path | str) -> None:
+    """Bring the database up to the newest migration, each in a transaction of its own.
+
+    `migrations` is what `load_migrations` takes. Raises Fault `database-newer` (INCOMPATIBLE
+    would blame the peer's version; here the installed program is too old for its own files).
+    """
+    steps = load_migrations(migrations)
+    with blaming_the_disk():
+        version = database_version(connection)
+        if version > len(steps):
+            raise Fault(
+                "database-newer",
+                f"the database has version {version}; this program knows versions to {len(steps)}",
+                blame=Blame.ENVIRONMENT,
+                hint="upgrade this program; an older one cannot read the newer data",
+            )
+        for step in steps[version:]:
+            with transaction(connection):
+                connection.execute(step.sql)
+                connection.execute(f"PRAGMA user_version = {step.number:d}")
+
+
+def database_version(connection: apsw.Connection) -> int:
+    """The number of the last migration that ran here."""
+    return int(str(connection.pragma("user_version")))
+
+
+# --- failures of the machine
+
+
+@contextmanager
+def blaming_the_disk(*, keyed: bool = False) -> Iterator[None]:
+    """Turns what the machine does to SQLite into Faults; what our own SQL does wrong stays a bug.
+
+    Codes: `disk-full`, `disk-error`, `disk-read-only`, `database-busy`, `cannot-open-database`,
+    `database-damaged`; `wrong-database-key` when `keyed`, since SQLite cannot tell these apart.
+    """
+    try:
+        yield
+    except apsw.NotADBError as error:
+        if keyed:
+            raise Fault(
+                "wrong-database-key",
+                "the database does not open with this key",
+                blame=Blame.CALLER,
+                hint="check the passphrase",
+            ) from error
+        raise _fault(
+            "database-damaged",
+            "the database is damaged, or encrypted and no key was given",
+            "give the passphrase if it has one; else restore a backup",
+        ) from error
+    except apsw.CorruptError as error:
+        raise _fault("database-damaged", "the database is damaged", "restore a backup") from error
+    except apsw.FullError as error:
+        raise _fault("disk-full", "the disk is full", "free some space and try again") from error
+    except apsw.ReadOnlyError as error:
+        raise _fault(
+            "disk-read-only", "the database cannot be written", "check the folder's permissions"
+        ) from error
+    except (apsw.BusyError, apsw.LockedError) as error:
+        raise _fault(
+            "database-busy", "another process holds the database", "end the other process"
+        ) from error
+    except apsw.CantOpenError as error:
+        raise _fault(
+            "cannot-open-database", "the database cannot be opened", "check the data folder"
+        ) from error
+    except apsw.IOError as error:
+        raise _fault("disk-error", "the disk reported an error", "check the disk") from error
+
+
+def _fault(code: str, message: str, hint: str) -> Fault:
+    return Fault(code, message, blame=Blame.ENVIRONMENT, hint=hint)
