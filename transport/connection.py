@@ -1,0 +1,529 @@
+"""One QUIC connection to a proven peer: the shell around the sans-I/O state machine.
+
+Receive, drain events, transmit, re-arm one timer. Nothing here knows what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from aioquic.quic import events
+from aioquic.quic.packet import QuicErrorCode
+
+from schemas.errors import Blame, Fault, Refused, Unreachable
+from schemas.ids import DeviceKey
+
+from .address import Address, SockAddr
+from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset
+from .limits import TransportLimits
+from .stream import Stream
+from .tls import MutualQuicConnection
+
+log = logging.getLogger(__name__)
+
+# A timer may fire a rounding error early; under a virtual clock that loops for ever.
+_TIMER_SLACK_S = 1e-6
+_KEEP_ALIVE_UID = 0
+_NO_VIABLE_PATH = int(QuicErrorCode.NO_VIABLE_PATH)  # the peer moved and cannot be reached there
+_MAX_REASON_BYTES = 200  # a close frame must fit one datagram
+
+
+class Wire(Protocol):
+    """What a connection needs of its endpoint."""
+
+    def send(self, data: bytes, to: SockAddr) -> None: ...
+    def route(self, connection_id: bytes, connection: Connection) -> None: ...
+    def unroute(self, connection_id: bytes) -> None: ...
+    def handshake_completed(self, connection: Connection) -> None: ...
+    def ended(self, connection: Connection) -> None: ...
+    def count(self, reason: str) -> None: ...
+
+
+class Connection:
+    """A live connection; `peer` is proven before anybody else sees the object."""
+
+    def __init__(
+        self,
+        quic: MutualQuicConnection,
+        wire: Wire,
+        *,
+        dialed: bool,
+        remote: SockAddr,
+        limits: TransportLimits,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._quic = quic
+        self._wire = wire
+        self._limits = limits
+        self.dialed = dialed
+        self.opened_at = self._loop.time()
+        self._first_remote = remote
+        self._peer: DeviceKey | None = None
+        self._alpn: str | None = None
+        self._established: asyncio.Future[None] = self._loop.create_future()
+        self._over: asyncio.Future[CloseReason] = self._loop.create_future()
+        self._reason: CloseReason | None = None
+        self._streams: dict[int, Stream] = {}
+        self._dirty: set[Stream] = set()
+        self._seen_streams = 0  # opened by the peer, as a count of ids of that kind
+        self._unseen_streams: set[int] = set()  # below that count, with no data yet
+        self._accept: deque[Stream] = deque()
+        self._acceptors: deque[asyncio.Future[None]] = deque()
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._unsent = 0  # estimate over all streams, corrected by each transmit
+        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._ping_uids = itertools.count(_KEEP_ALIVE_UID + 1)
+        self._last_heard = self.opened_at
+        self._timer: asyncio.TimerHandle | None = None
+        self._transmit_handle: asyncio.Handle | None = None
+        self._keep_alive: asyncio.TimerHandle | None = None
+        self._handshake_timer = self._loop.call_later(
+            limits.handshake_deadline_s, self._handshake_too_slow
+        )
+
+    # Who and where
+
+    @property
+    def peer(self) -> DeviceKey:
+        """The device key that the peer has proven."""
+        if self._peer is None:
+            raise RuntimeError("the handshake is not complete")
+        return self._peer
+
+    @property
+    def alpn(self) -> str:
+        """The application protocol that was agreed on."""
+        return self._alpn or ""
+
+    @property
+    def remote(self) -> Address:
+        """Where the peer is now; it may move."""
+        return Address.of_socket(self._quic.get_peer_address() or self._first_remote)
+
+    @property
+    def key_exchange(self) -> str:
+        """The negotiated group, for example `X25519`."""
+        return self._quic.key_exchange
+
+    @property
+    def last_heard_at(self) -> float:
+        """Loop time of the last datagram from the peer."""
+        return self._last_heard
+
+    @property
+    def closed(self) -> bool:
+        return self._reason is not None
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        return self._reason
+
+    async def wait_closed(self) -> CloseReason:
+        """Wait for the end, however long it takes; returns who ended it, with code and text."""
+        return await asyncio.shield(self._over)
+
+    def __repr__(self) -> str:
+        way = "to" if self.dialed else "from"
+        state = "closed" if self.closed else "open"
+        return f"<Connection {way} {self._peer!r} at {self.remote}, {self.alpn}, {state}>"
+
+    # Streams
+
+    async def open_stream(self) -> Stream:
+        """A new bidirectional stream; the peer learns of it with the first byte.
+
+        Waits while the peer allows no more. Raises Refused `too-many-streams` when that takes
+        longer than `stream_deadline_s`, ConnectionLost.
+        """
+        self._check_alive()
+        if not self._quic.may_open_stream():
+            try:
+                await self.wait_until(self._quic.may_open_stream, self._limits.stream_deadline_s)
+            except Unreachable as error:
+                raise Refused(
+                    "too-many-streams", "The peer allows no more streams", blame=Blame.PEER
+                ) from error
+            self._check_alive()
+        stream_id = self._quic.get_next_available_stream_id()
+        self._quic.send_stream_data(stream_id, b"")  # reserves the id
+        return self._add_stream(stream_id)
+
+    async def accept_stream(self) -> Stream:
+        """The next stream that the peer opened. Raises ConnectionLost when the connection is over.
+
+        At most `accept_queue` wait here; more are refused to the peer and counted.
+        """
+        while not self._accept:
+            self._check_alive()
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._acceptors.append(waiter)
+            try:
+                await waiter
+            finally:
+                if waiter in self._acceptors:
+                    self._acceptors.remove(waiter)
+        return self._accept.popleft()
+
+    # Life
+
+    async def ping(self, deadline_s: float | None = None) -> float:
+        """Round-trip time in seconds. Raises Unreachable `ping-unanswered`, ConnectionLost."""
+        self._check_alive()
+        uid = next(self._ping_uids)
+        waiter = self._pings[uid] = self._loop.create_future()
+        started = self._loop.time()
+        self._quic.send_ping(uid)
+        self.transmit()
+        deadline_s = self._limits.ping_deadline_s if deadline_s is None else deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                await waiter
+        except TimeoutError as error:
+            raise Unreachable(
+                "ping-unanswered", f"No answer to a ping for {deadline_s:g} s"
+            ) from error
+        finally:
+            self._pings.pop(uid, None)
+        self._check_alive()
+        return self._loop.time() - started
+
+    async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """Tell the peer and end at once; unacknowledged stream data is lost (see `Stream.drain`).
+
+        `reason` is cut to 200 bytes of UTF-8. Idempotent.
+        """
+        self.close_now(code, reason)
+
+    def close_now(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """`close` for callers that are not coroutines."""
+        if self.closed:
+            return
+        text = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
+        self._quic.close(error_code=code, reason_phrase=text)
+        self._send_datagrams(self._loop.time())
+        self._end(CloseReason(EndedBy.LOCAL, code, text, application=True))
+
+    def abort(self) -> None:
+        """End without a word, as a crash would: the peer notices by silence."""
+        self._end(CloseReason(EndedBy.LOCAL, CloseCode.NORMAL, "aborted", application=True))
+
+    # Called by the endpoint
+
+    def on_closed(self, callback: Callable[[object], None]) -> None:
+        self._over.add_done_callback(callback)
+
+    def off_closed(self, callback: Callable[[object], None]) -> None:
+        self._over.remove_done_callback(callback)
+
+    @property
+    def quic(self) -> MutualQuicConnection:
+        return self._quic
+
+    @property
+    def established(self) -> bool:
+        return self._peer is not None
+
+    async def wait_established(self) -> None:
+        """Raises the Fault that says why the handshake failed."""
+        await asyncio.shield(self._established)
+
+    def start(self) -> None:
+        """Dial: send the first flight."""
+        self._quic.connect(self._first_remote, now=self._loop.time())
+        self.transmit()
+
+    def receive(self, data: bytes, remote: SockAddr, now: float) -> None:
+        """Take one datagram; `after_receiving` follows once per batch."""
+        self._last_heard = now
+        self._quic.receive_datagram(data, remote, now=now)
+
+    def after_receiving(self) -> None:
+        self._drain_events()
+        self.transmit()
+
+    def transmit(self) -> None:
+        """Hand streams' bytes to QUIC, send what may go, re-arm the timer."""
+        self._transmit(self._loop.time())
+
+    def fail_dial(self, fault: Fault) -> None:
+        """The network refused to carry our first flight."""
+        if not self._established.done():
+            self._established.set_exception(fault)
+            self.abort()
+
+    # Called by streams
+
+    def lost(self) -> ConnectionLost | None:
+        return None if self._reason is None else ConnectionLost.because(self._reason)
+
+    def room(self, stream: Stream) -> int:
+        held = self._quic.unacknowledged(stream.stream_id) + len(stream.pending)
+        return min(self._limits.stream_buffer - held, self._limits.connection_buffer - self._unsent)
+
+    def write_soon(self, stream: Stream, size: int) -> None:
+        self._dirty.add(stream)
+        self._unsent += size
+        self._transmit_soon()
+
+    def reset_stream(self, stream: Stream, code: int) -> None:
+        if not self.closed:
+            self._quic.reset_stream(stream.stream_id, code)
+            self._transmit_soon()
+
+    def stop_stream(self, stream: Stream, code: int) -> None:
+        if not self.closed and not self._quic.receive_finished(stream.stream_id):
+            self._quic.stop_stream(stream.stream_id, code)
+            self._transmit_soon()
+
+    def consumed(self, stream: Stream, size: int) -> None:
+        if not self.closed and self._quic.consume(stream.stream_id, size):
+            self._transmit_soon()
+
+    def acknowledged(self, stream: Stream) -> bool:
+        if stream.pending or stream.pending_end:
+            return False
+        return self._quic.unacknowledged(stream.stream_id) == 0
+
+    def finished(self, stream: Stream) -> None:
+        # Kept while bytes wait in `pending`; late data of a forgotten id is dropped below.
+        if self._streams.pop(stream.stream_id, None) is not None:
+            self._quic.forget_stream(stream.stream_id)
+
+    async def wait_until(
+        self, condition: Callable[[], bool], deadline_s: float | None = None
+    ) -> None:
+        """Wait until `condition` holds after a transmit, or the connection is over.
+
+        Raises Unreachable `deadline`.
+        """
+        if condition() or self.closed:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        entry = (condition, waiter)
+        self._waiting.append(entry)
+        try:
+            async with asyncio.timeout(deadline_s):
+                await waiter
+        except TimeoutError as error:
+            raise Unreachable("deadline", f"The peer did not react for {deadline_s:g} s") from error
+        finally:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+
+    # Events
+
+    def _drain_events(self) -> None:
+        while (event := self._quic.next_event()) is not None:
+            match event:
+                case events.StreamDataReceived():
+                    self._on_stream_data(event)
+                case events.StreamReset():
+                    self._on_stream_reset(event)
+                case events.StopSendingReceived():
+                    stream = self._find_stream(event.stream_id)
+                    if stream is not None:
+                        stream.end_writing(StreamReset.by_peer(event.stream_id, event.error_code))
+                case events.PingAcknowledged():
+                    waiter = self._pings.pop(event.uid, None)
+                    if waiter is not None and not waiter.done():
+                        waiter.set_result(None)
+                case events.ConnectionIdIssued():
+                    self._wire.route(event.connection_id, self)
+                case events.ConnectionIdRetired():
+                    self._wire.unroute(event.connection_id)
+                case events.HandshakeCompleted():
+                    self._on_handshake_completed(event)
+
+    def _on_handshake_completed(self, event: events.HandshakeCompleted) -> None:
+        peer = self._quic.peer
+        if peer is None or event.session_resumed or event.alpn_protocol is None:
+            # Cannot happen while the hook works; if a library update breaks it, fail closed.
+            self._wire.count("handshake-without-proof")
+            log.error("a handshake completed without a proven peer; closing")
+            self.close_now(CloseCode.INTERNAL)
+            return
+        self._peer = peer
+        self._alpn = event.alpn_protocol
+        self._handshake_timer.cancel()
+        self._keep_alive = self._loop.call_later(self._limits.keep_alive_s, self._keep_alive_tick)
+        if not self._established.done():
+            self._established.set_result(None)
+        self._wire.handshake_completed(self)
+
+    def _on_stream_data(self, event: events.StreamDataReceived) -> None:
+        stream = self._find_stream(event.stream_id)
+        if stream is not None:
+            stream.feed(event.data, end=event.end_stream)
+        elif self._quic.consume(event.stream_id, len(event.data)):
+            self._transmit_soon()
+
+    def _on_stream_reset(self, event: events.StreamReset) -> None:
+        stream = self._find_stream(event.stream_id)
+        if stream is not None:
+            delivered = stream.end_reading(StreamReset.by_peer(event.stream_id, event.error_code))
+            self._quic.consume_rest(event.stream_id, delivered)
+
+    def _find_stream(self, stream_id: int) -> Stream | None:
+        """The stream that an event is about, opened if it is new, None if it is long finished."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            return stream
+        if (stream_id & 1 == 0) == self.dialed:
+            return None  # ours, and forgotten
+        index = stream_id // 4
+        if index >= self._seen_streams:
+            # Opening a stream opens all lower ones of its kind (RFC 9000, 2.1), whose data may
+            # come later; the peer's stream limit bounds how many.
+            self._unseen_streams.update(range(self._seen_streams, index))
+            self._seen_streams = index + 1
+        elif index in self._unseen_streams:
+            self._unseen_streams.remove(index)
+        else:
+            return None
+        stream = self._add_stream(stream_id)
+        if len(self._accept) >= self._limits.accept_queue:
+            self._wire.count("stream-refused")
+            stream.cancel(StreamCode.REFUSED)
+            return None
+        self._accept.append(stream)
+        while self._acceptors:
+            waiter = self._acceptors.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                break
+        return stream
+
+    def _add_stream(self, stream_id: int) -> Stream:
+        stream = Stream(self, stream_id, wake_room=self._limits.stream_buffer // 4)
+        self._streams[stream_id] = stream
+        return stream
+
+    # Sending
+
+    def _transmit_soon(self) -> None:
+        if self._transmit_handle is None and not self.closed:
+            self._transmit_handle = self._loop.call_soon(self._transmit_now)
+
+    def _transmit_now(self) -> None:
+        self._transmit_handle = None
+        self.transmit()
+
+    def _transmit(self, now: float) -> None:
+        if self.closed:
+            return
+        for stream in self._dirty:
+            if stream.pending or stream.pending_end:
+                self._quic.send_stream_data(
+                    stream.stream_id, bytes(stream.pending), end_stream=stream.pending_end
+                )
+                stream.pending.clear()
+                stream.pending_end = False
+        self._dirty.clear()
+        self._send_datagrams(now)
+        self._unsent = self._quic.unacknowledged_total()
+        closing = self._quic.closing
+        if closing is not None:
+            self._on_quic_over(*closing)
+            return
+        for entry in [entry for entry in self._waiting if entry[0]()]:
+            if not entry[1].done():
+                entry[1].set_result(None)
+        self._arm_timer()
+
+    def _send_datagrams(self, now: float) -> None:
+        if not self._quic.started:
+            return
+        for data, to in self._quic.datagrams_to_send(now=now):
+            self._wire.send(data, to)
+
+    # Timers
+
+    def _arm_timer(self) -> None:
+        at = self._quic.get_timer()
+        if at is None or not self._quic.started:
+            return
+        if self._timer is not None:
+            # Left alone when it fires too early: moving it for each packet costs more.
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self.closed:
+            return
+        at = self._quic.get_timer()
+        now = self._loop.time() + _TIMER_SLACK_S
+        if at is None or at > now:
+            self._arm_timer()
+            return
+        self._quic.handle_timer(now)
+        self._drain_events()
+        self._transmit(now)
+
+    def _keep_alive_tick(self) -> None:
+        quiet = self._loop.time() + _TIMER_SLACK_S - self._last_heard
+        wait = self._limits.keep_alive_s
+        if quiet >= wait:
+            self._quic.send_ping(_KEEP_ALIVE_UID)
+            self.transmit()
+        else:
+            wait -= quiet
+        if not self.closed:
+            self._keep_alive = self._loop.call_later(wait, self._keep_alive_tick)
+
+    def _handshake_too_slow(self) -> None:
+        self._wire.count("handshake-timeout")
+        if not self._established.done():
+            self._established.set_exception(
+                Unreachable("no-answer", f"No answer from {self.remote} in time")
+            )
+        self.abort()
+
+    # The end
+
+    def _on_quic_over(self, event: events.ConnectionTerminated, by_peer: bool) -> None:
+        application = event.frame_type is None
+        if by_peer:
+            by = EndedBy.PEER
+        elif event.reason_phrase == "Idle timeout" or event.error_code == _NO_VIABLE_PATH:
+            by = EndedBy.SILENCE
+        else:
+            by = EndedBy.PROTOCOL
+        self._end(CloseReason(by, event.error_code, event.reason_phrase, application))
+
+    def _end(self, reason: CloseReason) -> None:
+        if self._reason is not None:
+            return
+        self._reason = reason
+        for handle in (
+            self._timer,
+            self._transmit_handle,
+            self._keep_alive,
+            self._handshake_timer,
+        ):
+            if handle is not None:
+                handle.cancel()
+        self._over.set_result(reason)
+        lost = ConnectionLost.because(reason)
+        if not self._established.done():
+            self._established.set_exception(self._quic.refusal or lost)
+        self._established.exception()  # retrieved: nobody may be waiting for it
+        for waiter in [*self._pings.values(), *self._acceptors, *(w for _, w in self._waiting)]:
+            if not waiter.done():
+                waiter.set_result(None)
+        for stream in list(self._streams.values()):
+            stream.connection_over()
+        self._streams.clear()
+        self._dirty.clear()
+        self._wire.ended(self)
+
+    def _check_alive(self) -> None:
+        if self._reason is not None:
+            raise ConnectionLost.because(self._reason)

@@ -1,0 +1,141 @@
+"""The race for a peer: candidate addresses staggered, first proven answer wins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from aioquic.quic.packet import QuicErrorCode
+from aioquic.tls import AlertDescription
+
+from schemas.errors import Blame, Fault, Refused, Unreachable
+
+from .connection import Connection
+from .errors import ConnectionLost, EndedBy
+
+# Later in the list tells the user more; of several failures the most telling is raised.
+_TELLING = (
+    "no-answer",
+    "no-route",
+    "name-not-found",
+    "connection-lost",
+    "peer-busy",
+    "handshake-failed",
+    "wrong-alpn",
+    "certificate-refused",
+    "wrong-peer",
+)
+
+_CERTIFICATE_ALERTS = frozenset(
+    {
+        AlertDescription.bad_certificate,
+        AlertDescription.unsupported_certificate,
+        AlertDescription.certificate_expired,
+        AlertDescription.certificate_required,
+        AlertDescription.decrypt_error,
+        AlertDescription.access_denied,
+    }
+)
+
+
+async def race(
+    attempts: Sequence[Callable[[], Awaitable[Connection]]],
+    *,
+    stagger_s: float,
+    deadline_s: float,
+    discard: Callable[[Connection], None],
+) -> Connection:
+    """Start the attempts `stagger_s` apart, or as soon as the one before has failed.
+
+    Returns the first connection; the other attempts are cancelled, and `discard` gets a connection
+    that came second in the same instant. Raises the most telling Fault of all, Unreachable
+    `no-answer` when `deadline_s` passes.
+    """
+    failures: list[Fault] = []
+    running: set[asyncio.Task[Connection]] = set()
+    waiting = list(attempts)
+    winner: Connection | None = None
+    try:
+        async with asyncio.timeout(deadline_s):
+            while winner is None and (waiting or running):
+                if waiting:
+                    running.add(asyncio.ensure_future(waiting.pop(0)()))
+                done, running = await asyncio.wait(
+                    running,
+                    timeout=stagger_s if waiting else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                winner = _collect(done, failures, discard)
+    except TimeoutError:
+        failures.append(Unreachable("no-answer", f"No answer within {deadline_s:g} s"))
+    finally:
+        for task in running:
+            task.cancel()
+        if running:
+            late, _ = await asyncio.wait(running)
+            extra = _collect(late, failures, discard)
+            if extra is not None:
+                discard(extra)
+    if winner is not None:
+        return winner
+    raise max(
+        failures, key=_tells, default=Unreachable("no-answer", "There was no address to dial")
+    )
+
+
+def _collect(
+    done: set[asyncio.Task[Connection]],
+    failures: list[Fault],
+    discard: Callable[[Connection], None],
+) -> Connection | None:
+    winner: Connection | None = None
+    for task in done:
+        if task.cancelled():
+            continue
+        error = task.exception()
+        if isinstance(error, Fault):
+            failures.append(error)
+        elif error is not None:
+            raise error
+        elif winner is None:
+            winner = task.result()
+        else:
+            discard(task.result())
+    return winner
+
+
+def _tells(fault: Fault) -> int:
+    return _TELLING.index(fault.code) if fault.code in _TELLING else len(_TELLING)
+
+
+def dial_fault(error: Fault) -> Fault:
+    """What a failed handshake means to whoever dialled."""
+    if not isinstance(error, ConnectionLost) or error.reason is None:
+        if error.code.startswith(("certificate-", "no-certificate-request")):
+            return Refused(
+                "certificate-refused",
+                f"The peer's handshake was refused: {error.message}",
+                blame=Blame.PEER,
+                hint=error.hint,
+            )
+        return error
+    reason = error.reason
+    alert = reason.code - int(QuicErrorCode.CRYPTO_ERROR)
+    if reason.by is EndedBy.SILENCE:
+        return Unreachable("no-answer", "The peer fell silent during the handshake")
+    if reason.by is EndedBy.LOCAL:
+        return error
+    if alert == AlertDescription.no_application_protocol:
+        return Refused(
+            "wrong-alpn",
+            "The peer does not speak this protocol",
+            blame=Blame.INCOMPATIBLE,
+            hint="Is it a relay where a node was meant, or another version?",
+        )
+    if alert in _CERTIFICATE_ALERTS:
+        return Refused(
+            "certificate-refused", f"The peer refused us: {reason.text}", blame=Blame.PEER
+        )
+    if reason.code == QuicErrorCode.CONNECTION_REFUSED:
+        return Unreachable("peer-busy", "The peer takes no more connections now")
+    return Refused("handshake-failed", f"The handshake failed: {reason}", blame=Blame.PEER)

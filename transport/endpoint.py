@@ -1,0 +1,358 @@
+"""One UDP socket that accepts and dials: routing, admission, the lives of connections."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import errno
+import functools
+import logging
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from aioquic.quic.configuration import QuicConfiguration
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from schemas.errors import Blame, Fault, Unreachable
+from schemas.ids import DeviceKey
+
+from .address import Address, SockAddr, numeric_sockaddr
+from .admission import Admission, Verdict, destination_id_untrusted, version_negotiation_for
+from .certificate import RENEW_AFTER, device_key_of, make_certificate
+from .connection import Connection
+from .dial import dial_fault, race
+from .errors import CloseCode, ConnectionLost
+from .limits import DEFAULT_LIMITS, TransportLimits
+from .supervise import Supervisor
+from .tls import (
+    MutualQuicConnection,
+    PeerPolicy,
+    client_configuration,
+    require_supported_aioquic,
+    server_configuration,
+)
+from .udp import MAX_UDP_PAYLOAD, bind_udp, bound_address
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Connection], Awaitable[None]]
+
+_NO_ROUTE = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EINVAL, errno.EACCES}
+)
+
+
+def _utc_now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+class Endpoint:
+    """A node's or relay's place on the network. Made by `open`, ended by `close`.
+
+    `address` is where it is bound, `device` who it is, `counters` what was dropped and why.
+    """
+
+    def __init__(
+        self,
+        private_key: Ed25519PrivateKey,
+        sock: socket.socket,
+        handlers: Mapping[str, Handler],
+        limits: TransportLimits,
+        utc_now: Callable[[], datetime.datetime],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._key = private_key
+        self._sock = sock
+        self._handlers = dict(handlers)
+        self._limits = limits
+        self._utc_now = utc_now
+        self._certificate: x509.Certificate | None = None
+        self._certificate_made = utc_now()
+        self._admission = Admission(limits, listening=bool(handlers))
+        self._routes: dict[bytes, Connection] = {}
+        self._ids: dict[Connection, set[bytes]] = {}  # what to remove from the routes at the end
+        self._half_open: set[Connection] = set()
+        self._accepted: set[Connection] = set()
+        self._established: set[Connection] = set()
+        self._closed = False
+        self.counters: Counter[str] = Counter()
+        self._tasks = Supervisor(lambda _name: self.count("handler-crashed"))
+        self.device: DeviceKey = device_key_of(private_key)
+        self.address: Address = bound_address(sock)
+
+    @classmethod
+    async def open(
+        cls,
+        private_key: Ed25519PrivateKey,
+        listen: Address,
+        *,
+        handlers: Mapping[str, Handler],
+        limits: TransportLimits = DEFAULT_LIMITS,
+        utc_now: Callable[[], datetime.datetime] = _utc_now,
+    ) -> Endpoint:
+        """Bind one UDP socket, and accept and dial through it.
+
+        `handlers` maps an ALPN to a coroutine function that gets each accepted connection and runs
+        for its life; when it returns the connection is closed, when the connection ends it is
+        cancelled after `close_grace_s`, what it raises is logged and counted. Without handlers the
+        endpoint only dials. Port 0 takes any free one. `utc_now` is only compared with
+        certificates' validity; all other time is the loop's.
+
+        Raises Fault `port-busy`, `cannot-bind`, `aioquic-version`; Refused `bad-address`.
+        """
+        require_supported_aioquic()
+        sock = bind_udp(listen, limits.socket_buffer)
+        endpoint = cls(private_key, sock, handlers, limits, utc_now)
+        endpoint._loop.add_reader(sock, endpoint._on_readable)
+        return endpoint
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The live connections with a proven peer, oldest first."""
+        return sorted(self._established, key=lambda connection: connection.opened_at)
+
+    async def dial(
+        self,
+        candidates: Sequence[Address],
+        *,
+        expected: DeviceKey,
+        alpn: str,
+        deadline_s: float | None = None,
+    ) -> Connection:
+        """Connect to the device `expected` at whichever of `candidates` answers first.
+
+        They are tried in order, `dial_stagger_s` apart. A peer that cannot prove `expected` gets
+        nothing of ours, not even who dialled. Of several failures the most telling is raised:
+        Refused `wrong-peer`, `certificate-refused`, `wrong-alpn`, `handshake-failed`; Unreachable
+        `name-not-found`, `no-route`, `no-answer`.
+        """
+        if not isinstance(expected, DeviceKey):
+            raise TypeError("dial() needs the device key to expect")
+        if self._closed:
+            raise Fault("endpoint-closed", "The endpoint is closed", blame=Blame.CALLER)
+        unique = list(dict.fromkeys(candidates))[: self._limits.max_candidates]
+        return await race(
+            [functools.partial(self._dial_one, each, expected, alpn) for each in unique],
+            stagger_s=self._limits.dial_stagger_s,
+            deadline_s=self._limits.dial_deadline_s if deadline_s is None else deadline_s,
+            discard=_lose_race,
+        )
+
+    async def close(self) -> None:
+        """Close all connections, end all handlers, free the port; takes about a second at most."""
+        if self._closed:
+            return
+        self._closed = True
+        for connection in list(self._ids):
+            connection.close_now(CloseCode.NORMAL, "endpoint closed")
+        await self._tasks.close(self._limits.close_grace_s / 2)
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+
+    # Called by connections
+
+    def send(self, data: bytes, to: SockAddr) -> None:
+        try:
+            self._sock.sendto(data, to)
+        except BlockingIOError:
+            self.count("send-buffer-full")  # as if lost on the way: QUIC sends it again
+        except OSError as error:
+            self.count("send-failed")
+            if error.errno in _NO_ROUTE:
+                for connection in [c for c in self._ids if c.dialed and not c.established]:
+                    if connection.quic.get_peer_address() == to:
+                        connection.fail_dial(
+                            Unreachable("no-route", f"There is no way to {Address.of_socket(to)}")
+                        )
+
+    def route(self, connection_id: bytes, connection: Connection) -> None:
+        self._routes[connection_id] = connection
+        self._ids[connection].add(connection_id)
+
+    def unroute(self, connection_id: bytes) -> None:
+        connection = self._routes.pop(connection_id, None)
+        if connection is not None:
+            self._ids[connection].discard(connection_id)
+
+    def handshake_completed(self, connection: Connection) -> None:
+        self._half_open.discard(connection)
+        self._established.add(connection)
+        if not connection.dialed:
+            self._tasks.start(
+                self._serve(connection, self._handlers[connection.alpn]),
+                name=f"serve {connection.alpn}",
+            )
+
+    def ended(self, connection: Connection) -> None:
+        for connection_id in self._ids.pop(connection, ()):
+            if self._routes.get(connection_id) is connection:
+                del self._routes[connection_id]
+        self._half_open.discard(connection)
+        self._accepted.discard(connection)
+        self._established.discard(connection)
+        if not connection.established:
+            refusal = connection.quic.refusal
+            self.count("handshake-failed" if refusal is None else f"handshake-{refusal.code}")
+
+    def count(self, reason: str) -> None:
+        self.counters[reason] += 1
+
+    # Receiving
+
+    def _on_readable(self) -> None:
+        now = self._loop.time()
+        touched: dict[Connection, None] = {}
+        for _ in range(self._limits.datagrams_per_wake):
+            try:
+                data, remote = self._sock.recvfrom(MAX_UDP_PAYLOAD)
+            except BlockingIOError:
+                break
+            except OSError:
+                self.count("receive-failed")
+                break
+            connection = self._find_untrusted(data, remote)
+            if connection is not None and self._guard(
+                connection, functools.partial(connection.receive, data, remote, now)
+            ):
+                touched[connection] = None
+        for connection in touched:
+            if not connection.quic.started:
+                # The first packet did not decrypt: no state for whoever made it up.
+                self.count("bad-initial")
+                connection.abort()
+            else:
+                self._guard(connection, connection.after_receiving)
+
+    def _guard(self, connection: Connection, step: Callable[[], None]) -> bool:
+        """One connection's bytes must not stop the endpoint, whatever the library trips over."""
+        try:
+            step()
+        except Exception:
+            self.count("internal-error")
+            log.exception("%r failed on received bytes; dropped", connection)
+            connection.abort()
+            return False
+        return True
+
+    def _find_untrusted(self, data: bytes, remote: SockAddr) -> Connection | None:
+        connection_id = destination_id_untrusted(data)
+        if connection_id is None:
+            self.count(Verdict.GARBAGE)
+            return None
+        connection = self._routes.get(connection_id)
+        if connection is not None:
+            return connection
+        verdict = self._admission.judge_untrusted(
+            data, half_open=len(self._half_open), accepted=len(self._accepted)
+        )
+        if verdict is Verdict.ACCEPT:
+            return self._accept(connection_id, remote)
+        self.count(verdict)
+        if verdict is Verdict.OTHER_VERSION:
+            self.send(version_negotiation_for(data), remote)
+        return None
+
+    def _accept(self, original_id: bytes, remote: SockAddr) -> Connection:
+        configuration = server_configuration(
+            self._key, self._current_certificate(), list(self._handlers), self._limits
+        )
+        quic = MutualQuicConnection(
+            configuration=configuration,
+            policy=PeerPolicy(expected=None, utc_now=self._utc_now),
+            limits=self._limits,
+            original_destination_connection_id=original_id,
+        )
+        connection = self._add(quic, remote, dialed=False)
+        self.route(original_id, connection)
+        self._half_open.add(connection)
+        self._accepted.add(connection)
+        return connection
+
+    def _add(self, quic: MutualQuicConnection, remote: SockAddr, *, dialed: bool) -> Connection:
+        connection = Connection(quic, self, dialed=dialed, remote=remote, limits=self._limits)
+        self._ids[connection] = set()
+        self.route(quic.host_cid, connection)
+        return connection
+
+    # Handlers of accepted connections
+
+    async def _serve(self, connection: Connection, handler: Handler) -> None:
+        me = asyncio.current_task()
+        grace: list[asyncio.TimerHandle] = []
+
+        def on_over(_: object) -> None:
+            if me is not None:
+                grace.append(self._loop.call_later(self._limits.close_grace_s, me.cancel))
+
+        connection.on_closed(on_over)
+        try:
+            await handler(connection)
+            connection.close_now(CloseCode.HANDLER_DONE)
+        except ConnectionLost:
+            pass  # the usual end of a handler
+        except Fault as fault:
+            self.count(f"handler-{fault.code}")
+            log.info("%r: %s", connection, fault)
+            connection.close_now(CloseCode.PROTOCOL, fault.code)
+        finally:
+            connection.close_now(CloseCode.INTERNAL)
+            connection.off_closed(on_over)
+            for handle in grace:
+                handle.cancel()
+
+    # Dialling
+
+    async def _dial_one(self, candidate: Address, expected: DeviceKey, alpn: str) -> Connection:
+        remote = await self._resolve(candidate)
+        configuration: QuicConfiguration = client_configuration(
+            self._key, self._current_certificate(), alpn, self._limits
+        )
+        quic = MutualQuicConnection(
+            configuration=configuration,
+            policy=PeerPolicy(expected=expected, utc_now=self._utc_now),
+            limits=self._limits,
+        )
+        connection = self._add(quic, remote, dialed=True)
+        try:
+            connection.start()
+            await connection.wait_established()
+        except Fault as fault:
+            raise dial_fault(fault) from fault
+        except BaseException:
+            _lose_race(connection)
+            raise
+        return connection
+
+    async def _resolve(self, candidate: Address) -> SockAddr:
+        host = candidate.host
+        if not candidate.is_literal:
+            try:
+                infos = await self._loop.getaddrinfo(
+                    host, candidate.port, type=socket.SOCK_DGRAM, family=self._lookup_family()
+                )
+            except OSError as error:
+                raise Unreachable(
+                    "name-not-found", f"{host!r} has no address", hint="Is the name right?"
+                ) from error
+            host = str(infos[0][4][0])
+        remote = numeric_sockaddr(host, candidate.port, self._sock.family)
+        if remote is None or candidate.port == 0:
+            raise Unreachable("no-route", f"{candidate} cannot be reached from {self.address}")
+        return remote
+
+    def _lookup_family(self) -> int:
+        return socket.AF_INET if self._sock.family == socket.AF_INET else socket.AF_UNSPEC
+
+    def _current_certificate(self) -> x509.Certificate:
+        now = self._utc_now()
+        age = abs(now - self._certificate_made)  # abs: a clock that jumped back renews it, too
+        if self._certificate is None or age > RENEW_AFTER:
+            self._certificate = make_certificate(self._key, now)
+            self._certificate_made = now
+        return self._certificate
+
+
+def _lose_race(connection: Connection) -> None:
+    connection.close_now(CloseCode.RACE_LOST, "another address answered first")

@@ -1,0 +1,175 @@
+"""A QUIC stream in the shape that pycapnp wants: the transport under its stream protocol.
+
+What holds here was found by breaking it: a method that KJ calls and that raises ends the KJ loop of
+the whole process, so none does; `eof_received` followed by a read dereferences null, so the end is
+always `connection_lost`; data is fed only between `resume_reading` and `pause_reading`.
+
+pycapnp is untyped. `Untyped` is the one name under which its objects travel in this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import capnp
+
+from schemas.errors import Fault
+
+from .limits import TransportLimits
+from .stream import Stream
+
+Untyped = Any
+KjException: type[Exception] = capnp.KjException
+
+_READ_BYTES = 65_536
+_FLUSH_S = 1.0  # for the last words of a connection that is over anyway
+
+
+@asynccontextmanager
+async def kj_loop() -> AsyncIterator[None]:
+    """Run Cap'n Proto's event loop inside this asyncio loop, as the outermost context.
+
+    A process's main coroutine runs inside `async with kj_loop():`; `serve_rpc` and `connect_rpc`
+    need it. Raises RuntimeError when it already runs in this thread.
+    """
+    async with capnp.kj_loop():
+        yield
+
+
+class KjTransport:
+    """Moves bytes between a Stream and a pycapnp protocol; `run` is the only task it needs."""
+
+    def __init__(self, stream: Stream, limits: TransportLimits) -> None:
+        self._stream = stream
+        self._limits = limits
+        self._want_data = asyncio.Event()  # KJ has a read outstanding
+        self._may_feed = asyncio.Event()  # fewer calls in flight than allowed
+        self._may_feed.set()
+        self._out = bytearray()
+        self._out_ready = asyncio.Event()
+        self._out_paused = False
+        self._out_ended = False
+        self._closed = False
+        connected: asyncio.Future[Untyped] = asyncio.get_running_loop().create_future()
+        self._protocol: Untyped = capnp.AsyncIoStream._connect(connected.set_result)
+        self._protocol.connection_made(self)
+        self.io: Untyped = connected.result()
+
+    def allow_feeding(self, allowed: bool) -> None:
+        """Back-pressure on calls: while False nothing more is read from the peer."""
+        if allowed:
+            self._may_feed.set()
+        else:
+            self._may_feed.clear()
+
+    # asyncio.Transport, as far as pycapnp calls it; nothing here may raise
+
+    def pause_reading(self) -> None:
+        self._want_data.clear()
+
+    def resume_reading(self) -> None:
+        self._want_data.set()
+
+    def write(self, data: bytes) -> None:
+        self._out += data
+        self._out_ready.set()
+        if len(self._out) > self._limits.rpc_write_buffer and not self._out_paused:
+            self._out_paused = True
+            self._protocol.pause_writing()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self._out_ended = True
+        self._out_ready.set()
+
+    def is_closing(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        self._closed = True
+        self.write_eof()
+
+    # The pumps
+
+    async def run(self, disconnected: Callable[[], Awaitable[None]]) -> Fault | None:
+        """Pump until the stream ends, or KJ is `disconnected` or closes; returns why, if a fault.
+
+        Ends the protocol before it returns, so that every pending call fails at once.
+        """
+        pumps = {
+            asyncio.create_task(self._pump_in(), name="rpc in"),
+            asyncio.create_task(self._pump_out(), name="rpc out"),
+            asyncio.ensure_future(disconnected()),
+        }
+        fault: Fault | None = None
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.lose("the stream is over")
+            for pump in pumps:
+                pump.cancel()
+            ends = await asyncio.gather(*pumps, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Fault):
+                fault = fault or end
+            elif isinstance(end, Exception) and not isinstance(end, KjException):
+                raise end
+        if fault is None:
+            fault = await self._say_last_words()
+        return fault
+
+    def lose(self, why: str) -> None:
+        """Tell KJ that the connection is gone. Idempotent."""
+        if not self._closed or self._protocol.transport is not None:
+            self._closed = True
+            self._protocol.connection_lost(why)
+
+    async def _pump_in(self) -> None:
+        while True:
+            await self._want_data.wait()
+            data = memoryview(await self._stream.read(_READ_BYTES))
+            if not data:
+                return
+            while data:
+                await self._may_feed.wait()
+                await self._want_data.wait()
+                if not self._may_feed.is_set():
+                    continue
+                room = self._protocol.get_buffer(-1)
+                size = min(len(room), len(data))
+                room[:size] = data[:size]
+                data = data[size:]
+                self._protocol.buffer_updated(size)
+
+    async def _pump_out(self) -> None:
+        while True:
+            await self._out_ready.wait()
+            self._out_ready.clear()
+            while self._out:
+                data = bytes(self._out)
+                self._out.clear()
+                await self._stream.write(data)
+                if self._out_paused:
+                    self._out_paused = False
+                    self._protocol.resume_writing()
+            if self._out_ended:
+                await self._stream.finish()
+                return
+
+    async def _say_last_words(self) -> Fault | None:
+        """KJ's abort message says why; it is worth a moment, not a wait."""
+        try:
+            async with asyncio.timeout(_FLUSH_S):
+                if self._out:
+                    await self._stream.write(bytes(self._out))
+                await self._stream.finish()
+        except TimeoutError:
+            pass
+        except Fault as fault:
+            return fault
+        return None

@@ -1,0 +1,46 @@
+"""Every limit of the transport, named, with the reason beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.limits import KIB, MIB, NESTING
+
+
+@dataclass(frozen=True)
+class TransportLimits:
+    """Limits of one Endpoint. Times in seconds, sizes in bytes."""
+
+    # Time
+    handshake_deadline_s: float = 5.0  # aioquic alone keeps half-open state for the idle timeout
+    idle_timeout_s: float = 30.0  # a peer that vanished is noticed by then, whatever else fails
+    keep_alive_s: float = 10.0  # a third of the idle timeout: two lost pings do not end a link
+    ping_deadline_s: float = 1.0  # loss is seen at 1.02 s; ten times a bad round trip
+    dial_stagger_s: float = 0.15  # three dead candidates cost 0.45 s, a live LAN answers before
+    dial_deadline_s: float = 5.0  # ICMP is not seen on this socket: a dead address is silence
+    close_grace_s: float = 1.0  # handlers may end on their own for so long, then are cancelled
+    stream_deadline_s: float = 30.0  # waiting for the peer to allow one more stream
+
+    # Number
+    max_connections: int = 1_000  # accepted; each can hold `connection_buffer` twice
+    max_half_open: int = 64  # unproven peers; each costs 90 KiB and 1 ms of CPU
+    max_candidates: int = 16  # addresses tried by one dial: two records of eight
+    max_streams: int = 64  # opened by the peer at once; aioquic visits each for each packet
+    accept_queue: int = 32  # opened by the peer and not yet accepted by us
+    datagrams_per_wake: int = 64  # then other tasks run; twice the throughput of one at a time
+
+    # Memory
+    stream_buffer: int = 1 * MIB  # unread, and separately unacknowledged: one largest frame
+    connection_buffer: int = 4 * MIB  # the same, over all streams of a connection
+    socket_buffer: int = 4 * MIB  # the kernel's; a burst must outlive one slow event-loop turn
+    datagram: int = 1_200  # what every path carries (RFC 9000, 14.1); probing will raise it
+
+    # Cap'n Proto RPC
+    rpc_message: int = 1 * MIB  # two parcels; a larger message is refused before it is read
+    rpc_nesting: int = NESTING
+    rpc_calls_in_flight: int = 64  # Cap'n Proto has no flow limit of its own
+    rpc_call_deadline_s: float = 30.0  # nobody waits for a peer without one
+    rpc_write_buffer: int = 256 * KIB  # above: Cap'n Proto is told to stop writing
+
+
+DEFAULT_LIMITS = TransportLimits()

@@ -1,0 +1,68 @@
+"""One UDP socket, bound once, for accepting and dialling alike."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+
+from schemas.errors import Blame, Fault, Refused
+
+from .address import Address, SockAddr, numeric_sockaddr
+
+MAX_UDP_PAYLOAD = 65_535
+
+
+def bind_udp(listen: Address, buffer_bytes: int) -> socket.socket:
+    """A non-blocking socket bound to `listen`; port 0 takes any free one, `::` takes IPv4 too.
+
+    Raises Fault `port-busy`, `cannot-bind`; Refused `bad-address` when `listen` is not a literal.
+    """
+    if not listen.is_literal:
+        raise Refused(
+            "bad-address",
+            f"{listen.host!r} cannot be listened on: it is not an IP address",
+            hint="Use 0.0.0.0 or :: for all interfaces.",
+        )
+    family = socket.AF_INET6 if listen.is_ipv6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            dual_stack = listen.host == "::"
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual_stack else 1)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            with contextlib.suppress(OSError):  # a smaller buffer loses packets, nothing else
+                sock.setsockopt(socket.SOL_SOCKET, option, buffer_bytes)
+        target = numeric_sockaddr(listen.host, listen.port, family)
+        if target is None:
+            raise _cannot_bind(listen, "no such address")
+        sock.bind(target)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Fault(
+                "port-busy",
+                f"Another program uses UDP port {listen.port}",
+                blame=Blame.ENVIRONMENT,
+                hint="Stop it, or choose another port.",
+            ) from error
+        raise _cannot_bind(listen, error.strerror or "refused") from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def bound_address(sock: socket.socket) -> Address:
+    sockaddr: SockAddr = sock.getsockname()
+    return Address.of_socket(sockaddr)
+
+
+def _cannot_bind(listen: Address, why: str) -> Fault:
+    return Fault(
+        "cannot-bind",
+        f"{listen} cannot be listened on: {why}",
+        blame=Blame.ENVIRONMENT,
+        hint="The address must belong to this machine; ports below 1024 need privileges.",
+    )
