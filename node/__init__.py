@@ -1,0 +1,1 @@
+"""The personal node: engine, store, delivery, control API and CLI."""

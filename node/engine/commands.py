@@ -1,0 +1,378 @@
+"""Everything that can be asked of the engine. Each command names the type of its answer.
+
+A command that is refused raises a Fault to its caller alone, and leaves no trace in the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from node.engine.values import (
+    AccountView,
+    ContactView,
+    GroupView,
+    LedgerView,
+    MessageView,
+    OutboxItem,
+    PeerView,
+    RequestView,
+    SentView,
+    Verdict,
+    WhyView,
+)
+from schemas.addresses import EndpointAddress
+from schemas.frames import BundleResponse, Hello
+from schemas.ids import DeviceKey, GroupId, IdentityKey, ParcelId
+from schemas.parcels import Parcel
+from schemas.records import Signed
+
+R = TypeVar("R")
+
+
+class Command(Generic[R]):
+    """Base of all commands; R is what the engine answers."""
+
+    __slots__ = ()
+
+
+# --- the account
+
+
+@dataclass(frozen=True, slots=True)
+class WhoAmI(Command[AccountView]):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class SetEndpoint(Command[Signed]):
+    """Our addresses and relays as they are now; the signed record gets the next number if new."""
+
+    addresses: tuple[EndpointAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetRelays(Command[None]):
+    """Our relays (HOST:PORT#KEY), in order of preference; a change makes a new bundle."""
+
+    relays: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRecords(Command[tuple[Signed, Signed | None]]):
+    """Our bundle core and endpoint record, to publish."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnHybridKey(Command[tuple[bytes, bytes]]):
+    """Our hybrid public key and the device's signature over it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MakeKeyPackage(Command[tuple[bytes, bytes]]):
+    """A new KeyPackage of ours for a relay's stock: (MLSMessage, KeyPackageRef)."""
+
+    suite: int
+    last_resort: bool = False
+
+
+# --- people
+
+
+@dataclass(frozen=True, slots=True)
+class AddContact(Command[ContactView]):
+    """From a card's text. Adding it again renews it."""
+
+    card: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListContacts(Command[tuple[ContactView, ...]]):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyContact(Command[ContactView]):
+    identity: IdentityKey
+
+
+@dataclass(frozen=True, slots=True)
+class FindPerson(Command[IdentityKey]):
+    """By identity key, unique prefix of at least 6 digits, name, or card.
+
+    Refused `unknown-person` or `ambiguous-name`.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesOf(Command[tuple[DeviceKey, ...]]):
+    """A person's devices, from the bundle, or the card while there is none; may be empty."""
+
+    identity: IdentityKey
+
+
+@dataclass(frozen=True, slots=True)
+class LookUpPeer(Command[PeerView]):
+    device: DeviceKey
+
+
+@dataclass(frozen=True, slots=True)
+class PeersToGreet(Command[tuple[DeviceKey, ...]]):
+    """Contacts' and members' devices, those last heard of first."""
+
+    limit: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNumber(Command[int]):
+    """The number of the bundle we hold of a person, 0 for none."""
+
+    identity: IdentityKey
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveBundle(Command[None]):
+    """A bundle from a peer or relay; verified, kept when it is of somebody we know and newer."""
+
+    core: Signed | None
+    endpoints: tuple[Signed, ...] = ()
+
+
+# --- links
+
+
+@dataclass(frozen=True, slots=True)
+class OwnHello(Command[Hello]):
+    """Our hello for a peer that we see at `observed` (HOST:PORT)."""
+
+    observed: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp(Command["BundleWish | None"]):
+    """A link's hello came. Raises Malformed when the credential is forged.
+
+    Answers what to ask the peer for, when it has something newer than we hold.
+    """
+
+    device: DeviceKey
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class BundleWish:
+    identity: IdentityKey
+    newer_than: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown(Command[None]):
+    device: DeviceKey
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerBundle(Command[BundleResponse]):
+    """What to answer a peer's bundle request: our own bundle and endpoint record, or nothing."""
+
+    identity: IdentityKey
+    newer_than: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKeyPackage(Command[bytes]):
+    """A KeyPackage for a peer that asks over a link; the same for the same request id."""
+
+    device: DeviceKey
+    suite: int
+    request_id: bytes
+
+
+# --- groups
+
+
+@dataclass(frozen=True, slots=True)
+class CreateGroup(Command[GroupView]):
+    name: str
+    suite: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreateDirect(Command[GroupView]):
+    """A one-to-one group with a person, from KeyPackages of their devices."""
+
+    identity: IdentityKey
+    suite: int
+    key_packages: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Invite(Command[GroupView]):
+    """Adds devices, by their KeyPackages, of people whose bundle is here."""
+
+    group: GroupId
+    key_packages: tuple[bytes, ...]
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Command[GroupView]):
+    """Accepts an invitation."""
+
+    group: GroupId
+
+
+@dataclass(frozen=True, slots=True)
+class Leave(Command[GroupView]):
+    """Declines an invitation, or asks the members to commit our removal."""
+
+    group: GroupId
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMember(Command[GroupView]):
+    group: GroupId
+    identity: IdentityKey
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateKey(Command[GroupView]):
+    group: GroupId
+
+
+@dataclass(frozen=True, slots=True)
+class ListGroups(Command[tuple[GroupView, ...]]):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequests(Command[tuple[RequestView, ...]]):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class FindGroup(Command[GroupView]):
+    """By id, unique prefix of at least 6 digits, or name.
+
+    Refused `unknown-group` or `ambiguous-name`.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindDirect(Command[GroupView | None]):
+    """The one-to-one group with a person; of two, the one with the lower id."""
+
+    identity: IdentityKey
+
+
+# --- messages
+
+
+@dataclass(frozen=True, slots=True)
+class Send(Command[SentView]):
+    group: GroupId
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMessages(Command[tuple[MessageView, ...]]):
+    """What a named cursor has not acknowledged, of all accepted groups or one.
+
+    By arrival between calls; what is new is in the group's order (Lamport time, author, sequence).
+    """
+
+    cursor: str
+    group: GroupId | None = None
+    limit: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class MoveCursor(Command[None]):
+    """The user has seen everything of these groups up to an arrival number."""
+
+    cursor: str
+    seen: tuple[tuple[GroupId, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLedger(Command[tuple[LedgerView, ...]]):
+    """By message id or a unique prefix of at least 6 digits. Refused `unknown-message`."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Why(Command[tuple[WhyView, ...]]):
+    message: str
+
+
+# --- delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived(Command[Verdict]):
+    """A parcel for this device; the answer is released when it is on disk.
+
+    `path` is "direct" or "relay".
+    """
+
+    parcel: Parcel
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveSummary(Command[None]):
+    """A summary frame of a linked device."""
+
+    device: DeviceKey
+    summary: Signed
+
+
+@dataclass(frozen=True, slots=True)
+class TakeDue(Command[tuple[OutboxItem, ...]]):
+    """Due parcels of one recipient, oldest first; each is out until its outcome is reported."""
+
+    recipient: DeviceKey
+    limit: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a parcel that was taken.
+
+    Exactly one of: `acked` (on the recipient's disk), `held` (relay and until when, Unix
+    seconds), `refused` (the recipient's code), or none: try again after `retry_after_s`, or by
+    the schedule; `reason` says why.
+    """
+
+    parcel: ParcelId
+    acked: bool = False
+    held: tuple[str, int] | None = None
+    refused: str | None = None
+    reason: str | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOutcomes(Command[None]):
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry(Command[None]):
+    """A device came into reach: what waits for it is due now."""
+
+    device: DeviceKey
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCount(Command[int]):
+    """Parcels that have not left this node at all (neither sent nor held)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick(Command[None]):
+    """Time passed: intents, expiry, sweeps and retries that are due."""

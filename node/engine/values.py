@@ -1,0 +1,235 @@
+"""What the engine answers and announces: frozen values for the API, the CLI and delivery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId, ParcelId
+
+
+class GroupStatus(StrEnum):
+    """How this device stands to a group."""
+
+    ACTIVE = "active"
+    SPLIT = "split"  # a fork was seen: sends wait as `queued (group_split)`
+    LEAVING = "leaving"  # our wish to leave waits for a member to commit it
+    LEFT = "left"
+    REMOVED = "removed"
+
+
+class State(StrEnum):
+    """The delivery ledger's states, per message and recipient device.
+
+    queued → sent | held | carried → delivered → read; expired and refused are ends too.
+    """
+
+    QUEUED = "queued"
+    SENT = "sent"  # over a direct link, and on the recipient's disk; not yet said to be decrypted
+    HELD = "held"  # on a relay's disk
+    CARRIED = "carried"
+    DELIVERED = "delivered"  # the recipient's device said, signed, that it has it decrypted
+    READ = "read"
+    EXPIRED = "expired"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """Who this node is."""
+
+    identity: IdentityKey
+    device: DeviceKey
+    name: str
+    card: str
+    safety_number: str  # our half: the base that contacts compare
+    relays: tuple[str, ...]
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContactView:
+    identity: IdentityKey
+    devices: tuple[DeviceKey, ...]
+    name: str
+    verified: bool
+    safety_number: str
+    reachable: bool  # its bundle is here: messages can be sealed to it
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    identity: IdentityKey
+    devices: tuple[DeviceKey, ...]
+    name: str
+    role: str  # "admin" or "member"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    group: GroupId
+    name: str
+    kind: str  # "group" or "direct"
+    epoch: int
+    suite: str  # "hybrid" or "classic"
+    status: GroupStatus
+    accepted: bool
+    inviter: IdentityKey | None
+    members: tuple[MemberView, ...]
+    epoch_id: EpochId
+
+
+@dataclass(frozen=True, slots=True)
+class SentView:
+    """A message that is on disk. `status` is "queued" or "queued (group_split)"."""
+
+    message: MessageId
+    group: GroupId
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """A message of the inbox; `arrival` is what cursors count. Times in Unix seconds."""
+
+    arrival: int
+    message: MessageId
+    group: GroupId
+    group_name: str
+    sender: IdentityKey
+    sender_device: DeviceKey
+    sender_name: str
+    sequence: int
+    text: str
+    sent_at: float
+    received_at: float
+    path: str  # "direct", "relay" or "own"
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerView:
+    """Where a message is, for one recipient device. `updated_at` in Unix seconds."""
+
+    identity: IdentityKey
+    device: DeviceKey
+    name: str
+    state: State
+    path: str | None  # "direct" or "relay", once it left
+    relay: str | None  # HOST:PORT#KEY
+    updated_at: float
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WhyView:
+    """One sentence and one action for a recipient that does not have a message yet."""
+
+    identity: IdentityKey
+    device: DeviceKey
+    sentence: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """An invitation, or the first message of a stranger, that waits for `join`."""
+
+    group: GroupId
+    group_name: str
+    kind: str
+    inviter: IdentityKey
+    inviter_name: str
+    inviter_is_contact: bool
+
+
+# --- for delivery
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxItem:
+    """A parcel that is due; `hybrid_key` is None while the recipient's bundle is not here."""
+
+    parcel: ParcelId
+    recipient: DeviceKey
+    body: bytes  # ParcelBody: pad, then seal
+    hybrid_key: bytes | None
+    expires: int  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """What the engine knows of a device that delivery wants to reach."""
+
+    device: DeviceKey
+    identity: IdentityKey | None
+    name: str
+    endpoint: bytes | None  # Signed endpoint record, encoded
+    hints: tuple[str, ...]  # HOST:PORT from the card
+    relays: tuple[str, ...]  # HOST:PORT#KEY, in the recipient's order
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The parcel is on disk: acknowledge it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Not now: withhold the acknowledgement."""
+
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Never. `forget`: a relay's copy can be deleted; False when a newer version might read it."""
+
+    code: str
+    forget: bool = True
+
+
+Verdict = Accepted | Deferred | Rejected
+
+
+# --- effects: released after the commit, in order
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxReady:
+    """These devices have parcels due."""
+
+    devices: frozenset[DeviceKey]
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryReady:
+    """Send this signed summary (encoded) to a linked device as a frame."""
+
+    device: DeviceKey
+    summary: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BundleChanged:
+    """Our own bundle or endpoint record is new: publish it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPackagesLow:
+    """A KeyPackage of ours was used: top up the relays' stock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something users and scripts want to see; `fields` are JSON values under cli.md's names.
+
+    Kinds: message, ledger, request, joined, members, left, removed, group-split, refused,
+    contact-changed.
+    """
+
+    kind: str
+    fields: dict[str, object]
+
+
+Effect = OutboxReady | SummaryReady | BundleChanged | KeyPackagesLow | Event

@@ -1,0 +1,1 @@
+"""The node's one SQLite file: MLS state, inbox, outbox and ledger commit together."""
