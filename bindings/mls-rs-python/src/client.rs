@@ -12,6 +12,7 @@ use crate::core::{Core, may_lock};
 use crate::errors::{Fault, Kind, contained};
 use crate::group::{Group, PendingCommit};
 use crate::identity::Validator;
+use crate::rules::Rules;
 use crate::seal::Sealer;
 use crate::suite;
 use crate::values::{KeyPackage, LogEntry};
@@ -32,7 +33,9 @@ pub struct Client {
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (*, signing_seed, credential, storage_key, validate_credential, extension_types=Vec::new()))]
+    #[pyo3(signature = (*, signing_seed, credential, storage_key, validate_credential,
+        extension_types=Vec::new()),
+        text_signature = "(*, signing_seed, credential, storage_key, validate_credential, extension_types=())")]
     fn new(
         signing_seed: &[u8],
         credential: Vec<u8>,
@@ -45,18 +48,16 @@ impl Client {
                 "validate_credential must be callable",
             ));
         }
-        let (signer, public) = suite::signing_keys(signing_seed)?;
-        let credential = BasicCredential::new(credential).into_credential();
-        let core = Core::new(
-            Sealer::new(storage_key)?,
-            SigningIdentity::new(credential, public),
-            signer,
-            Validator::new(validate_credential.unbind()),
+        let validator = Validator::new(validate_credential.unbind());
+        let rules = Rules::default();
+        Ok(Self::build(
+            signing_seed,
+            credential,
+            storage_key,
+            validator,
+            rules,
             &extension_types,
-        )?;
-        Ok(Self {
-            core: Arc::new(core),
-        })
+        )?)
     }
 
     #[getter]
@@ -84,7 +85,8 @@ impl Client {
         Ok(py.detach(|| self.core.packages.restore(reference, blob))?)
     }
 
-    #[pyo3(signature = (group_id, suite, extensions=Vec::new()))]
+    #[pyo3(signature = (group_id, suite, extensions=Vec::new()),
+        text_signature = "($self, group_id, suite, extensions=())")]
     fn create_group(
         &self,
         py: Python<'_>,
@@ -112,7 +114,8 @@ impl Client {
     }
 
     /// Loads a group from stored blobs; `epochs` are (epoch number, blob) pairs.
-    #[pyo3(signature = (group_id, state, tree, epochs=Vec::new()))]
+    #[pyo3(signature = (group_id, state, tree, epochs=Vec::new()),
+        text_signature = "($self, group_id, state, tree, epochs=())")]
     fn load_group(
         &self,
         py: Python<'_>,
@@ -136,6 +139,24 @@ impl Client {
 }
 
 impl Client {
+    pub fn build(
+        signing_seed: &[u8],
+        credential: Vec<u8>,
+        storage_key: &[u8],
+        validator: Validator,
+        rules: Rules,
+        extension_types: &[u16],
+    ) -> Result<Self, Fault> {
+        let (signer, public) = suite::signing_keys(signing_seed)?;
+        let credential = BasicCredential::new(credential).into_credential();
+        let identity = SigningIdentity::new(credential, public);
+        let sealer = Sealer::new(storage_key)?;
+        let core = Core::new(sealer, identity, signer, validator, rules, extension_types)?;
+        Ok(Self {
+            core: Arc::new(core),
+        })
+    }
+
     fn make_key_package(
         &self,
         suite: u16,

@@ -12,6 +12,7 @@ use mls_rs::crypto::SignatureSecretKey;
 use mls_rs::extension::ExtensionType;
 use mls_rs::identity::SigningIdentity;
 use mls_rs::mls_rs_codec::MlsEncode;
+use mls_rs::storage_provider::in_memory::InMemoryPreSharedKeyStorage;
 use mls_rs::{CipherSuite, Client, Extension, ExtensionList};
 use mls_rs_crypto_awslc::AwsLcCryptoProvider;
 
@@ -42,6 +43,8 @@ pub struct Core {
     pub identity: SigningIdentity,
     signer: SignatureSecretKey,
     validator: Validator,
+    rules: Rules,
+    pub psks: InMemoryPreSharedKeyStorage,
     extension_types: Vec<ExtensionType>,
     journal: Arc<Mutex<Journal>>,
     log: Mutex<Vec<LogEntry>>,
@@ -55,6 +58,7 @@ impl Core {
         identity: SigningIdentity,
         signer: SignatureSecretKey,
         validator: Validator,
+        rules: Rules,
         extension_types: &[u16],
     ) -> Result<Self, Fault> {
         let sealer = Arc::new(sealer);
@@ -74,6 +78,8 @@ impl Core {
             identity,
             signer,
             validator,
+            rules,
+            psks: InMemoryPreSharedKeyStorage::default(),
             journal,
             log: Mutex::default(),
             trees: Mutex::default(),
@@ -91,7 +97,8 @@ impl Core {
             .group_state_storage(store)
             .crypto_provider(suite::provider())
             .identity_provider(self.validator.clone())
-            .mls_rules(Rules)
+            .psk_store(self.psks.clone())
+            .mls_rules(self.rules.clone())
             .extension_types(self.extension_types.iter().copied())
             .key_package_lifetime(Duration::from_secs(lifetime_s))
             .signing_identity(self.identity.clone(), self.signer.clone(), suite)

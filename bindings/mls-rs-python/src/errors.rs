@@ -62,7 +62,7 @@ pub struct Fault {
     kind: Kind,
     code: String,
     text: String,
-    raised: Option<PyErr>,
+    raised: Option<Box<PyErr>>,
 }
 
 impl std::fmt::Display for Fault {
@@ -119,7 +119,7 @@ impl Fault {
     fn refused(error: &Refused) -> Self {
         match error {
             Refused::Raised(raised) => Python::attach(|py| Self {
-                raised: Some(raised.clone_ref(py)),
+                raised: Some(Box::new(raised.clone_ref(py))),
                 ..Self::new(Kind::Credential, "credential-refused", error.to_string())
             }),
             Refused::NotBasic => Self::new(
@@ -150,7 +150,7 @@ impl From<Fault> for PyErr {
                 return failed;
             }
             if let Some(raised) = fault.raised {
-                error.set_cause(py, Some(raised));
+                error.set_cause(py, Some(*raised));
             }
             error
         })

@@ -130,7 +130,8 @@ impl Group {
     }
 
     /// An application message as an MLSMessage holding a PrivateMessage.
-    #[pyo3(signature = (plaintext, authenticated_data=Vec::new()))]
+    #[pyo3(signature = (plaintext, authenticated_data=Vec::new()),
+        text_signature = "($self, plaintext, authenticated_data=b'')")]
     fn encrypt(
         &self,
         py: Python<'_>,
@@ -151,7 +152,8 @@ impl Group {
     /// group-context extensions. `now` (Unix seconds) is held against the lifetimes of the
     /// KeyPackages added.
     #[pyo3(signature = (*, add=Vec::new(), remove=Vec::new(), extensions=None,
-        authenticated_data=Vec::new(), tree_in_welcome=true, now))]
+        authenticated_data=Vec::new(), tree_in_welcome=true, now),
+        text_signature = "($self, *, add=(), remove=(), extensions=None, authenticated_data=b'', tree_in_welcome=True, now)")]
     #[allow(clippy::too_many_arguments)]
     fn commit(
         &self,
@@ -301,6 +303,15 @@ impl Group {
             inner.stored_tree = Some(hash);
         }
         Ok(())
+    }
+
+    /// For `testing`: runs on the mls-rs group itself.
+    pub fn raw<R: Send>(
+        &self,
+        py: Python<'_>,
+        run: impl FnOnce(&mut MlsGroup) -> Result<R, Fault> + Send,
+    ) -> PyResult<R> {
+        self.slow(py, |inner| run(&mut inner.group))
     }
 
     /// For work of microseconds: holds on to the interpreter unless another thread has the group.

@@ -1,11 +1,16 @@
-//! For published test vectors only: KeyPackages whose private keys come from outside.
+//! For tests only, not re-exported by the package: keys from published test vectors, and a member
+//! that breaks the rules. Nothing here weakens a client that was not made here.
 
+use mls_rs::ExtensionList;
 use mls_rs::mls_rs_codec::MlsEncode;
 use mls_rs::storage_provider::KeyPackageData;
 use pyo3::prelude::*;
 
 use crate::client::Client;
 use crate::errors::{Fault, Kind};
+use crate::group::Group;
+use crate::identity::Validator;
+use crate::rules::Rules;
 use crate::suite;
 use crate::wire;
 
@@ -35,6 +40,68 @@ fn _dangerous_import_key_package(
     Ok(run()?)
 }
 
+/// Gives a client an external pre-shared key.
+#[pyfunction]
+fn _dangerous_import_psk(client: &Client, id: Vec<u8>, psk: Vec<u8>) {
+    client.core.psks.clone().insert(id.into(), psk.into());
+}
+
+/// A client without rules and without a validator, to make what others must refuse.
+#[pyfunction]
+fn _dangerous_lawless_client(seed: &[u8], credential: Vec<u8>) -> PyResult<Client> {
+    let rules = Rules { lawless: true };
+    Ok(Client::build(
+        seed,
+        credential,
+        &[0; 32],
+        Validator::anyone(),
+        rules,
+        &[],
+    )?)
+}
+
+/// A proposal by reference, to remove `index`, or an Update without it; the group keeps it for its next commit.
+#[pyfunction]
+#[pyo3(signature = (group, index=None))]
+fn _dangerous_propose(py: Python<'_>, group: &Group, index: Option<u32>) -> PyResult<Vec<u8>> {
+    group.raw(py, |group| {
+        let message = match index {
+            Some(index) => group.propose_remove(index, Vec::new())?,
+            None => group.propose_update(Vec::new())?,
+        };
+        Ok(message.to_bytes()?)
+    })
+}
+
+/// A commit that re-initialises the group.
+#[pyfunction]
+fn _dangerous_reinit(py: Python<'_>, group: &Group) -> PyResult<Vec<u8>> {
+    group.raw(py, |group| {
+        let (version, suite) = (group.protocol_version(), group.cipher_suite());
+        let builder = group
+            .commit_builder()
+            .reinit(None, version, suite, ExtensionList::new())?;
+        Ok(builder.build_detached()?.0.commit_message.to_bytes()?)
+    })
+}
+
+/// A (lawless) client's external commit into somebody's group.
+#[pyfunction]
+fn _dangerous_external_commit(py: Python<'_>, client: &Client, group: &Group) -> PyResult<Vec<u8>> {
+    group.raw(py, |group| {
+        let info = group.group_info_message_allowing_ext_commit(true)?;
+        let stranger = client
+            .core
+            .client(group.cipher_suite(), client.core.store(), 1);
+        Ok(stranger.commit_external(info)?.1.to_bytes()?)
+    })
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(_dangerous_import_key_package, module)?)
+    module.add_function(wrap_pyfunction!(_dangerous_import_key_package, module)?)?;
+    module.add_function(wrap_pyfunction!(_dangerous_import_psk, module)?)?;
+    module.add_function(wrap_pyfunction!(_dangerous_lawless_client, module)?)?;
+    module.add_function(wrap_pyfunction!(_dangerous_propose, module)?)?;
+    module.add_function(wrap_pyfunction!(_dangerous_reinit, module)?)?;
+    module.add_function(wrap_pyfunction!(_dangerous_external_commit, module)?)
 }

@@ -13,10 +13,16 @@ use crate::rules::Rules;
 use crate::suite;
 use crate::values::{Header, KeyPackageInfo};
 
+/// RFC 9420 section 6: an MLSMessage starts with its protocol version.
+const MLS_10: [u8; 2] = [0, 1];
+
 /// Decodes one message and nothing after it: mls-rs ignores trailing bytes, which would give one
 /// message many byte strings.
 pub fn parse(bytes: &[u8]) -> Result<MlsMessage, Fault> {
     contained(|| {
+        if !bytes.starts_with(&MLS_10) {
+            return Err(Fault::decode("unsupported-version", "not MLS 1.0"));
+        }
         let message = MlsMessage::from_bytes(bytes)?;
         if message.to_bytes()? != bytes {
             return Err(Fault::decode(
@@ -140,7 +146,7 @@ fn verified(message: &[u8]) -> Result<KeyPackageInfo, Fault> {
     let client = ExternalClient::builder()
         .crypto_provider(suite::provider())
         .identity_provider(Validator::anyone())
-        .mls_rules(Rules)
+        .mls_rules(Rules::default())
         .build();
     // The clock is the caller's business: any moment of the lifetime will do here.
     client

@@ -1,7 +1,41 @@
 """Messaging Layer Security (RFC 9420) for Python, over the Rust crate mls-rs."""
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, final
+
+__all__ = [
+    "CLASSIC",
+    "HYBRID",
+    "AuthenticationFailed",
+    "BlobError",
+    "Client",
+    "Commit",
+    "CredentialRefused",
+    "DecodeError",
+    "EpochInFuture",
+    "EpochTooOld",
+    "Group",
+    "Header",
+    "InvalidCommit",
+    "KeyPackage",
+    "KeyPackageInfo",
+    "KeyUnavailable",
+    "LogEntry",
+    "Member",
+    "Message",
+    "MlsError",
+    "NoSuchMember",
+    "NotActive",
+    "OwnMessage",
+    "PendingCommit",
+    "RefusedByRules",
+    "StaleCommit",
+    "UnknownKeyPackage",
+    "WrongGroup",
+    "inspect",
+    "verify_key_package",
+    "welcome_references",
+]
 
 CLASSIC: Final[int]
 """`MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519` (cipher suite 1)."""
@@ -58,6 +92,7 @@ class NoSuchMember(MlsError):
 class BlobError(MlsError):
     """A stored blob is tampered with, sealed under another key, or of a newer version."""
 
+@final
 class KeyPackage:
     """A KeyPackage of this client, ready to publish."""
 
@@ -68,6 +103,7 @@ class KeyPackage:
     def reference(self) -> bytes:
         """KeyPackageRef, 32 bytes (RFC 9420 section 5.2)."""
 
+@final
 class KeyPackageInfo:
     """What a stranger's KeyPackage says, after its signatures were verified."""
 
@@ -89,6 +125,7 @@ class KeyPackageInfo:
     @property
     def last_resort(self) -> bool: ...
 
+@final
 class Member:
     @property
     def index(self) -> int: ...
@@ -97,6 +134,7 @@ class Member:
     @property
     def credential(self) -> bytes: ...
 
+@final
 class Header:
     """What can be read of a message without any key."""
 
@@ -109,6 +147,7 @@ class Header:
     @property
     def epoch(self) -> int | None: ...
 
+@final
 class LogEntry:
     """One write that the caller must store, in order, in one transaction."""
 
@@ -128,6 +167,7 @@ class LogEntry:
     def data(self) -> bytes | None:
         """A sealed blob; None for a deletion."""
 
+@final
 class Message:
     """An application message that was opened."""
 
@@ -140,6 +180,7 @@ class Message:
     @property
     def authenticated_data(self) -> bytes: ...
 
+@final
 class Commit:
     """What a commit did, by whoever made it; `added` as after it, `removed` as before it."""
 
@@ -160,6 +201,7 @@ class Commit:
     @property
     def authenticated_data(self) -> bytes: ...
 
+@final
 class PendingCommit:
     """A detached commit. It is bound to its base: group id, epoch and epoch authenticator."""
 
@@ -175,6 +217,7 @@ class PendingCommit:
     def seal(self) -> bytes:
         """A blob that `Client.open_pending_commit` reads back."""
 
+@final
 class Group:
     """One member's view of one group. Operations either succeed or leave it as it was."""
 
@@ -225,18 +268,19 @@ class Group:
         The tree is written when the epoch changed since the last save, or as `tree` says.
         """
 
+@final
 class Client:
     """A device: one signature key, one credential, both suites. Safe to share between threads."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         signing_seed: bytes,
         credential: bytes,
         storage_key: bytes,
         validate_credential: Callable[[bytes, bytes], None],
         extension_types: Sequence[int] = (),
-    ) -> None:
+    ) -> Client:
         """`signing_seed` is the 32-byte Ed25519 seed, `storage_key` 32 bytes that seal every blob.
 
         `validate_credential(signature_key, credential)` is called for each leaf that enters a
@@ -247,7 +291,10 @@ class Client:
     def key_package(
         self, suite: int, *, now: int, lifetime_s: int, last_resort: bool = False
     ) -> KeyPackage:
-        """Makes a KeyPackage; its private part goes to the log (and is kept for `join`)."""
+        """Makes a KeyPackage; its private part goes to the log (and is kept for `join`).
+
+        It is valid from one hour before `now`, because clocks differ, until `now + lifetime_s`.
+        """
     def restore_key_package(self, reference: bytes, blob: bytes) -> None:
         """Gives back a stored "key-package-insert" blob, so that `join` can use it."""
     def create_group(
