@@ -1,0 +1,1 @@
+"""The store-and-forward relay: keeps sealed parcels, key packages and records; reads none."""

@@ -1,0 +1,136 @@
+"""What a store of the relay promises, whichever database is behind it.
+
+Every coroutine that changes something returns after the change is durable, and not before. Times
+are Unix seconds and always arguments: a store has no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from schemas import limits
+from schemas.errors import Refused
+from schemas.ids import DeviceKey, IdentityKey
+from schemas.node_service import Enqueued, EnqueueItem, Mailbox
+from schemas.records import Signed
+
+MAX_NUMBER = 2**63 - 1  # what a database's integer holds; the wire's are unsigned
+REQUEST_MEMORY_S = 600  # a repeated key package request gets the same answer for so long
+TAKEN_MEMORY_S = 30 * 86400  # a key package that was handed out is refused for so long
+LAST_RESORT_SUITES = 8  # per device, or 65,536 suites would hold 1 GiB
+LAST_RESORT_REQUESTS = 1000  # remembered per device; further ones get an answer, unremembered
+SWEEP_ROWS = 500  # one transaction of clearing must not hold up a commit for long
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """Limits of one mailbox and of what is kept for one device."""
+
+    mailbox_parcels: int = limits.MAILBOX_PARCELS
+    mailbox_bytes: int = limits.MAILBOX_BYTES
+    key_packages: int = limits.KEY_PACKAGES_PER_DEVICE
+
+
+class MailboxName(NamedTuple):
+    """Queues are per (channel, recipient); without a channel, `b""`, per recipient."""
+
+    recipient: DeviceKey
+    channel: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxState:
+    """Counts of one mailbox. `refused_since` is when it first refused a parcel for being full."""
+
+    parcels: int
+    bytes: int
+    next_sequence: int
+    refused_since: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPackageAnswer:
+    """A key package that was handed out."""
+
+    package: bytes
+    last_resort: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHybridKey:
+    """A hybrid public key with the signature of its device."""
+
+    hybrid_key: bytes
+    signature: bytes
+
+
+class RelayStore(Protocol):
+    """The contract; tests/relay/test_store_contract.py holds every store to it."""
+
+    async def enqueue(self, items: Sequence[EnqueueItem], *, now: int) -> list[Enqueued | Refused]:
+        """Keep parcels, one outcome for each: together on disk when this returns.
+
+        A parcel id that the mailbox holds gets its first outcome again. Sequence numbers of a
+        mailbox grow by acceptance and are never given twice, whatever was acknowledged since.
+        Refused `mailbox-full` (a TryLater) leaves `refused_since`. Raises TryLater `busy`.
+        """
+        ...
+
+    async def peek(
+        self, name: MailboxName, *, after: int, limit: int, max_bytes: int, now: int
+    ) -> Mailbox:
+        """Live parcels above `after` in order, until `limit` or `max_bytes` (but one at least)."""
+        ...
+
+    async def acknowledge(self, name: MailboxName, sequences: Sequence[int]) -> int:
+        """Forget these parcels; how many there were. Repeating it is harmless."""
+        ...
+
+    async def mailbox_state(self, name: MailboxName) -> MailboxState: ...
+
+    async def put_key_package(
+        self, device: DeviceKey, suite: int, package: bytes, *, last_resort: bool
+    ) -> int:
+        """Stock a package; how many of this suite are in stock (without the last resort).
+
+        A package that is in stock already changes nothing. Raises Refused `key-packages-full`,
+        `key-package-used`, `too-many-suites`.
+        """
+        ...
+
+    async def take_key_package(
+        self, device: DeviceKey, suite: int, request: bytes, *, now: int
+    ) -> KeyPackageAnswer | None:
+        """Consume the oldest package in stock, or show the last resort; None when there is none.
+
+        The same request gets the same answer for REQUEST_MEMORY_S.
+        """
+        ...
+
+    async def put_hybrid_key(self, device: DeviceKey, key: StoredHybridKey) -> None: ...
+
+    async def hybrid_keys(self, devices: Sequence[DeviceKey]) -> list[StoredHybridKey | None]: ...
+
+    async def put_bundle(self, identity: IdentityKey, number: int, bundle: Signed) -> None:
+        """Newest number wins. Raises Refused `stale`; the same bytes again are fine."""
+        ...
+
+    async def bundle(self, identity: IdentityKey) -> Signed | None: ...
+
+    async def put_endpoint(
+        self, device: DeviceKey, sequence: int, expires: int, record: Signed
+    ) -> None:
+        """Newest sequence number wins. Raises Refused `stale`; the same bytes again are fine."""
+        ...
+
+    async def endpoint(self, device: DeviceKey, *, now: int) -> Signed | None: ...
+
+    async def sweep(self, *, now: int) -> int:
+        """Delete up to SWEEP_ROWS of each kind of what has expired; how many rows went."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued, then let go. Idempotent; afterwards calls raise `store-closed`."""
+        ...

@@ -1,0 +1,96 @@
+"""The directory: hybrid keys and endpoint records per device, bundles per identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+
+from relay.store.contract import SWEEP_ROWS, StoredHybridKey
+from schemas.errors import Refused
+from schemas.ids import DeviceKey, IdentityKey
+from schemas.records import Signed
+
+
+def put_hybrid_key(connection: apsw.Connection, device: DeviceKey, key: StoredHybridKey) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO hybrid_keys (device, hybrid_key, signature) VALUES (?, ?, ?)",
+        (bytes(device), key.hybrid_key, key.signature),
+    )
+
+
+def hybrid_keys(
+    connection: apsw.Connection, devices: Sequence[DeviceKey]
+) -> list[StoredHybridKey | None]:
+    found: list[StoredHybridKey | None] = []
+    for device in devices:
+        row = connection.execute(
+            "SELECT hybrid_key, signature FROM hybrid_keys WHERE device = ?", (bytes(device),)
+        ).fetchone()
+        found.append(None if row is None else StoredHybridKey(*row))
+    return found
+
+
+def put_bundle(
+    connection: apsw.Connection, identity: IdentityKey, number: int, bundle: Signed
+) -> None:
+    data = bundle.encode()
+    held = connection.execute(
+        "SELECT number, signed FROM bundles WHERE identity = ?", (bytes(identity),)
+    ).fetchone()
+    if _check_newer(held, number, data):
+        connection.execute(
+            "INSERT OR REPLACE INTO bundles (identity, number, signed) VALUES (?, ?, ?)",
+            (bytes(identity), number, data),
+        )
+
+
+def bundle(connection: apsw.Connection, identity: IdentityKey) -> Signed | None:
+    data = connection.execute(
+        "SELECT signed FROM bundles WHERE identity = ?", (bytes(identity),)
+    ).get
+    return None if data is None else Signed.decode(data)
+
+
+def put_endpoint(
+    connection: apsw.Connection, device: DeviceKey, sequence: int, expires: int, record: Signed
+) -> None:
+    data = record.encode()
+    held = connection.execute(
+        "SELECT sequence, signed FROM endpoints WHERE device = ?", (bytes(device),)
+    ).fetchone()
+    if _check_newer(held, sequence, data):
+        connection.execute(
+            "INSERT OR REPLACE INTO endpoints (device, sequence, expires, signed)"
+            " VALUES (?, ?, ?, ?)",
+            (bytes(device), sequence, expires, data),
+        )
+
+
+def endpoint(connection: apsw.Connection, device: DeviceKey, now: int) -> Signed | None:
+    data = connection.execute(
+        "SELECT signed FROM endpoints WHERE device = ? AND expires > ?", (bytes(device), now)
+    ).get
+    return None if data is None else Signed.decode(data)
+
+
+def _check_newer(held: tuple[int, bytes] | None, number: int, data: bytes) -> bool:
+    """Whether to store; False when the very same is held. Raises Refused `stale`."""
+    if held is None or number > held[0]:
+        return True
+    if held == (number, data):
+        return False
+    raise Refused(
+        "stale",
+        f"number {number} is not newer than {held[0]}, which the relay has",
+        hint="publish again with a higher number",
+    )
+
+
+def sweep(connection: apsw.Connection, now: int) -> int:
+    connection.execute(
+        "DELETE FROM endpoints WHERE rowid IN"
+        " (SELECT rowid FROM endpoints WHERE expires <= ? LIMIT ?)",
+        (now, SWEEP_ROWS),
+    )
+    return connection.changes()

@@ -1,0 +1,169 @@
+"""KeyPackages: stocked per suite, consumed exactly once, with a last resort."""
+
+from __future__ import annotations
+
+import hashlib
+
+import apsw
+
+from relay.store.contract import (
+    LAST_RESORT_REQUESTS,
+    LAST_RESORT_SUITES,
+    REQUEST_MEMORY_S,
+    SWEEP_ROWS,
+    TAKEN_MEMORY_S,
+    KeyPackageAnswer,
+    Quotas,
+)
+from schemas.errors import Refused
+from schemas.ids import DeviceKey
+
+_IN_STOCK = "device = ? AND last_resort = 0 AND package IS NOT NULL"
+
+
+def put(
+    connection: apsw.Connection,
+    device: DeviceKey,
+    suite: int,
+    package: bytes,
+    quotas: Quotas,
+    *,
+    last_resort: bool,
+) -> int:
+    fingerprint = hashlib.sha256(package).digest()
+    known = connection.execute(
+        "SELECT package IS NULL FROM key_packages WHERE device = ? AND fingerprint = ?",
+        (bytes(device), fingerprint),
+    ).fetchone()
+    if known is None:
+        if last_resort:
+            _make_place_for_last_resort(connection, device, suite)
+        else:
+            _check_room(connection, device, quotas)
+        connection.execute(
+            "INSERT INTO key_packages (device, suite, fingerprint, last_resort, package)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (bytes(device), suite, fingerprint, last_resort, package),
+        )
+    elif known[0]:
+        raise Refused(
+            "key-package-used",
+            "this key package has been handed out already",
+            hint="make a new one; each is good for one group",
+        )
+    return _stock(connection, device, suite)
+
+
+def _check_room(connection: apsw.Connection, device: DeviceKey, quotas: Quotas) -> None:
+    held = connection.execute(
+        f"SELECT count(*) FROM key_packages WHERE {_IN_STOCK}",  # noqa: S608 - our own text
+        (bytes(device),),
+    ).get
+    if held >= quotas.key_packages:
+        raise Refused(
+            "key-packages-full",
+            f"the relay keeps {quotas.key_packages} key packages for a device",
+            hint="no more are needed until some were fetched",
+        )
+
+
+def _make_place_for_last_resort(connection: apsw.Connection, device: DeviceKey, suite: int) -> None:
+    connection.execute(
+        "DELETE FROM key_packages WHERE device = ? AND suite = ? AND last_resort = 1",
+        (bytes(device), suite),
+    )
+    suites = connection.execute(
+        "SELECT count(*) FROM key_packages WHERE device = ? AND last_resort = 1", (bytes(device),)
+    ).get
+    if suites >= LAST_RESORT_SUITES:
+        raise Refused(
+            "too-many-suites", f"the relay keeps last resorts of {LAST_RESORT_SUITES} suites"
+        )
+
+
+def _stock(connection: apsw.Connection, device: DeviceKey, suite: int) -> int:
+    count = connection.execute(
+        f"SELECT count(*) FROM key_packages WHERE {_IN_STOCK} AND suite = ?",  # noqa: S608
+        (bytes(device), suite),
+    ).get
+    return int(count)
+
+
+def take(
+    connection: apsw.Connection, device: DeviceKey, suite: int, request: bytes, now: int
+) -> KeyPackageAnswer | None:
+    before = connection.execute(
+        "SELECT answer FROM kp_requests"
+        " WHERE device = ? AND suite = ? AND request = ? AND until > ?",
+        (bytes(device), suite, request, now),
+    ).fetchone()
+    if before is not None and before[0] is not None:
+        return KeyPackageAnswer(before[0], False)
+    if before is None:
+        package = _consume_oldest(connection, device, suite, now)
+        if package is not None:
+            _remember(connection, device, suite, request, package, now)
+            return KeyPackageAnswer(package, False)
+    last_resort = connection.execute(
+        "SELECT package FROM key_packages"
+        " WHERE device = ? AND suite = ? AND last_resort = 1 AND package IS NOT NULL",
+        (bytes(device), suite),
+    ).get
+    if last_resort is None:
+        return None
+    if before is None and _remembered(connection, device) < LAST_RESORT_REQUESTS:
+        _remember(connection, device, suite, request, None, now)
+    return KeyPackageAnswer(last_resort, True)
+
+
+def _consume_oldest(
+    connection: apsw.Connection, device: DeviceKey, suite: int, now: int
+) -> bytes | None:
+    row = connection.execute(
+        f"SELECT id, package FROM key_packages WHERE {_IN_STOCK}"  # noqa: S608 - our own text
+        " AND suite = ? ORDER BY id LIMIT 1",
+        (bytes(device), suite),
+    ).fetchone()
+    if row is None:
+        return None
+    connection.execute(
+        "UPDATE key_packages SET package = NULL, taken = ? WHERE id = ?", (now, row[0])
+    )
+    return bytes(row[1])
+
+
+def _remember(
+    connection: apsw.Connection,
+    device: DeviceKey,
+    suite: int,
+    request: bytes,
+    answer: bytes | None,
+    now: int,
+) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO kp_requests (request, device, suite, answer, until)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (request, bytes(device), suite, answer, now + REQUEST_MEMORY_S),
+    )
+
+
+def _remembered(connection: apsw.Connection, device: DeviceKey) -> int:
+    count = connection.execute(
+        "SELECT count(*) FROM kp_requests WHERE device = ?", (bytes(device),)
+    ).get
+    return int(count)
+
+
+def sweep(connection: apsw.Connection, now: int) -> int:
+    connection.execute(
+        "DELETE FROM kp_requests WHERE rowid IN"
+        " (SELECT rowid FROM kp_requests WHERE until <= ? LIMIT ?)",
+        (now, SWEEP_ROWS),
+    )
+    requests = connection.changes()
+    connection.execute(
+        "DELETE FROM key_packages WHERE id IN"
+        " (SELECT id FROM key_packages WHERE taken <= ? LIMIT ?)",
+        (now - TAKEN_MEMORY_S, SWEEP_ROWS),
+    )
+    return requests + connection.changes()
