@@ -1,0 +1,81 @@
+"""What the node answers beyond the engine's views: links, pings, relays; frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.ids import DeviceKey, IdentityKey
+
+
+@dataclass(frozen=True, slots=True)
+class PingView:
+    """A round trip over the real transport. `path` is "direct" or "relay" (target is a relay)."""
+
+    device: DeviceKey
+    rtt_ms: float
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthView:
+    """Whether a relay is up. `status` is "ok", or "unreachable" with `reason`."""
+
+    relay: str  # HOST:PORT#KEY
+    status: str
+    version: str | None
+    uptime_s: int | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterView:
+    """A KeyPackage of ours that a relay took. `fingerprint` is SHA-256 of it, in hex."""
+
+    device: DeviceKey
+    fingerprint: str
+    relay: str
+    suite: str  # "hybrid" or "classic"
+    stock: int  # how many of that suite the relay holds for us now
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedKeyView:
+    """A KeyPackage that a relay gave out (and, unless `last_resort`, no longer has)."""
+
+    identity: IdentityKey
+    device: DeviceKey
+    fingerprint: str
+    relay: str
+    suite: str
+    last_resort: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHoldingView:
+    """What a relay holds for a person's device."""
+
+    identity: IdentityKey
+    device: DeviceKey
+    relay: str
+    bundle_number: int | None
+    hybrid_key: bool
+    endpoint: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLinkView:
+    """A device that we are connected to, or that is on the LAN.
+
+    `identity` is None until it is proven or known; `source` is "link", "mdns" or both joined by
+    "+"; `path` is "direct" while connected, else None.
+    """
+
+    device: DeviceKey
+    identity: IdentityKey | None
+    name: str
+    addresses: tuple[str, ...]
+    source: str
+    connected: bool
+    path: str | None
+    rtt_ms: float | None
+    key_exchange: str | None
