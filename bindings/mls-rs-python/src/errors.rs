@@ -47,12 +47,12 @@ exceptions! {
     Authentication AuthenticationFailed "A signature, tag or ciphertext does not verify: tampered, or of another branch.";
     OwnMessage OwnMessage "The message was made by this very client.";
     UnknownKeyPackage UnknownKeyPackage "The Welcome is for somebody else, or its KeyPackage is gone.";
-    Refused RefusedByRules "External commit by a stranger, or a by-reference proposal.";
+    Refused RefusedByRules "External commit by a stranger, a by-reference proposal, or a re-initialisation.";
     Credential CredentialRefused "The validator raised; its exception is `__cause__`.";
     InvalidCommit InvalidCommit "The commit or its proposals break RFC 9420 (section 12).";
     Stale StaleCommit "A detached commit applied to a group that is not its base.";
     NotActive NotActive "This client is no longer a member of the group.";
-    NoSuchMember NoSuchMember "No leaf with that index.";
+    NoSuchMember NoSuchMember "No leaf with that index, or a late message whose sender has left it.";
     Blob BlobError "A stored blob is tampered with, sealed under another key, or of a newer version.";
 }
 
@@ -116,6 +116,23 @@ impl Fault {
         Self { kind, ..self }
     }
 
+    fn raise(self, py: Python<'_>) -> PyResult<PyErr> {
+        if let Some(raised) = &self.raised {
+            if !raised.is_instance_of::<PyException>(py) {
+                // KeyboardInterrupt, SystemExit, CancelledError: not ours to translate.
+                return Ok(raised.clone_ref(py));
+            }
+        }
+        let error = exception(self.kind, self.to_string());
+        if !matches!(self.kind, Kind::Argument | Kind::Misuse) {
+            error.value(py).setattr("code", &self.code)?;
+        }
+        if let Some(raised) = self.raised {
+            error.set_cause(py, Some(*raised));
+        }
+        Ok(error)
+    }
+
     fn refused(error: &Refused) -> Self {
         match error {
             Refused::Raised(raised) => Python::attach(|py| Self {
@@ -136,24 +153,7 @@ impl Fault {
 
 impl From<Fault> for PyErr {
     fn from(fault: Fault) -> Self {
-        Python::attach(|py| {
-            if let Some(raised) = &fault.raised
-                && !raised.is_instance_of::<PyException>(py)
-            {
-                // KeyboardInterrupt, SystemExit, CancelledError: not ours to translate.
-                return raised.clone_ref(py);
-            }
-            let error = exception(fault.kind, fault.to_string());
-            if !matches!(fault.kind, Kind::Argument | Kind::Misuse)
-                && let Err(failed) = error.value(py).setattr("code", &fault.code)
-            {
-                return failed;
-            }
-            if let Some(raised) = fault.raised {
-                error.set_cause(py, Some(*raised));
-            }
-            error
-        })
+        Python::attach(|py| fault.raise(py).unwrap_or_else(|failed| failed))
     }
 }
 

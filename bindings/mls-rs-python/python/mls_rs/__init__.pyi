@@ -72,7 +72,7 @@ class UnknownKeyPackage(MlsError):
     """The Welcome is for somebody else, or its KeyPackage is gone."""
 
 class RefusedByRules(MlsError):
-    """External commit by a stranger, or a by-reference proposal."""
+    """External commit by a stranger, a by-reference proposal, or a re-initialisation."""
 
 class CredentialRefused(MlsError):
     """The validator raised; its exception is `__cause__`."""
@@ -87,7 +87,7 @@ class NotActive(MlsError):
     """This client is no longer a member of the group."""
 
 class NoSuchMember(MlsError):
-    """No leaf with that index."""
+    """No leaf with that index, or a late message whose sender has left it ("sender-left")."""
 
 class BlobError(MlsError):
     """A stored blob is tampered with, sealed under another key, or of a newer version."""
@@ -284,7 +284,8 @@ class Client:
         """`signing_seed` is the 32-byte Ed25519 seed, `storage_key` 32 bytes that seal every blob.
 
         `validate_credential(signature_key, credential)` is called for each leaf that enters a
-        group and raises to refuse it. `extension_types` are listed in each leaf's capabilities.
+        group and raises to refuse it; it must not use groups or this client. `extension_types` are
+        listed in each leaf's capabilities.
         """
     @property
     def signature_key(self) -> bytes: ...
@@ -305,7 +306,10 @@ class Client:
     def load_group(
         self, group_id: bytes, state: bytes, tree: bytes, epochs: Sequence[tuple[int, bytes]] = ()
     ) -> Group:
-        """Loads a group from stored blobs; `epochs` are (epoch number, blob) pairs."""
+        """Loads a group from stored blobs; `epochs` are (epoch number, blob) pairs, any selection.
+
+        The 16 newest are kept.
+        """
     def open_pending_commit(self, blob: bytes) -> PendingCommit: ...
     def take_log(self) -> list[LogEntry]:
         """Every write since the last call, in order."""
@@ -314,4 +318,5 @@ def inspect(message: bytes) -> Header: ...
 def welcome_references(welcome: bytes) -> list[bytes]:
     """The KeyPackageRefs that a Welcome is for."""
 
-def verify_key_package(message: bytes) -> KeyPackageInfo: ...
+def verify_key_package(message: bytes) -> KeyPackageInfo:
+    """Verifies both signatures, not the lifetime. Raises DecodeError or AuthenticationFailed."""
