@@ -1,0 +1,94 @@
+"""Places that know where a device might be, all behind one small interface.
+
+A source hands over what it has, believed by nobody: signed records as they came, and hints. The
+resolver checks, merges and bounds. The DHT will be one more source of signed records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from discovery.hosts import with_kind
+from discovery.mdns import Mdns
+from schemas.addresses import Address, EndpointAddress
+from schemas.ids import DeviceKey
+from schemas.records import Signed
+
+HINTS: Final = "card"
+RECORDS: Final = "record"
+MDNS: Final = "mdns"
+RELAY: Final = "relay"
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """An address that nobody signed, and when it was learnt (Unix seconds)."""
+
+    endpoint: EndpointAddress
+    learnt_at: float
+
+
+Lead = Hint | Signed
+
+
+class Source(Protocol):
+    """One place to ask. `name` is what users see beside an address; short and unique."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def resolve(self, device: DeviceKey) -> Sequence[Lead]:
+        """What this source knows of `device`, best first; empty when nothing.
+
+        May raise Fault or OSError, and may be cancelled at its deadline.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HintSource:
+    """Addresses from cards, the command line or memory: [(address, learnt at, Unix seconds)]."""
+
+    look: Callable[[DeviceKey], Sequence[tuple[Address, float]]]
+    name: str = HINTS
+
+    async def resolve(self, device: DeviceKey) -> Sequence[Lead]:
+        return [Hint(with_kind(address), learnt_at) for address, learnt_at in self.look(device)]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSource:
+    """Signed records that this node already holds: they travel beside bundles."""
+
+    look: Callable[[DeviceKey], Sequence[Signed]]
+    name: str = RECORDS
+
+    async def resolve(self, device: DeviceKey) -> Sequence[Lead]:
+        return self.look(device)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRecordSource:
+    """Signed records that have to be asked for: a relay's directory, later the DHT."""
+
+    ask: Callable[[DeviceKey], Awaitable[Sequence[Signed]]]
+    name: str = RELAY
+
+    async def resolve(self, device: DeviceKey) -> Sequence[Lead]:
+        return await self.ask(device)
+
+
+@dataclass(frozen=True, slots=True)
+class MdnsSource:
+    """Whoever says on the LAN that it is the device."""
+
+    mdns: Mdns
+    name: str = MDNS
+
+    async def resolve(self, device: DeviceKey) -> Sequence[Lead]:
+        peer = self.mdns.find(device)
+        if peer is None:
+            return []
+        return [Hint(endpoint, peer.last_seen) for endpoint in peer.addresses]
