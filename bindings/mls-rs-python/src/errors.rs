@@ -112,7 +112,7 @@ impl Fault {
     }
 
     /// The same cause, with another meaning in this place.
-    pub fn as_kind(self, kind: Kind) -> Self {
+    pub fn with_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
     }
 

@@ -151,7 +151,7 @@ fn verified(message: &[u8]) -> Result<KeyPackageInfo, Fault> {
     // The clock is the caller's business: any moment of the lifetime will do here.
     client
         .validate_key_package(parsed.clone(), Some(not_before.into()))
-        .map_err(|error| Fault::from(error).as_kind(Kind::Authentication))?;
+        .map_err(|error| Fault::from(error).with_kind(Kind::Authentication))?;
     Ok(info)
 }
 
