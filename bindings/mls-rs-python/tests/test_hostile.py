@@ -166,15 +166,13 @@ def test_a_strangers_external_commit_is_refused(world):
         assert refused.value.code == "external-commit"
     assert snapshot(bob.group) == before
     # The attack is a real one: a member without rules lets the stranger in.
-    victim = lawless(2)
-    pending = alice.commit(add=[world.key_package(victim).message])
-    fooled = victim.join(pending.welcome)
-    alice.group.apply(pending)
-    outlaw = _native._dangerous_external_commit(lawless(3), alice.group)
+    (lawful, _), fooled = with_outlaw(world)
+    message = _native._dangerous_external_commit(lawless(3), lawful.group)
+    assert fooled.process(message).committer.credential == b"outlaw"
+    assert len(fooled.roster()) == 4
     with pytest.raises(mls_rs.RefusedByRules):
-        alice.group.process(outlaw)
-    with pytest.raises(mls_rs.RefusedByRules):
-        fooled.process(outlaw)
+        lawful.group.process(message)
+    assert len(lawful.group.roster()) == 3
 
 
 def with_outlaw(world):
