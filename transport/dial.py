@@ -133,9 +133,8 @@ def dial_fault(error: Fault) -> Fault:
             hint="Is it a relay where a node was meant, or another version?",
         )
     if alert in _CERTIFICATE_ALERTS:
-        return Refused(
-            "certificate-refused", f"The peer refused us: {reason.text}", blame=Blame.PEER
-        )
+        who = "The peer refused our" if reason.by is EndedBy.PEER else "We refused the peer's"
+        return Refused("certificate-refused", f"{who} proof of identity", blame=Blame.PEER)
     if reason.code == QuicErrorCode.CONNECTION_REFUSED:
         return Unreachable("peer-busy", "The peer takes no more connections now")
     return Refused("handshake-failed", f"The handshake failed: {reason}", blame=Blame.PEER)

@@ -23,7 +23,7 @@ from .admission import Admission, Verdict, destination_id_untrusted, version_neg
 from .certificate import RENEW_AFTER, device_key_of, make_certificate
 from .connection import Connection
 from .dial import dial_fault, race
-from .errors import CloseCode, ConnectionLost
+from .errors import CloseCode, ConnectionLost, EndedBy
 from .limits import DEFAULT_LIMITS, TransportLimits
 from .supervise import Supervisor
 from .tls import (
@@ -192,7 +192,8 @@ class Endpoint:
         self._half_open.discard(connection)
         self._accepted.discard(connection)
         self._established.discard(connection)
-        if not connection.established:
+        reason = connection.close_reason
+        if not connection.established and reason is not None and reason.by is not EndedBy.LOCAL:
             refusal = connection.quic.refusal
             self.count("handshake-failed" if refusal is None else f"handshake-{refusal.code}")
 

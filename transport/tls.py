@@ -33,6 +33,7 @@ from aioquic.quic.connection import (
     MAX_STREAM_DATA_FRAME_CAPACITY,
     Limit,
     QuicConnection,
+    QuicConnectionAdapter,
     QuicConnectionState,
 )
 from aioquic.quic.events import ConnectionTerminated
@@ -215,7 +216,7 @@ class MutualQuicConnection(QuicConnection):
             configuration=configuration,
             original_destination_connection_id=original_destination_connection_id,
         )
-        self._logger = logging.LoggerAdapter(_quic_log, {})
+        self._logger = QuicConnectionAdapter(_quic_log, {"id": self.host_cid.hex()})
         self._policy = policy
         self._stream_window = limits.stream_buffer
         self._connection_window = limits.connection_buffer
