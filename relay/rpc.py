@@ -1,0 +1,102 @@
+"""The one wrapper around every method: no exception, path or traceback leaves this process.
+
+What a pycapnp server method raises reaches the client with the server's traceback in its text. So
+nothing raises: a Fault becomes the result's `error`, anything else the code `internal` with an id
+that the relay's log has, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from relay.refusals import error_frame
+from relay.service import METHODS, Call, RelayService, stopping
+from schemas.errors import Fault
+from schemas.frames import ErrorFrame, fill_error
+from schemas.ids import DeviceKey
+from schemas.node_service import UNIMPLEMENTED, NodeService
+
+log = logging.getLogger(__name__)
+
+
+class CallDesk:
+    """All calls of all connections: answers them, counts refusals by reason, drains at the end."""
+
+    def __init__(self, service: RelayService) -> None:
+        self._service = service
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+        self.refusals: Counter[str] = Counter()
+
+    def server_for(self, caller: DeviceKey) -> NodeServer:
+        """The bootstrap capability of a connection whose peer is `caller`."""
+        return NodeServer(self, caller)
+
+    async def stop(self, deadline_s: float) -> None:
+        """Refuse new calls, and give those that run until the deadline to be answered."""
+        self._stopping = True
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("%d calls are cut off", self._running)
+
+    async def answer(self, method: str, caller: DeviceKey, context: Any) -> None:
+        """Run one method and see to it that its results say how it went."""
+        self._running += 1
+        self._idle.clear()
+        try:
+            error = await self._attempt(method, caller, context)
+            if error is not None:
+                self.refusals[error.code] += 1
+                fill_error(context.results.init("error"), error)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def _attempt(self, method: str, caller: DeviceKey, context: Any) -> ErrorFrame | None:
+        handler = METHODS.get(method)
+        try:
+            if self._stopping:
+                return error_frame(stopping())
+            if handler is None:
+                return ErrorFrame(
+                    UNIMPLEMENTED, f"this relay does not have {method}", "upgrade the relay"
+                )
+            await handler(self._service, Call(caller, context.params, context.results))
+        except Fault as fault:
+            return error_frame(fault)
+        except Exception:
+            correlation = secrets.token_hex(4)
+            log.exception("%s failed; the caller was told %s", method, correlation)
+            return ErrorFrame(
+                "internal",
+                f"the relay failed; its log has the details under {correlation}",
+                "try again; tell the relay's operator if it stays",
+            )
+        return None
+
+
+class NodeServer:
+    """What pycapnp calls: every method of the interface, built or not, goes to the desk."""
+
+    schema = NodeService.schema
+
+    def __init__(self, desk: CallDesk, caller: DeviceKey) -> None:
+        self._desk = desk
+        self._caller = caller
+
+    def __getattr__(self, name: str) -> Callable[[Any], Awaitable[None]]:
+        method = name.removesuffix("_context")
+        if method == name or method not in self.schema.method_names_inherited:
+            raise AttributeError(name)
+        return functools.partial(self._desk.answer, method, self._caller)

@@ -1,0 +1,197 @@
+"""The running relay: its folder, key, store and endpoint, put together and taken apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import transport
+from identity.keys import SEED_LENGTH, KeyPair, device_from_seed, new_seed
+from relay.config import RelayConfig
+from relay.rpc import CallDesk
+from relay.service import RelayService
+from relay.store.contract import RelayStore
+from relay.store.sqlite import SqliteStore
+from schemas.addresses import Address, RelayAddress
+from schemas.errors import Blame, Fault
+from schemas.ids import DeviceKey
+from schemas.node_service import RELAY_ALPN
+from storage.files import write_private_file
+from storage.lock import FolderLock
+from transport import (
+    DEFAULT_LIMITS,
+    Connection,
+    ConnectionLost,
+    Endpoint,
+    Stream,
+    StreamCode,
+    TransportLimits,
+)
+
+log = logging.getLogger(__name__)
+
+SEED_FILE = "device.seed"
+DISTRIBUTION = "quicnprotochat"
+SWEEP_EVERY_S = 60.0
+STOP_DEADLINE_S = 5.0  # for calls that run when the relay is told to stop
+RPC_STREAMS = 4  # per connection; the transport bounds the calls in flight of each
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A relay that answers calls. `listen` is where it is bound, `address` what nodes are given."""
+
+    listen: Address
+    address: RelayAddress
+    device: DeviceKey
+    store: RelayStore
+    desk: CallDesk
+    counters: Counter[str]  # streams and calls that broke the protocol, by reason
+
+
+@asynccontextmanager
+async def open_relay(
+    config: RelayConfig,
+    *,
+    clock: Callable[[], float] = time.time,
+    limits: TransportLimits = DEFAULT_LIMITS,
+) -> AsyncIterator[Relay]:
+    """Run a relay for the length of the block; inside `transport.kj_loop()`.
+
+    Leaving it stops cleanly: new calls are refused, running ones are answered, connections close,
+    and what was accepted is on disk. `clock` gives Unix seconds.
+
+    Raises Fault: `already-running`, `port-busy`, `cannot-bind`, `database-newer`,
+    `database-damaged`, `damaged-seed`, `cannot-use-folder` and the like.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    async with AsyncExitStack() as stack:
+        # The database may be kept apart from the folder; neither may have a second owner.
+        for folder in dict.fromkeys((config.data_dir, config.database.parent)):
+            stack.enter_context(FolderLock(folder))
+        device = load_or_make_device(config.data_dir)
+        store = await SqliteStore.open(config.database, config.quotas)
+        stack.push_async_callback(store.close)
+        service = RelayService(
+            store,
+            parcel_ttl_s=config.parcel_ttl_s,
+            version=version(DISTRIBUTION),
+            clock=clock,
+            uptime=lambda: loop.time() - started,
+        )
+        desk = CallDesk(service)
+        front = _Front(desk, limits)
+        endpoint = await Endpoint.open(
+            device.private,
+            transport.Address(*config.listen),
+            handlers={RELAY_ALPN: front.serve},
+            limits=limits,
+        )
+        stack.push_async_callback(endpoint.close)
+        stack.push_async_callback(desk.stop, STOP_DEADLINE_S)
+        sweeper = asyncio.create_task(_sweep_for_ever(store, clock), name="sweep")
+        stack.push_async_callback(_end, sweeper)
+        listen = Address(*endpoint.address)
+        address = RelayAddress(Address(reachable_host(listen.host), listen.port), device.public)
+        yield Relay(listen, address, device.public, store, desk, front.counters)
+
+
+class _Front:
+    """Takes the streams of each connection and puts a NodeService behind every one."""
+
+    def __init__(self, desk: CallDesk, limits: TransportLimits) -> None:
+        self._desk = desk
+        self._limits = limits
+        self.counters: Counter[str] = Counter()
+
+    async def serve(self, connection: Connection) -> None:
+        streams: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as tasks:
+            while not connection.closed:
+                try:
+                    stream = await connection.accept_stream()
+                except ConnectionLost:
+                    return
+                if len(streams) >= RPC_STREAMS:
+                    self.counters["too-many-streams"] += 1
+                    stream.cancel(StreamCode.REFUSED)
+                    continue
+                task = tasks.create_task(self._serve_stream(connection.peer, stream))
+                streams.add(task)
+                task.add_done_callback(streams.discard)
+
+    async def _serve_stream(self, caller: DeviceKey, stream: Stream) -> None:
+        server = self._desk.server_for(caller)
+        try:
+            await transport.serve_rpc(stream, server, limits=self._limits, counters=self.counters)
+        except Fault as fault:
+            self.counters[fault.code] += 1
+            log.info("a stream of %r ended: %s", caller, fault)
+
+
+async def _sweep_for_ever(store: RelayStore, clock: Callable[[], float]) -> None:
+    """Delete what has expired, at once and then every minute, in small transactions."""
+    while True:
+        try:
+            swept = 0
+            while count := await store.sweep(now=int(clock())):
+                swept += count
+            if swept:
+                log.info("%d expired rows deleted", swept)
+        except Fault as fault:
+            log.error("expired parcels could not be deleted: %s", fault)
+        await asyncio.sleep(SWEEP_EVERY_S)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel and wait; what the task died of before, if it did, is logged."""
+    task.cancel()
+    [error] = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(error, Exception):
+        log.error("task %s crashed", task.get_name(), exc_info=error)
+
+
+def load_or_make_device(folder: Path) -> KeyPair[DeviceKey]:
+    """The relay's key pair: nodes pin it, so its seed is kept (mode 0600) and never made anew.
+
+    Raises Fault `damaged-seed`, `cannot-write-file`.
+    """
+    path = folder / SEED_FILE
+    try:
+        seed = path.read_bytes()
+    except FileNotFoundError:
+        seed = new_seed()
+        write_private_file(path, seed)
+    if len(seed) != SEED_LENGTH:
+        raise Fault(
+            "damaged-seed",
+            f"the file {str(path)!r} is not a device seed",
+            blame=Blame.ENVIRONMENT,
+            hint="restore it from a backup; without it the relay gets a new address",
+        )
+    return device_from_seed(seed)
+
+
+def reachable_host(bound: str) -> str:
+    """`bound`, or for a wildcard the address of this machine that packets leave from."""
+    if bound not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return bound
+    # Connecting a UDP socket sends nothing; it only asks the routing table. The two addresses are
+    # reserved for documentation.
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.connect((far, 9))
+                return str(sock.getsockname()[0])
+            except OSError:
+                continue
+    return "127.0.0.1"
