@@ -86,6 +86,13 @@ def exactly(value: Any, length: int) -> bytes:
     return data
 
 
+def counter(value: int) -> int:
+    """A number that SQLite, JSON and arithmetic can all hold: below 2 to the 53."""
+    if not 0 <= value < 1 << 53:
+        raise ValueError("number out of range")
+    return int(value)
+
+
 def which(reader: Any) -> str:
     """The union member's name; Malformed `unknown-kind` for one of a newer version."""
     try:

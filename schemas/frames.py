@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas import limits
-from schemas.capnp_codec import exactly, items, load, reading, sized, text, which
+from schemas.capnp_codec import counter, exactly, items, load, reading, sized, text, which
 from schemas.errors import Malformed
 from schemas.ids import IdentityKey, ParcelId
 from schemas.parcels import Parcel, fill_parcel, read_parcel
@@ -194,9 +194,9 @@ def _read(reader: Any) -> Frame:
             hello = reader.hello
             return Hello(
                 exactly(hello.credential, CREDENTIAL_LENGTH),
-                hello.bundleNumber,
+                counter(hello.bundleNumber),
                 exactly(hello.bundleHash, 32),
-                hello.endpointSequence,
+                counter(hello.endpointSequence),
                 text(hello.observed, limits.ADDRESS_TEXT),
                 items(hello.versions, 16, int),
                 hello.largestFrame,
@@ -221,7 +221,7 @@ def _read(reader: Any) -> Frame:
             )
         case "bundleRequest":
             wanted = reader.bundleRequest
-            return BundleRequest(IdentityKey(wanted.identity), wanted.newerThan)
+            return BundleRequest(IdentityKey(wanted.identity), counter(wanted.newerThan))
         case "bundleResponse":
             response = reader.bundleResponse
             return BundleResponse(

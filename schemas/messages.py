@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from schemas import limits
-from schemas.capnp_codec import ids, load, reading, text, which
+from schemas.capnp_codec import counter, ids, load, reading, text, which
 from schemas.errors import Malformed
 from schemas.ids import IdentityKey, MessageId
 
@@ -60,11 +60,11 @@ class AppMessage:
                 raise ValueError("sequence number before its epoch's first")
             return cls(
                 MessageId(reader.id),
-                reader.sequence,
-                reader.epochBase,
-                reader.lamport,
+                counter(reader.sequence),
+                counter(reader.epochBase),
+                counter(reader.lamport),
                 ids(reader.parents, limits.MESSAGE_PARENTS, MessageId),
-                reader.sentAtMs,
+                counter(reader.sentAtMs),
                 body,
             )
 

@@ -28,6 +28,7 @@ struct ParcelBody {
 struct Commit {
   header @0 :Record.Signed;
   mls @1 :Data;        # MLSMessage (PublicMessage): its exact bytes are hashed in the header
+  intents @2 :List(Record.Signed);  # the wishes it carries: they may be what authorises it
 }
 
 struct Welcome {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas import limits
-from schemas.capnp_codec import exactly, items, load, reading, sized, which
+from schemas.capnp_codec import counter, exactly, items, load, reading, sized, which
 from schemas.errors import Malformed
 from schemas.ids import DeviceKey, EpochId, GroupId, ParcelId
 from schemas.records import (
@@ -63,7 +63,7 @@ def read_parcel(reader: Any) -> Parcel:
     return Parcel(
         ParcelId(reader.id),
         DeviceKey(reader.recipient),
-        reader.expires,
+        counter(reader.expires),
         sized(reader.sealed, limits.PARCEL),
     )
 
@@ -80,10 +80,11 @@ class MessageContent:
 
 @dataclass(frozen=True, slots=True)
 class CommitContent:
-    """A signed header and the commit, an MLS PublicMessage."""
+    """A signed header, the commit (an MLS PublicMessage), and the intents that it carries."""
 
     header: Signed
     mls: bytes
+    intents: tuple[Signed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +171,12 @@ def _fill_content(message: Any, content: Content) -> None:
     match content:
         case MessageContent(mls):
             message.message = mls
-        case CommitContent(header, mls):
+        case CommitContent(header, mls, intents):
             commit = message.init("commit")
             fill_signed(commit.init("header"), header)
             commit.mls = mls
+            for slot, intent in zip(commit.init("intents", len(intents)), intents, strict=True):
+                fill_signed(slot, intent)
         case WelcomeContent():
             welcome = message.init("welcome")
             welcome.mls = content.mls
@@ -204,7 +207,9 @@ def _read_content(reader: Any) -> Content:
         case "commit":
             commit = reader.commit
             return CommitContent(
-                read_signed(commit.header, COMMIT_HEADER_BYTES), sized(commit.mls, limits.PARCEL)
+                read_signed(commit.header, COMMIT_HEADER_BYTES),
+                sized(commit.mls, limits.PARCEL),
+                items(commit.intents, limits.COMMIT_CHANGES, lambda r: read_signed(r, 512)),
             )
         case "welcome":
             welcome = reader.welcome
@@ -234,7 +239,9 @@ def _read_content(reader: Any) -> Content:
 
 
 def _read_digest(reader: Any) -> BundleDigest:
-    return BundleDigest(DeviceKey(reader.device), reader.number, exactly(reader.bundleHash, 32))
+    return BundleDigest(
+        DeviceKey(reader.device), counter(reader.number), exactly(reader.bundleHash, 32)
+    )
 
 
 # --- padding: sizes tell a relay nothing finer than a class

@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas import limits
 from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
-from schemas.capnp_codec import exactly, ids, items, load, reading, sized, text, which
+from schemas.capnp_codec import counter, exactly, ids, items, load, reading, sized, text, which
 from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId, IdentityKey, IntentId
 
 _record = load("record.capnp")
@@ -109,11 +109,11 @@ class EndpointRecord:
         ) as reader:
             return cls(
                 DeviceKey(reader.device),
-                reader.sequence,
+                counter(reader.sequence),
                 items(reader.addresses, limits.ENDPOINT_ADDRESSES, _read_address),
                 items(reader.relays, limits.ENDPOINT_RELAYS, _read_relay),
-                reader.issued,
-                reader.expires,
+                counter(reader.issued),
+                counter(reader.expires),
             )
 
 
@@ -180,7 +180,7 @@ class BundleCore:
         with reading(_record.BundleCore, payload, limit=limits.BUNDLE, what="bundle") as reader:
             return cls(
                 IdentityKey(reader.identity),
-                reader.number,
+                counter(reader.number),
                 text(reader.name, limits.DISPLAY_NAME),
                 items(reader.devices, limits.BUNDLE_DEVICES, _read_bundle_device),
                 items(reader.relays, limits.BUNDLE_RELAYS, _read_relay),
@@ -193,7 +193,7 @@ def _read_bundle_device(reader: Any) -> BundleDevice:
         text(reader.name, limits.DISPLAY_NAME),
         exactly(reader.hybridKey, HYBRID_KEY_LENGTH),
         exactly(reader.hybridSignature, SIGNATURE_LENGTH),
-        reader.issued,
+        counter(reader.issued),
     )
 
 
@@ -269,7 +269,7 @@ class CommitHeader:
                 CommitHash(reader.commit),
                 CommitHash(reader.parent),
                 GroupId(reader.group),
-                reader.epoch,
+                counter(reader.epoch),
                 DeviceKey(reader.author),
                 items(reader.added, limits.COMMIT_CHANGES, _read_member),
                 items(reader.removed, limits.COMMIT_CHANGES, _read_member),
@@ -309,7 +309,7 @@ class Statement:
         with reading(_record.Statement, payload, limit=512, what="statement") as reader:
             return cls(
                 GroupId(reader.group),
-                reader.number,
+                counter(reader.number),
                 CommitHash(reader.commit),
                 EpochId(reader.epochId),
             )
@@ -403,7 +403,7 @@ class Summary:
                 GroupId(reader.group),
                 EpochId(reader.epochId),
                 CommitHash(reader.head),
-                reader.number,
+                counter(reader.number),
                 items(reader.authors, limits.SUMMARY_AUTHORS, _read_mark),
             )
 
@@ -414,8 +414,8 @@ SUMMARY_BYTES = 512 + limits.SUMMARY_AUTHORS * (72 + limits.SUMMARY_GAPS * 8)
 def _read_mark(reader: Any) -> AuthorMark:
     return AuthorMark(
         DeviceKey(reader.device),
-        reader.base,
-        reader.contiguous,
-        items(reader.gaps, limits.SUMMARY_GAPS, int),
-        reader.read,
+        counter(reader.base),
+        counter(reader.contiguous),
+        items(reader.gaps, limits.SUMMARY_GAPS, counter),
+        counter(reader.read),
     )

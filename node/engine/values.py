@@ -117,6 +117,7 @@ class LedgerView:
     state: State
     path: str | None  # "direct" or "relay", once it left
     relay: str | None  # HOST:PORT#KEY
+    held_until: float | None
     updated_at: float
     reason: str | None
 

@@ -70,7 +70,7 @@ RECORDS: list[Any] = [
 
 CONTENTS: list[tuple[parcels.Content, records.Signed | None]] = [
     (parcels.MessageContent(b"mls"), SIGNED),
-    (parcels.CommitContent(SIGNED, b"mls"), None),
+    (parcels.CommitContent(SIGNED, b"mls", (SIGNED,)), None),
     (
         parcels.WelcomeContent(b"mls", SIGNED, SIGNED, (parcels.BundleDigest(D, 3, b"b" * 32),)),
         None,

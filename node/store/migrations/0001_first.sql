@@ -31,8 +31,7 @@ CREATE TABLE key_packages (
     last_resort INTEGER NOT NULL,
     message BLOB NOT NULL,
     blob BLOB NOT NULL,
-    purpose TEXT NOT NULL,            -- 'relay' or 'peer'
-    request BLOB,                     -- who asked for it and how: the same request, the same answer
+    request BLOB,                     -- a peer's device and request id; NULL in a relay's stock
     created REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX key_packages_by_request ON key_packages (request) WHERE request IS NOT NULL;
@@ -152,7 +151,10 @@ CREATE TABLE peer_summaries (
     group_id BLOB NOT NULL, device BLOB NOT NULL, number INTEGER NOT NULL, signed BLOB NOT NULL,
     PRIMARY KEY (group_id, device)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE seen_parcels (id BLOB PRIMARY KEY, until REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE seen_parcels (
+    id BLOB PRIMARY KEY, until REAL NOT NULL,
+    group_id BLOB, author BLOB        -- of a message: whom to tell again when it comes again
+) STRICT, WITHOUT ROWID;
 CREATE INDEX seen_parcels_by_until ON seen_parcels (until);
 CREATE TABLE future (                 -- early: waiting for a commit or a Welcome
     id INTEGER PRIMARY KEY,
@@ -182,6 +184,7 @@ CREATE TABLE outbox (
     recipient BLOB NOT NULL,          -- device
     next_try REAL NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
+    stage TEXT NOT NULL DEFAULT 'queued',  -- queued, sent, held: the last two wait for a receipt
     expires REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX outbox_by_recipient ON outbox (recipient, next_try);
@@ -196,6 +199,7 @@ CREATE TABLE ledger (
     state TEXT NOT NULL,
     path TEXT,
     relay TEXT,
+    held_until REAL,
     reason TEXT,
     updated REAL NOT NULL,
     PRIMARY KEY (message, device)

@@ -1,0 +1,174 @@
+"""What every rule of the engine works with: keys, store, MLS client, the time of this batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import mls_rs
+
+from identity.credential import issue_credential, verify_credential_untrusted
+from identity.envelope import HybridKeyPair
+from identity.keys import KeyPair, device_from_seed, identity_from_seed
+from node.engine.values import Effect, Event
+from node.store.database import Database
+from node.store.groups import GroupRow, GroupStore
+from node.store.key_packages import KeyPackageStore
+from node.store.messages import MessageStore
+from node.store.outbox import OutboxStore
+from node.store.people import PeopleStore
+from schemas.errors import Blame, Fault, Refused
+from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey
+from schemas.messages import GROUP_INFO_EXTENSION, GroupInfo
+
+EPOCH_ID_LABEL = b"quicnprotochat epoch id"
+IDENTITY_SEED = "identity_seed"
+DEVICE_SEED = "device_seed"
+DISCOVERY_SECRET = "discovery_secret"  # noqa: S105 - the name of a row
+
+SUITE_NAMES = {mls_rs.HYBRID: "hybrid", mls_rs.CLASSIC: "classic"}
+
+
+class Core:
+    """State shared by the engine's parts. `now` is Unix seconds, set once per batch."""
+
+    def __init__(self, database: Database, random: Callable[[int], bytes]) -> None:
+        self.db = database
+        self.random = random
+        self.people = PeopleStore(database)
+        self.groups = GroupStore(database)
+        self.messages = MessageStore(database)
+        self.outbox = OutboxStore(database)
+        self.key_packages = KeyPackageStore(database)
+        self.now = 0.0
+        self.effects: list[Effect] = []
+        self.linked: set[DeviceKey] = set()
+
+        identity_seed = self.people.secret(IDENTITY_SEED)
+        device_seed = self.people.secret(DEVICE_SEED)
+        if identity_seed is None or device_seed is None:
+            raise Refused(
+                "no-account",
+                "this home has no account yet",
+                blame=Blame.CALLER,
+                hint="quicnprotochat init --name NAME",
+            )
+        self.identity: KeyPair[IdentityKey] = identity_from_seed(identity_seed)
+        self.device: KeyPair[DeviceKey] = device_from_seed(device_seed)
+        self.hybrid_keys = [HybridKeyPair(*pair) for pair in self.people.hybrid_keys()]
+        self.mls = mls_rs.Client(
+            signing_seed=device_seed,
+            credential=issue_credential(self.identity, self.device.public),
+            storage_key=self.device.derive(b"mls state"),
+            validate_credential=_validate,
+            extension_types=[GROUP_INFO_EXTENSION],
+        )
+        self._mls_groups: dict[GroupId, mls_rs.Group] = {}
+        self._touched: set[GroupId] = set()
+        self._restore_key_packages()
+
+    # --- MLS groups
+
+    def mls_group(self, group: GroupId) -> mls_rs.Group:
+        """The live MLS group, loaded from the store when it is not in memory."""
+        self._touched.add(group)
+        if group not in self._mls_groups:
+            self._mls_groups[group] = self.mls.load_group(group, *self.groups.mls_state(group))
+        return self._mls_groups[group]
+
+    def adopt(self, group: GroupId, mls: mls_rs.Group) -> None:
+        """`mls` is what this group is from now on; `write_mls` puts it on disk."""
+        self._touched.add(group)
+        self._mls_groups[group] = mls
+
+    def write_mls(self, row: GroupRow) -> None:
+        """Writes the group's MLS state, and what else the client logged, in this transaction."""
+        self._mls_groups[row.id].save()
+        self.write_log(row)
+
+    def write_log(self, row: GroupRow | None = None) -> None:
+        for entry in self.mls.take_log():
+            data = entry.data or b""
+            if entry.kind == "key-package-insert":
+                self.key_packages.add(_bytes(entry.id), data, self.now)
+            elif entry.kind == "key-package-delete":
+                self.key_packages.remove(_bytes(entry.id))
+            elif row is not None:
+                epoch = entry.id if isinstance(entry.id, int) else None
+                self.groups.write_mls(row.id, row.incarnation, entry.kind, epoch, data)
+
+    def begin_command(self) -> None:
+        self._touched.clear()
+
+    def forget_command(self) -> None:
+        """After an undone transaction: what MLS has in memory never happened."""
+        self.mls.take_log()
+        for group in self._touched:
+            self._mls_groups.pop(group, None)
+        self._restore_key_packages()
+        self.hybrid_keys = [HybridKeyPair(*pair) for pair in self.people.hybrid_keys()]
+
+    def forget_everything(self) -> None:
+        """After a batch that could not be committed."""
+        self._touched.update(self._mls_groups)
+        self.forget_command()
+
+    def _restore_key_packages(self) -> None:
+        for reference, blob in self.key_packages.blobs():
+            self.mls.restore_key_package(reference, blob)
+
+    # --- groups
+
+    def group(self, group: GroupId) -> GroupRow:
+        """Raises Refused `unknown-group`."""
+        row = self.groups.get(group)
+        if row is None:
+            raise Refused("unknown-group", f"no group {group}", hint="quicnprotochat groups")
+        return row
+
+    def emit(self, kind: str, **fields: object) -> None:
+        """Announces something to users and scripts, once the batch is on disk."""
+        self.effects.append(Event(kind, fields))
+
+    def name_of(self, identity: IdentityKey) -> str:
+        """What to call a person: the name in their bundle, or the start of their key."""
+        if identity == self.identity.public:
+            return self.account_name
+        bundle = self.people.bundle(identity)
+        return bundle[1].name if bundle is not None else identity.hex()[:8]
+
+    @property
+    def account_name(self) -> str:
+        return str(self.people.setting("name", ""))
+
+    @property
+    def relays(self) -> tuple[str, ...]:
+        return tuple(json.loads(self.people.setting("relays", "[]")))
+
+
+def _validate(signature_key: bytes, credential: bytes) -> None:
+    verify_credential_untrusted(signature_key, credential)
+
+
+def _bytes(value: int | bytes | None) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError("a KeyPackageRef is bytes")
+    return value
+
+
+def epoch_id(group: mls_rs.Group) -> EpochId:
+    """Tells branches that share an epoch number apart (RFC 9420 section 8.5 exporter)."""
+    return EpochId(group.export_secret(EPOCH_ID_LABEL, b"", EpochId.LENGTH))
+
+
+def group_info(group: mls_rs.Group) -> GroupInfo:
+    """Raises Fault `not-our-group` for a group made by another program."""
+    data = group.extension(GROUP_INFO_EXTENSION)
+    if data is None:
+        raise Fault(
+            "not-our-group",
+            "a group without this program's extension",
+            blame=Blame.INCOMPATIBLE,
+            hint="its creator must use quicnprotochat",
+        )
+    return GroupInfo.decode(data)

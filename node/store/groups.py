@@ -1,0 +1,285 @@
+"""Rows about groups: where we stand, MLS state, commits, snapshots, members and intents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from node.store.database import Database
+from schemas import limits
+from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId, IdentityKey, IntentId
+from schemas.records import CommitHeader, Intent, Signed, Statement
+
+KEPT_EPOCHS = 16  # MLS secrets of past epochs, for late messages
+
+
+@dataclass(slots=True)
+class GroupRow:
+    """Where this device stands in a group. Changed in place, then `GroupStore.save`d."""
+
+    id: GroupId
+    incarnation: int
+    name: str
+    kind: str
+    suite: int
+    status: str
+    accepted: bool
+    inviter: IdentityKey | None
+    head: CommitHash
+    epoch: int
+    epoch_id: EpochId
+    epoch_base: int
+    next_sequence: int
+    lamport: int
+    tips: bytes
+    summary_number: int
+    joined: float
+
+
+_COLUMNS = ", ".join(field.name for field in fields(GroupRow))
+_MARKS = ", ".join("?" for _ in fields(GroupRow))
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    device: DeviceKey
+    identity: IdentityKey
+    leaf: int
+
+
+class GroupStore:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # --- groups
+
+    def get(self, group: GroupId) -> GroupRow | None:
+        row = self._db.row(f"SELECT {_COLUMNS} FROM groups WHERE id = ?", group)  # noqa: S608
+        return None if row is None else _group(row)
+
+    def all(self) -> list[GroupRow]:
+        rows = self._db.rows(f"SELECT {_COLUMNS} FROM groups ORDER BY joined")  # noqa: S608
+        return [_group(row) for row in rows]
+
+    def save(self, row: GroupRow) -> None:
+        self._db.run(
+            f"INSERT OR REPLACE INTO groups ({_COLUMNS}) VALUES ({_MARKS})",  # noqa: S608
+            *(getattr(row, field.name) for field in fields(GroupRow)),
+        )
+
+    def members(self, group: GroupId) -> list[MemberRow]:
+        rows = self._db.rows(
+            "SELECT device, identity, leaf FROM members WHERE group_id = ? ORDER BY leaf", group
+        )
+        return [MemberRow(DeviceKey(row[0]), IdentityKey(row[1]), row[2]) for row in rows]
+
+    def set_members(self, group: GroupId, members: list[MemberRow]) -> None:
+        self._db.run("DELETE FROM members WHERE group_id = ?", group)
+        self._db.many(
+            "INSERT INTO members VALUES (?, ?, ?, ?)",
+            [(group, member.device, member.identity, member.leaf) for member in members],
+        )
+
+    # --- MLS state
+
+    def mls_state(self, group: GroupId) -> tuple[bytes, bytes, list[tuple[int, bytes]]]:
+        """(state, tree, past epochs as (number, blob)) of the current incarnation."""
+        state = self._db.row(
+            "SELECT s.blob, t.blob, s.incarnation FROM group_state s"
+            " JOIN group_tree t USING (group_id) WHERE group_id = ?",
+            group,
+        )
+        epochs = self._db.rows(
+            "SELECT epoch, blob FROM epochs WHERE group_id = ? AND incarnation = ? ORDER BY epoch",
+            group,
+            state[2],
+        )
+        return state[0], state[1], epochs
+
+    def write_mls(
+        self, group: GroupId, incarnation: int, kind: str, epoch: int | None, blob: bytes
+    ) -> None:
+        """One entry of the binding's write log."""
+        match kind:
+            case "state":
+                self._db.run(
+                    "INSERT OR REPLACE INTO group_state VALUES (?, ?, ?)", group, incarnation, blob
+                )
+            case "tree":
+                self._db.run(
+                    "INSERT OR REPLACE INTO group_tree VALUES (?, ?, ?)", group, incarnation, blob
+                )
+            case "epoch-insert" | "epoch-update":
+                self._db.run(
+                    "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?)",
+                    group,
+                    incarnation,
+                    epoch,
+                    blob,
+                )
+            case _:
+                raise ValueError(f"unknown write {kind!r}")
+
+    def snapshot(self, row: GroupRow, now: float) -> None:
+        """Keeps the state as it is on disk, before the epoch is left; trims the oldest."""
+        self._db.run(
+            "INSERT OR REPLACE INTO snapshots"
+            " SELECT ?, ?, ?, ?, ?, s.blob, t.blob, length(s.blob) + length(t.blob), ?"
+            " FROM group_state s JOIN group_tree t USING (group_id) WHERE s.group_id = ?",
+            row.id,
+            row.epoch_id,
+            row.incarnation,
+            row.epoch,
+            row.head,
+            now,
+            row.id,
+        )
+        self._db.run(
+            "DELETE FROM snapshots WHERE group_id = ?1 AND (taken < ?2 OR epoch_id NOT IN ("
+            " SELECT epoch_id FROM (SELECT epoch_id, row_number() OVER newest AS place,"
+            "   sum(bytes) OVER newest AS total FROM snapshots WHERE group_id = ?1"
+            "   WINDOW newest AS (ORDER BY taken DESC, epoch DESC))"
+            " WHERE place <= ?3 AND total <= ?4))",
+            row.id,
+            now - limits.SNAPSHOT_AGE_S,
+            limits.SNAPSHOT_EPOCHS,
+            limits.SNAPSHOT_BYTES,
+        )
+        self._db.run(
+            "DELETE FROM epochs WHERE group_id = ? AND incarnation = ? AND epoch < ?",
+            row.id,
+            row.incarnation,
+            row.epoch - KEPT_EPOCHS,
+        )
+
+    def count_generation(self, row: GroupRow) -> None:
+        """One more generation of ours was used in this epoch; never taken back."""
+        self._db.run(
+            "INSERT INTO generations VALUES (?, ?, 1)"
+            " ON CONFLICT (group_id, epoch_id) DO UPDATE SET next = next + 1",
+            row.id,
+            row.epoch_id,
+        )
+
+    # --- commits
+
+    def add_commit(
+        self,
+        group: GroupId,
+        commit: CommitHash,
+        parent: CommitHash,
+        epoch: int,
+        *,
+        epoch_id: EpochId | None,
+        header: Signed | None,
+        mls: bytes | None,
+        now: float,
+    ) -> None:
+        self._db.run(
+            "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            group,
+            commit,
+            parent,
+            epoch,
+            epoch_id,
+            None if header is None else header.encode(),
+            mls,
+            now,
+        )
+
+    def knows_commit(self, group: GroupId, commit: CommitHash) -> bool:
+        return (
+            self._db.row("SELECT 1 FROM commits WHERE group_id = ? AND hash = ?", group, commit)
+            is not None
+        )
+
+    def is_past(self, group: GroupId, parent: CommitHash) -> bool:
+        """We stood on, or came from, that commit: another child of it is a fork."""
+        return (
+            self._db.row(
+                "SELECT 1 FROM commits WHERE group_id = ?1 AND epoch_id IS NOT NULL"
+                " AND (hash = ?2 OR parent = ?2) LIMIT 1",
+                group,
+                parent,
+            )
+            is not None
+        )
+
+    def entered(self, group: GroupId, epoch_id: EpochId) -> bool:
+        """This device entered the epoch with that id."""
+        return (
+            self._db.row(
+                "SELECT 1 FROM commits WHERE group_id = ? AND epoch_id = ?", group, epoch_id
+            )
+            is not None
+        )
+
+    def was_member(self, group: GroupId, device: DeviceKey) -> bool:
+        """A member now, or removed by a commit that we hold."""
+        if self._db.row("SELECT 1 FROM members WHERE group_id = ? AND device = ?", group, device):
+            return True
+        rows = self._db.rows(
+            "SELECT header FROM commits WHERE group_id = ? AND header IS NOT NULL", group
+        )
+        headers = (CommitHeader.decode(Signed.decode(row[0]).payload) for row in rows)
+        return any(device == member.device for header in headers for member in header.removed)
+
+    # --- statements and intents
+
+    def statement(self, group: GroupId, device: DeviceKey) -> Signed | None:
+        data = self._db.value(
+            "SELECT signed FROM statements WHERE group_id = ? AND device = ?", group, device
+        )
+        return None if data is None else Signed.decode(data)
+
+    def put_statement(self, device: DeviceKey, signed: Signed, statement: Statement) -> None:
+        """Keeps the one with the highest number."""
+        self._db.run(
+            "INSERT INTO statements VALUES (?1, ?2, ?3, ?4) ON CONFLICT (group_id, device)"
+            " DO UPDATE SET number = ?3, signed = ?4 WHERE number < ?3",
+            statement.group,
+            device,
+            statement.number,
+            signed.encode(),
+        )
+
+    def add_intent(self, signed: Signed, intent: Intent, now: float) -> bool:
+        """False when it is known already."""
+        return bool(
+            self._db.run(
+                "INSERT OR IGNORE INTO intents VALUES (?, ?, ?, ?, ?, 0)",
+                intent.group,
+                intent.id,
+                intent.author,
+                signed.encode(),
+                now,
+            )
+        )
+
+    def open_intents(self, group: GroupId) -> list[tuple[Intent, Signed, float]]:
+        """(intent, as signed, when it was seen) of wishes that no commit carried yet."""
+        rows = self._db.rows(
+            "SELECT signed, seen FROM intents WHERE group_id = ? AND done = 0 ORDER BY seen", group
+        )
+        found = [(Signed.decode(row[0]), row[1]) for row in rows]
+        return [(Intent.decode(signed.payload), signed, seen) for signed, seen in found]
+
+    def groups_with_open_intents(self) -> list[GroupId]:
+        rows = self._db.rows("SELECT DISTINCT group_id FROM intents WHERE done = 0")
+        return [GroupId(row[0]) for row in rows]
+
+    def close_intents(self, group: GroupId, ids: list[IntentId]) -> None:
+        self._db.many(
+            "UPDATE intents SET done = 1 WHERE group_id = ? AND id = ?",
+            [(group, intent) for intent in ids],
+        )
+
+
+def _group(row: Any) -> GroupRow:
+    found = GroupRow(*row)
+    found.id = GroupId(found.id)
+    found.accepted = bool(found.accepted)
+    found.inviter = None if found.inviter is None else IdentityKey(found.inviter)
+    found.head = CommitHash(found.head)
+    found.epoch_id = EpochId(found.epoch_id)
+    return found

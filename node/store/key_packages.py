@@ -1,0 +1,61 @@
+"""Rows of our own KeyPackages: sealed private parts, and what was handed out."""
+
+from __future__ import annotations
+
+from node.store.database import Database
+
+PEER_KEY_PACKAGES = 200  # handed out over links and not used yet; the oldest go first
+
+
+class KeyPackageStore:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(self, reference: bytes, blob: bytes, now: float) -> None:
+        """The private part, as the binding's log gives it; `describe` says the rest."""
+        self._db.run(
+            "INSERT INTO key_packages (reference, suite, last_resort, message, blob, created)"
+            " VALUES (?, 0, 0, x'', ?, ?)",
+            reference,
+            blob,
+            now,
+        )
+
+    def describe(
+        self,
+        reference: bytes,
+        suite: int,
+        message: bytes,
+        *,
+        last_resort: bool,
+        request: bytes | None,
+    ) -> None:
+        self._db.run(
+            "UPDATE key_packages SET suite = ?, message = ?, last_resort = ?, request = ?"
+            " WHERE reference = ?",
+            suite,
+            message,
+            last_resort,
+            request,
+            reference,
+        )
+
+    def remove(self, reference: bytes) -> None:
+        self._db.run("DELETE FROM key_packages WHERE reference = ? AND last_resort = 0", reference)
+
+    def blobs(self) -> list[tuple[bytes, bytes]]:
+        """(KeyPackageRef, sealed private part) of all that may still be used."""
+        return self._db.rows("SELECT reference, blob FROM key_packages")
+
+    def answered(self, request: bytes) -> bytes | None:
+        """The KeyPackage that the same request was answered with."""
+        value = self._db.value("SELECT message FROM key_packages WHERE request = ?", request)
+        return None if value is None else bytes(value)
+
+    def trim(self) -> None:
+        self._db.run(
+            "DELETE FROM key_packages WHERE request IS NOT NULL AND reference NOT IN ("
+            " SELECT reference FROM key_packages WHERE request IS NOT NULL"
+            " ORDER BY created DESC LIMIT ?)",
+            PEER_KEY_PACKAGES,
+        )

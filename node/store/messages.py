@@ -1,0 +1,252 @@
+"""Rows of the inbox: messages, watermarks, cursors, parcels seen, early arrivals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from node.store.database import Database
+from schemas import limits
+from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId, ParcelId
+from schemas.records import Signed
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A message, our own or received. `arrival` is 0 until it is stored."""
+
+    group: GroupId
+    author: DeviceKey
+    id: MessageId
+    identity: IdentityKey
+    sequence: int
+    lamport: int
+    parents: tuple[MessageId, ...]
+    sent_ms: int
+    received: float
+    own: bool
+    path: str
+    text: str
+    arrival: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """What we have of one author: all of base..highest but `missing`; shown up to `read`."""
+
+    base: int
+    highest: int
+    missing: tuple[int, ...]
+    read: int = 0
+
+
+_MESSAGE = (
+    "m.group_id, m.author, m.id, m.identity, m.sequence, m.lamport, m.parents, m.sent_ms,"
+    " m.received, m.own, m.path, m.text, m.arrival"
+)
+
+
+class MessageStore:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # --- messages
+
+    def add(self, row: MessageRow) -> int | None:
+        """The arrival number; None when this author's message of that id is here already."""
+        added = self._db.run(
+            "INSERT OR IGNORE INTO messages (group_id, author, id, identity, sequence, lamport,"
+            " parents, sent_ms, received, own, path, text) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            row.group,
+            row.author,
+            row.id,
+            row.identity,
+            row.sequence,
+            row.lamport,
+            b"".join(row.parents),
+            row.sent_ms,
+            row.received,
+            row.own,
+            row.path,
+            row.text,
+        )
+        return self._db.connection.last_insert_rowid() if added else None
+
+    def unread(self, cursor: str, group: GroupId | None, limit: int) -> list[MessageRow]:
+        """Others' messages in accepted groups that a cursor has not acknowledged, by arrival."""
+        rows = self._db.rows(
+            f"SELECT {_MESSAGE} FROM messages m JOIN groups g ON g.id = m.group_id"  # noqa: S608
+            " LEFT JOIN cursors c ON c.name = ?1 AND c.group_id = m.group_id"
+            " WHERE g.accepted = 1 AND m.own = 0 AND m.arrival > coalesce(c.arrival, 0)"
+            " AND (?2 IS NULL OR m.group_id = ?2) ORDER BY m.arrival LIMIT ?3",
+            cursor,
+            group,
+            limit,
+        )
+        return [_message(row) for row in rows]
+
+    def find(self, prefix: str) -> list[MessageRow]:
+        """Own messages first, whose id begins with these hex digits; two at most."""
+        rows = self._db.rows(
+            f"SELECT {_MESSAGE} FROM messages m WHERE hex(m.id) LIKE ?"  # noqa: S608
+            " ORDER BY m.own DESC LIMIT 2",
+            prefix.upper() + "%",
+        )
+        return [_message(row) for row in rows]
+
+    # --- cursors and watermarks
+
+    def move_cursor(self, cursor: str, group: GroupId, arrival: int) -> None:
+        self._db.run(
+            "INSERT INTO cursors VALUES (?1, ?2, ?3) ON CONFLICT (name, group_id)"
+            " DO UPDATE SET arrival = max(arrival, ?3)",
+            cursor,
+            group,
+            arrival,
+        )
+
+    def mark_read(self, group: GroupId, arrival: int) -> list[DeviceKey]:
+        """Moves `read` of each author up to what has been shown; answers whose moved."""
+        rows = self._db.rows(
+            "UPDATE watermarks SET read = seen.sequence FROM ("
+            "  SELECT author, max(sequence) AS sequence FROM messages"
+            "  WHERE group_id = ?1 AND arrival <= ?2 AND own = 0 GROUP BY author"
+            ") AS seen WHERE group_id = ?1 AND watermarks.author = seen.author"
+            " AND read < seen.sequence RETURNING watermarks.author",
+            group,
+            arrival,
+        )
+        return [DeviceKey(row[0]) for row in rows]
+
+    def watermark(self, group: GroupId, author: DeviceKey) -> Watermark | None:
+        row = self._db.row(
+            "SELECT base, highest, missing, read FROM watermarks WHERE group_id = ? AND author = ?",
+            group,
+            author,
+        )
+        return None if row is None else Watermark(row[0], row[1], tuple(json.loads(row[2])), row[3])
+
+    def put_watermark(self, group: GroupId, author: DeviceKey, mark: Watermark) -> None:
+        self._db.run(
+            "INSERT OR REPLACE INTO watermarks VALUES (?, ?, ?, ?, ?, ?)",
+            group,
+            author,
+            mark.base,
+            mark.highest,
+            json.dumps(mark.missing),
+            mark.read,
+        )
+
+    def authors(self, group: GroupId) -> list[DeviceKey]:
+        rows = self._db.rows("SELECT author FROM watermarks WHERE group_id = ?", group)
+        return [DeviceKey(row[0]) for row in rows]
+
+    def newer_summary(self, group: GroupId, device: DeviceKey, number: int, signed: Signed) -> bool:
+        """Stores a peer's summary; False when one at least as new is here."""
+        return bool(
+            self._db.run(
+                "INSERT INTO peer_summaries VALUES (?1, ?2, ?3, ?4) ON CONFLICT (group_id, device)"
+                " DO UPDATE SET number = ?3, signed = ?4 WHERE number < ?3",
+                group,
+                device,
+                number,
+                signed.encode(),
+            )
+        )
+
+    # --- parcels seen
+
+    def seen(self, parcel: ParcelId) -> tuple[GroupId, DeviceKey | None] | bool:
+        """False, True, or whose message it was: (group, author)."""
+        row = self._db.row("SELECT group_id, author FROM seen_parcels WHERE id = ?", parcel)
+        if row is None:
+            return False
+        if row[0] is None:
+            return True
+        return GroupId(row[0]), None if row[1] is None else DeviceKey(row[1])
+
+    def mark_seen(
+        self, parcel: ParcelId, until: float, group: GroupId | None, author: DeviceKey | None
+    ) -> None:
+        self._db.run(
+            "INSERT OR REPLACE INTO seen_parcels VALUES (?, ?, ?, ?)", parcel, until, group, author
+        )
+
+    # --- ciphertexts, kept for members who missed them
+
+    def keep_ciphertext(
+        self,
+        group: GroupId,
+        author: DeviceKey,
+        sequence: int,
+        epoch_id: EpochId,
+        mls: bytes,
+        until: float,
+    ) -> None:
+        self._db.run(
+            "INSERT OR IGNORE INTO ciphertexts VALUES (?, ?, ?, ?, ?, ?)",
+            group,
+            author,
+            sequence,
+            epoch_id,
+            mls,
+            until,
+        )
+
+    # --- early arrivals
+
+    def park(self, group: GroupId, known: bool, path: str, body: bytes, now: float) -> bool:
+        """Keeps an early parcel's body; False when the buffer is full."""
+        where, budget = ("group_id = ?", limits.FUTURE_MESSAGES) if known else ("known = 0", 200)
+        count, size = self._db.row(
+            f"SELECT count(*), coalesce(sum(length(body)), 0) FROM future WHERE {where}",  # noqa: S608
+            *((group,) if known else ()),
+        )
+        if count >= budget or size + len(body) > limits.FUTURE_BYTES:
+            return False
+        self._db.run(
+            "INSERT INTO future (group_id, known, path, body, arrival) VALUES (?, ?, ?, ?, ?)",
+            group,
+            known,
+            path,
+            body,
+            now,
+        )
+        return True
+
+    def take_parked(self, group: GroupId) -> list[tuple[str, bytes, float]]:
+        """Takes out all (path, body, arrival) of a group, oldest first."""
+        rows = self._db.rows(
+            "SELECT path, body, arrival FROM future WHERE group_id = ? ORDER BY id", group
+        )
+        if rows:
+            self._db.run("DELETE FROM future WHERE group_id = ?", group)
+        return rows
+
+    # --- housekeeping
+
+    def sweep(self, now: float) -> None:
+        """Forgets what is past its time."""
+        self._db.run("DELETE FROM seen_parcels WHERE until < ?", now)
+        self._db.run("DELETE FROM ciphertexts WHERE until < ?", now)
+        self._db.run("DELETE FROM future WHERE known = 0 AND arrival < ?", now - 86_400)
+
+
+def _message(row: Any) -> MessageRow:
+    parents = bytes(row[6])
+    return MessageRow(
+        GroupId(row[0]),
+        DeviceKey(row[1]),
+        MessageId(row[2]),
+        IdentityKey(row[3]),
+        row[4],
+        row[5],
+        tuple(MessageId(parents[i : i + 16]) for i in range(0, len(parents), 16)),
+        row[7],
+        row[8],
+        bool(row[9]),
+        row[10],
+        row[11],
+        row[12],
+    )

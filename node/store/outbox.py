@@ -1,0 +1,241 @@
+"""Rows of the outbox and the delivery ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from node.store.database import Database
+from schemas.ids import DeviceKey, GroupId, IdentityKey, MessageId, ParcelId
+
+NO_PARCEL = ParcelId(bytes(16))
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    parcel: ParcelId
+    payload: int
+    recipient: DeviceKey
+    next_try: float
+    attempts: int
+    stage: str  # queued, sent, held
+    expires: float
+    kind: str
+    group: GroupId
+    message: MessageId | None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    message: MessageId
+    device: DeviceKey
+    identity: IdentityKey
+    group: GroupId
+    sequence: int
+    state: str
+    path: str | None
+    relay: str | None
+    held_until: float | None
+    reason: str | None
+    updated: float
+
+
+_OUTBOX = (
+    "SELECT o.parcel_id, o.payload, o.recipient, o.next_try, o.attempts, o.stage, o.expires,"
+    " p.kind, p.group_id, p.message FROM outbox o JOIN payloads p ON p.id = o.payload"
+)
+_LEDGER = (
+    "SELECT message, device, identity, group_id, sequence, state, path, relay, held_until, reason,"
+    " updated FROM ledger"
+)
+
+
+class OutboxStore:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # --- payloads and parcels
+
+    def add_payload(self, group: GroupId, kind: str, body: bytes, message: MessageId | None) -> int:
+        self._db.run(
+            "INSERT INTO payloads (group_id, kind, message, body) VALUES (?, ?, ?, ?)",
+            group,
+            kind,
+            message,
+            body,
+        )
+        return self._db.connection.last_insert_rowid()
+
+    def payload_body(self, payload: int) -> bytes:
+        return bytes(self._db.value("SELECT body FROM payloads WHERE id = ?", payload))
+
+    def add_parcels(
+        self, payload: int, parcels: list[tuple[ParcelId, DeviceKey]], now: float, expires: float
+    ) -> None:
+        self._db.many(
+            "INSERT INTO outbox (parcel_id, payload, recipient, next_try, expires)"
+            " VALUES (?, ?, ?, ?, ?)",
+            [(parcel, payload, recipient, now, expires) for parcel, recipient in parcels],
+        )
+
+    def get(self, parcel: ParcelId) -> OutboxRow | None:
+        row = self._db.row(f"{_OUTBOX} WHERE o.parcel_id = ?", parcel)
+        return None if row is None else _outbox(row)
+
+    def due(self, recipient: DeviceKey, now: float, limit: int) -> list[OutboxRow]:
+        """In the order they were made, so that a commit precedes what follows it."""
+        rows = self._db.rows(
+            f"{_OUTBOX} WHERE o.recipient = ? AND o.next_try <= ? ORDER BY o.payload LIMIT ?",
+            recipient,
+            now,
+            limit,
+        )
+        return [_outbox(row) for row in rows]
+
+    def due_recipients(self, now: float) -> frozenset[DeviceKey]:
+        rows = self._db.rows("SELECT DISTINCT recipient FROM outbox WHERE next_try <= ?", now)
+        return frozenset(DeviceKey(row[0]) for row in rows)
+
+    def expired(self, now: float, limit: int = 500) -> list[OutboxRow]:
+        rows = self._db.rows(f"{_OUTBOX} WHERE o.expires <= ? LIMIT ?", now, limit)
+        return [_outbox(row) for row in rows]
+
+    def next_try(self, now: float) -> float | None:
+        """The earliest time after `now` at which something becomes due."""
+        value = self._db.value("SELECT min(next_try) FROM outbox WHERE next_try > ?", now)
+        return None if value is None else float(value)
+
+    def reschedule(self, parcel: ParcelId, stage: str, attempts: int, next_try: float) -> None:
+        self._db.run(
+            "UPDATE outbox SET stage = ?, attempts = ?, next_try = ? WHERE parcel_id = ?",
+            stage,
+            attempts,
+            next_try,
+            parcel,
+        )
+
+    def bring_forward(self, recipient: DeviceKey, stage: str, when: float) -> None:
+        self._db.run(
+            "UPDATE outbox SET next_try = ?3 WHERE recipient = ?1 AND stage = ?2 AND next_try > ?3",
+            recipient,
+            stage,
+            when,
+        )
+
+    def bring_message_forward(self, message: MessageId, device: DeviceKey, when: float) -> None:
+        self._db.run(
+            "UPDATE outbox SET next_try = ?3 WHERE recipient = ?2 AND next_try > ?3 AND payload IN"
+            " (SELECT id FROM payloads WHERE message = ?1)",
+            message,
+            device,
+            when,
+        )
+
+    def remove(self, parcel: ParcelId, payload: int) -> None:
+        """Drops a parcel, and its payload with the last one."""
+        self._db.run("DELETE FROM outbox WHERE parcel_id = ?", parcel)
+        self._drop_payload(payload)
+
+    def remove_message(self, message: MessageId, device: DeviceKey) -> None:
+        for row in self._db.rows(
+            f"{_OUTBOX} WHERE p.message = ? AND o.recipient = ?", message, device
+        ):
+            found = _outbox(row)
+            self.remove(found.parcel, found.payload)
+
+    def remove_kind(self, group: GroupId, kinds: tuple[str, ...], recipient: DeviceKey) -> None:
+        """Drops parcels of these kinds that a device no longer needs."""
+        for row in self._db.rows(
+            f"{_OUTBOX} WHERE p.group_id = ? AND o.recipient = ?", group, recipient
+        ):
+            found = _outbox(row)
+            if found.kind in kinds:
+                self.remove(found.parcel, found.payload)
+
+    def _drop_payload(self, payload: int) -> None:
+        self._db.run(
+            "DELETE FROM payloads WHERE id = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM outbox WHERE payload = ?1)",
+            payload,
+        )
+
+    def unsent(self) -> int:
+        """Parcels that have not left this node at all."""
+        return int(self._db.value("SELECT count(*) FROM outbox WHERE stage = 'queued'"))
+
+    # --- ledger
+
+    def open_ledger(self, rows: list[LedgerRow]) -> None:
+        self._db.many(
+            "INSERT INTO ledger (message, device, identity, group_id, sequence, state, path,"
+            " relay, held_until, reason, updated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    row.message,
+                    row.device,
+                    row.identity,
+                    row.group,
+                    row.sequence,
+                    row.state,
+                    row.path,
+                    row.relay,
+                    row.held_until,
+                    row.reason,
+                    row.updated,
+                )
+                for row in rows
+            ],
+        )
+
+    def ledger(self, message: MessageId) -> list[LedgerRow]:
+        rows = self._db.rows(f"{_LEDGER} WHERE message = ? ORDER BY identity, device", message)
+        return [_ledger(row) for row in rows]
+
+    def ledger_entry(self, message: MessageId, device: DeviceKey) -> LedgerRow | None:
+        row = self._db.row(f"{_LEDGER} WHERE message = ? AND device = ?", message, device)
+        return None if row is None else _ledger(row)
+
+    def unsettled(self, group: GroupId, device: DeviceKey) -> list[LedgerRow]:
+        """What a summary of that device can still change, in order."""
+        rows = self._db.rows(
+            f"{_LEDGER} WHERE group_id = ? AND device = ?"
+            " AND state NOT IN ('read', 'expired', 'refused') ORDER BY sequence",
+            group,
+            device,
+        )
+        return [_ledger(row) for row in rows]
+
+    def write_ledger(self, row: LedgerRow) -> None:
+        self._db.run(
+            "UPDATE ledger SET state = ?, path = ?, relay = ?, held_until = ?, reason = ?,"
+            " updated = ? WHERE message = ? AND device = ?",
+            row.state,
+            row.path,
+            row.relay,
+            row.held_until,
+            row.reason,
+            row.updated,
+            row.message,
+            row.device,
+        )
+
+
+def _outbox(row: Any) -> OutboxRow:
+    return OutboxRow(
+        ParcelId(row[0]),
+        row[1],
+        DeviceKey(row[2]),
+        row[3],
+        row[4],
+        row[5],
+        row[6],
+        row[7],
+        GroupId(row[8]),
+        None if row[9] is None else MessageId(row[9]),
+    )
+
+
+def _ledger(row: Any) -> LedgerRow:
+    return LedgerRow(
+        MessageId(row[0]), DeviceKey(row[1]), IdentityKey(row[2]), GroupId(row[3]), *row[4:]
+    )

@@ -1,0 +1,169 @@
+"""Rows about people: contacts, bundles, endpoint records; and our own secrets and settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from node.store.database import Database
+from schemas.card import Card
+from schemas.ids import DeviceKey, IdentityKey
+from schemas.records import BundleCore, EndpointRecord, Signed
+
+
+@dataclass(frozen=True, slots=True)
+class ContactRow:
+    identity: IdentityKey
+    card: Card
+    verified: bool
+
+
+class PeopleStore:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # --- settings and secrets
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        return self._db.value("SELECT value FROM meta WHERE name = ?", name, default=default)
+
+    def set_setting(self, name: str, value: Any) -> None:
+        self._db.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
+
+    def secret(self, name: str) -> bytes | None:
+        value = self._db.value("SELECT value FROM secrets WHERE name = ?", name)
+        return None if value is None else bytes(value)
+
+    def set_secret(self, name: str, value: bytes) -> None:
+        self._db.run("INSERT OR REPLACE INTO secrets VALUES (?, ?)", name, value)
+
+    def hybrid_keys(self) -> list[tuple[bytes, bytes]]:
+        """(public, private), newest first."""
+        return self._db.rows("SELECT public, private FROM hybrid_keys ORDER BY created DESC")
+
+    def add_hybrid_key(self, public: bytes, private: bytes, now: float) -> None:
+        self._db.run("INSERT INTO hybrid_keys VALUES (?, ?, ?)", public, private, now)
+
+    # --- contacts
+
+    def contact(self, identity: IdentityKey) -> ContactRow | None:
+        row = self._db.row(
+            "SELECT identity, card, verified FROM contacts WHERE identity = ?", identity
+        )
+        return None if row is None else _contact(row)
+
+    def contacts(self) -> list[ContactRow]:
+        rows = self._db.rows("SELECT identity, card, verified FROM contacts ORDER BY added")
+        return [_contact(row) for row in rows]
+
+    def put_contact(self, card: Card, now: float) -> None:
+        self._db.run(
+            "INSERT INTO contacts (identity, card, added) VALUES (?, ?, ?)"
+            " ON CONFLICT (identity) DO UPDATE SET card = excluded.card",
+            card.identity,
+            card.encode(),
+            now,
+        )
+
+    def set_verified(self, identity: IdentityKey) -> None:
+        self._db.run("UPDATE contacts SET verified = 1 WHERE identity = ?", identity)
+
+    # --- bundles
+
+    def bundle(self, identity: IdentityKey) -> tuple[Signed, BundleCore] | None:
+        """A bundle that was verified when it was stored."""
+        data = self._db.value("SELECT signed FROM bundles WHERE identity = ?", identity)
+        if data is None:
+            return None
+        signed = Signed.decode(data)
+        return signed, BundleCore.decode(signed.payload)
+
+    def bundle_number(self, identity: IdentityKey) -> int:
+        number = self._db.value("SELECT number FROM bundles WHERE identity = ?", identity)
+        return 0 if number is None else int(number)
+
+    def put_bundle(self, signed: Signed, core: BundleCore) -> None:
+        self._db.run(
+            "INSERT OR REPLACE INTO bundles VALUES (?, ?, ?)",
+            core.identity,
+            core.number,
+            signed.encode(),
+        )
+        self._db.run("DELETE FROM bundle_devices WHERE identity = ?", core.identity)
+        self._db.many(
+            "INSERT OR REPLACE INTO bundle_devices VALUES (?, ?, ?)",
+            [(device.key, core.identity, device.hybrid_key) for device in core.devices],
+        )
+
+    def hybrid_key(self, device: DeviceKey) -> bytes | None:
+        value = self._db.value("SELECT hybrid_key FROM bundle_devices WHERE device = ?", device)
+        return None if value is None else bytes(value)
+
+    def owner(self, device: DeviceKey) -> IdentityKey | None:
+        """Whose device this is, by bundle, card or membership."""
+        for sql in (
+            "SELECT identity FROM bundle_devices WHERE device = ?",
+            "SELECT identity FROM members WHERE device = ?",
+        ):
+            if (value := self._db.value(sql, device)) is not None:
+                return IdentityKey(value)
+        for contact in self.contacts():
+            if contact.card.device == device:
+                return contact.identity
+        return None
+
+    def devices(self, identity: IdentityKey) -> tuple[DeviceKey, ...]:
+        """A person's devices by their bundle, or the one on their card."""
+        rows = self._db.rows(
+            "SELECT device FROM bundle_devices WHERE identity = ? ORDER BY device", identity
+        )
+        if rows:
+            return tuple(DeviceKey(row[0]) for row in rows)
+        contact = self.contact(identity)
+        return () if contact is None else (contact.card.device,)
+
+    def shares_group(self, identity: IdentityKey) -> bool:
+        return (
+            self._db.row("SELECT 1 FROM members WHERE identity = ? LIMIT 1", identity) is not None
+        )
+
+    # --- endpoint records
+
+    def endpoint(self, device: DeviceKey) -> tuple[Signed, EndpointRecord] | None:
+        data = self._db.value("SELECT signed FROM endpoints WHERE device = ?", device)
+        if data is None:
+            return None
+        signed = Signed.decode(data)
+        return signed, EndpointRecord.decode(signed.payload)
+
+    def endpoint_sequence(self, device: DeviceKey) -> int:
+        value = self._db.value("SELECT sequence FROM endpoints WHERE device = ?", device)
+        return 0 if value is None else int(value)
+
+    def put_endpoint(self, signed: Signed, record: EndpointRecord, now: float) -> None:
+        self._db.run(
+            "INSERT OR REPLACE INTO endpoints VALUES (?, ?, ?, ?)",
+            record.device,
+            record.sequence,
+            signed.encode(),
+            now,
+        )
+
+    def greetable(self, me: DeviceKey, limit: int) -> list[DeviceKey]:
+        """Devices of contacts and members, those whose endpoint we learnt last first."""
+        rows = self._db.rows(
+            "SELECT d.device, coalesce(e.learnt, 0) AS learnt FROM ("
+            "  SELECT device FROM members"
+            "  UNION SELECT b.device FROM bundle_devices b JOIN contacts USING (identity)"
+            ") d LEFT JOIN endpoints e USING (device) WHERE d.device <> ?"
+            " ORDER BY learnt DESC LIMIT ?",
+            me,
+            limit,
+        )
+        found = [DeviceKey(row[0]) for row in rows]
+        cards = [contact.card.device for contact in self.contacts()]
+        return list(dict.fromkeys([*found, *cards]))[:limit]
+
+
+def _contact(row: Any) -> ContactRow:
+    return ContactRow(IdentityKey(row[0]), Card.decode(row[1]), bool(row[2]))
