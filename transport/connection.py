@@ -468,9 +468,9 @@ class Connection:
         self._transmit(now)
 
     def _keep_alive_tick(self) -> None:
-        quiet = self._loop.time() + _TIMER_SLACK_S - self._last_heard
+        quiet = self._loop.time() - self._last_heard
         wait = self._limits.keep_alive_s
-        if quiet >= wait:
+        if quiet + _TIMER_SLACK_S >= wait:
             self._quic.send_ping(_KEEP_ALIVE_UID)
             self.transmit()
         else:
@@ -496,7 +496,7 @@ class Connection:
             by = EndedBy.SILENCE
         else:
             by = EndedBy.PROTOCOL
-        self._end(CloseReason(by, event.error_code, event.reason_phrase, application))
+        self._end(CloseReason(by, int(event.error_code), event.reason_phrase, application))
 
     def _end(self, reason: CloseReason) -> None:
         if self._reason is not None:

@@ -33,7 +33,7 @@ class TransportLimits:
     stream_buffer: int = 1 * MIB  # unread, and separately unacknowledged: one largest frame
     connection_buffer: int = 4 * MIB  # the same, over all streams of a connection
     socket_buffer: int = 4 * MIB  # the kernel's; a burst must outlive one slow event-loop turn
-    datagram: int = 1_200  # what every path carries (RFC 9000, 14.1); probing will raise it
+    datagram: int = 1_200  # what every path carries (RFC 9000, 14.1); seam: path MTU probing
 
     # Cap'n Proto RPC
     rpc_message: int = 1 * MIB  # two parcels; a larger message is refused before it is read

@@ -64,7 +64,7 @@ async def serve_rpc(
         transport.lose("the server ends")
         server.close()
         stream.cancel()
-        await guard.drained()
+        await guard.drained(limits.close_grace_s)
 
 
 @asynccontextmanager
@@ -272,9 +272,14 @@ class _ServerGuard:
             log.exception("method %s crashed", method)
             raise RpcError("internal-error") from None
 
-    async def drained(self) -> None:
+    async def drained(self, grace_s: float) -> None:
         """Wait until no method runs; KJ has cancelled them when its end was closed."""
-        await self._idle.wait()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
+        except TimeoutError:
+            self._counters["rpc-method-stuck"] += 1
+            log.error("%d methods ignore their cancellation", self._calls)
 
     def _enter(self) -> None:
         self._calls += 1

@@ -334,6 +334,23 @@ async def test_a_handler_that_finds_malformed_bytes_closes_with_the_code(
     assert server.counters["handler-frame-too-large"] == 1
 
 
+async def test_a_task_group_in_a_handler_ends_like_a_handler(
+    open_endpoint: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(connection: Connection) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(connection.accept_stream())
+            group.create_task(connection.accept_stream())
+
+    server, client = await open_endpoint(handler), await open_endpoint()
+    connection = await within(client.dial([server.address], expected=server.device, alpn=ALPN))
+    await eventually(lambda: server.connections)
+    await connection.close()
+    await eventually(lambda: not server._tasks._tasks)
+    assert not server.counters
+    assert not caplog.records
+
+
 async def test_a_handler_that_ignores_the_end_is_cancelled(open_endpoint: Open) -> None:
     cancelled = asyncio.Event()
 
