@@ -58,7 +58,7 @@ def open_endpoint_record_untrusted(signed: Signed, *, now: float) -> EndpointRec
     `bad-lifetime` (none, or above ENDPOINT_LIFETIME_S).
     """
     record = open_signed(
-        SignedType.ENDPOINT_RECORD, signed, EndpointRecord.decode, lambda value: value.device
+        SignedType.ENDPOINT_RECORD, signed, _decode_untrusted, lambda value: value.device
     )
     if not 0 < record.expires - record.issued <= limits.ENDPOINT_LIFETIME_S:
         raise Malformed("bad-lifetime", "an endpoint record with an impossible lifetime")
@@ -86,6 +86,16 @@ def newest(a: EndpointRecord, b: EndpointRecord) -> EndpointRecord:
     if a.device != b.device:
         raise ValueError("records of two devices cannot be compared")
     return max(a, b, key=lambda record: (record.sequence, record.issued, record.encode()))
+
+
+def _decode_untrusted(payload: bytes) -> EndpointRecord:
+    try:
+        return EndpointRecord.decode(payload)
+    except RuntimeError:
+        # pycapnp's way of saying that an address is of a kind this version does not know.
+        raise Malformed(
+            "malformed-endpoint-record", "not a valid endpoint record", hint="upgrade this node"
+        ) from None
 
 
 def _usable_addresses(addresses: tuple[EndpointAddress, ...]) -> tuple[EndpointAddress, ...]:

@@ -185,6 +185,15 @@ def test_newest_number_wins_and_readers_agree_on_a_repeated_one() -> None:
         newest(old, make(device=OTHER.public))
 
 
+def test_an_address_of_an_unknown_kind_is_malformed_and_no_crash() -> None:
+    payload = make().encode()
+    other = make(addresses=(dataclasses.replace(HOME, kind=AddressKind.PUNCHED),)).encode()
+    (at,) = (n for n, (a, b) in enumerate(zip(payload, other, strict=True)) if a != b)
+    unknown = payload[:at] + b"\x09" + payload[at + 1 :]
+    signed = signing.sign(SignedType.ENDPOINT_RECORD, DEVICE, unknown)
+    assert refusal(signed) == "malformed-endpoint-record"
+
+
 @given(payload=st.binary(max_size=1100), signature=st.binary(min_size=64, max_size=64))
 def test_garbage_raises_only_malformed(payload: bytes, signature: bytes) -> None:
     with pytest.raises(Malformed):

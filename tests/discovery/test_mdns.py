@@ -1,0 +1,268 @@
+"""Real mDNS, on loopback only. Other processes may be on the same group: look for own keys."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from zeroconf._protocol.outgoing import DNSOutgoing  # the only way to send half a service
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+from discovery import mdns_zeroconf
+from discovery.lan_events import PeerChange, PeerEvent, Watch
+from discovery.lan_peers import LanPeers
+from discovery.mdns import Mdns
+from discovery.mdns_service import SERVICE_TYPE, Advert
+from discovery.mdns_txt import TxtRecord
+from discovery.resolver import Resolver
+from discovery.sources import MdnsSource
+from schemas.addresses import Address, AddressKind, EndpointAddress
+from schemas.errors import Blame, Fault
+from schemas.ids import DeviceKey
+
+LOOPBACK = ["127.0.0.1"]
+DEADLINE_S = 20.0
+GOODBYE_S = 2.0  # measured: 2 ms; what matters is that it is not zeroconf's 19 minutes
+
+
+def no_multicast() -> str:
+    """Why this machine cannot run these tests, or nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            membership = socket.inet_aton("224.0.0.251") + socket.inet_aton("127.0.0.1")
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        except OSError as error:
+            return f"no multicast on loopback: {error}"
+    return ""
+
+
+needs_multicast = pytest.mark.skipif(bool(no_multicast()), reason=no_multicast())
+
+
+def new_device() -> DeviceKey:
+    return DeviceKey(os.urandom(32))
+
+
+def advert(device: DeviceKey, name: str = "Ada", port: int = 7000) -> Advert:
+    return Advert(device, name, (Address("127.0.0.1", port),))
+
+
+def visible(device: DeviceKey, name: str = "Ada", port: int = 7000) -> Mdns:
+    return Mdns(device, advert=advert(device, name, port), interfaces=LOOPBACK)
+
+
+async def until(watch: Watch, device: DeviceKey, change: PeerChange) -> PeerEvent:
+    async with asyncio.timeout(DEADLINE_S):
+        async for event in watch:
+            if (event.peer.device, event.change) == (device, change):
+                return event
+    raise AssertionError(f"the watch ended before {change}")
+
+
+@needs_multicast
+async def test_two_nodes_find_each_other_and_a_goodbye_is_noticed_at_once() -> None:
+    ada, bob = new_device(), new_device()
+    async with visible(ada, "Ada", 7001) as at_ada, AsyncExitStack() as stack:
+        at_bob = await stack.enter_async_context(visible(bob, "Bøb", 7002))
+        with at_ada.watch() as from_ada, at_bob.watch() as from_bob:
+            seen_bob = await until(from_ada, bob, PeerChange.APPEARED)
+            seen_ada = await until(from_bob, ada, PeerChange.APPEARED)
+            assert (seen_ada.peer.name, seen_bob.peer.name) == ("Ada", "Bøb")
+            here = EndpointAddress(Address("127.0.0.1", 7002), AddressKind.LAN)
+            assert seen_bob.peer.addresses == (here,)
+            assert at_ada.find(ada) is None, "nobody meets himself"
+
+            resolution = await Resolver([MdnsSource(at_ada)]).resolve(bob)
+            assert [(f.address, f.source) for f in resolution.found] == [(here, "mdns")]
+
+            await at_bob.wait_announced()
+            async with asyncio.timeout(GOODBYE_S):
+                await stack.aclose()
+                gone = await until(from_ada, bob, PeerChange.DISAPPEARED)
+            assert gone.peer.name == "Bøb"
+            assert at_ada.find(bob) is None
+            assert [event async for event in from_bob if event.peer.device == bob] == []
+
+
+@needs_multicast
+async def test_off_looks_and_is_not_seen_and_can_be_switched() -> None:
+    ada, hidden = new_device(), new_device()
+    async with visible(ada) as at_ada, Mdns(hidden, interfaces=LOOPBACK) as at_hidden:
+        with at_ada.watch() as from_ada, at_hidden.watch() as from_hidden:
+            await until(from_hidden, ada, PeerChange.APPEARED)
+            async with asyncio.timeout(DEADLINE_S):
+                await at_hidden.wait_announced()
+            assert at_ada.find(hidden) is None
+            assert at_hidden._zeroconf is not None
+            assert at_hidden._zeroconf.zeroconf.registry.async_get_service_infos() == []
+
+            at_hidden.advertise(advert(hidden, "shown"))
+            assert (await until(from_ada, hidden, PeerChange.APPEARED)).peer.name == "shown"
+            async with asyncio.timeout(DEADLINE_S):
+                await at_hidden.wait_announced()
+            at_hidden.advertise(advert(hidden, "renamed"))
+            assert (await until(from_ada, hidden, PeerChange.CHANGED)).peer.name == "renamed"
+            async with asyncio.timeout(DEADLINE_S):
+                await at_hidden.wait_announced()
+            at_hidden.advertise(None)
+            await until(from_ada, hidden, PeerChange.DISAPPEARED)
+
+
+@needs_multicast
+async def test_a_forgotten_peer_comes_back_when_it_is_heard_again() -> None:
+    """A peer whose network paused must not stay invisible for as long as zeroconf remembers it."""
+    now = 1000.0
+    ada, bob = new_device(), new_device()
+    at_ada = Mdns(ada, interfaces=LOOPBACK, clock=lambda: now)
+    async with at_ada, visible(bob) as at_bob:
+        with at_ada.watch() as watch:
+            await until(watch, bob, PeerChange.APPEARED)
+            async with asyncio.timeout(DEADLINE_S):
+                await at_bob.wait_announced()
+            at_ada.forget(bob)
+            await until(watch, bob, PeerChange.DISAPPEARED)
+            now = 2000.0
+            at_bob.advertise(advert(bob))  # the same again: no record changes
+            event = await until(watch, bob, PeerChange.APPEARED)
+            assert event.peer.last_seen == 2000.0
+
+
+@asynccontextmanager
+async def hostile() -> AsyncIterator[AsyncZeroconf]:
+    raw = AsyncZeroconf(interfaces=LOOPBACK)
+    try:
+        yield raw
+    finally:
+        await raw.async_close()
+
+
+async def offer(
+    raw: AsyncZeroconf, txt: bytes, *, port: int = 7000, host: str = "127.0.0.1"
+) -> None:
+    """One announcement of a service with these fields, as a hostile neighbour would send it."""
+    label = os.urandom(8).hex()
+    info = AsyncServiceInfo(
+        SERVICE_TYPE,
+        f"{label}.{SERVICE_TYPE}",
+        port=port,
+        properties=txt,
+        server=f"{label}.local.",
+        addresses=[socket.inet_aton(host)],
+    )
+    await raw.zeroconf.async_wait_for_start()
+    raw.zeroconf.async_send(raw.zeroconf.generate_service_broadcast(info, None))
+
+
+async def counted(mdns: Mdns, expected: dict[str, int]) -> None:
+    """Waits until everything expected was dropped; at most the deadline."""
+    async with asyncio.timeout(DEADLINE_S):
+        while any(mdns.dropped[reason] < count for reason, count in expected.items()):
+            await asyncio.sleep(0)  # the counter has no event; the loop runs the sockets meanwhile
+
+
+@needs_multicast
+async def test_hostile_services_are_dropped_and_counted() -> None:
+    ada, good = new_device(), new_device()
+    fine = TxtRecord(good, "Good").encode()
+    key = b"\x42d=" + new_device().hex().encode()
+    async with Mdns(ada, interfaces=LOOPBACK) as at_ada, hostile() as raw:
+        with at_ada.watch() as watch:
+            await offer(raw, b"\x03v=9" + key)
+            await offer(raw, b"\x03v=1\x04d=zz")
+            await offer(raw, b"\x03v=1" + key + b"\x06n=\x1b[2J")
+            await offer(raw, b"\x03v=1" + key + b"\x43n=" + b"x" * 65)
+            await offer(raw, b"\x03v=1" + key + b"\xffn=")
+            await offer(raw, fine * 7)
+            await offer(raw, fine, port=0)
+            await offer(raw, fine, host="0.0.0.0")
+            await offer(raw, TxtRecord(ada, "Ada's double").encode())
+            await offer(raw, fine)
+            await until(watch, good, PeerChange.APPEARED)
+        assert at_ada.find(ada) is None
+        expected = {
+            "unknown-version": 1,
+            "bad-device-key": 1,
+            "bad-name": 2,
+            "malformed-txt": 1,
+            "oversized-txt": 1,
+            "bad-port": 1,
+            "no-usable-address": 1,
+            "own-device": 1,
+        }
+        await counted(at_ada, expected)
+        assert [peer.name for peer in at_ada.peers() if peer.device == good] == ["Good"]
+
+
+@needs_multicast
+async def test_a_flood_of_peers_is_bounded() -> None:
+    table = LanPeers(instances=3)
+    async with Mdns(new_device(), interfaces=LOOPBACK, table=table) as mdns, hostile() as raw:
+        for _ in range(8):
+            await offer(raw, TxtRecord(new_device(), "flood").encode())
+        await counted(mdns, {"table-full": 5})
+        assert len(mdns.peers()) == 3
+
+
+@needs_multicast
+async def test_a_service_with_missing_parts_costs_a_bounded_look_up() -> None:
+    """A PTR record alone makes us ask; nobody answers; the peer after it is found all the same."""
+    good = new_device()
+    async with Mdns(new_device(), interfaces=LOOPBACK) as mdns, hostile() as raw:
+        await raw.zeroconf.async_wait_for_start()
+        with mdns.watch() as watch:
+            for n in range(100):
+                empty = AsyncServiceInfo(SERVICE_TYPE, f"empty{n}.{SERVICE_TYPE}", port=1)
+                out = DNSOutgoing(0x8400)  # an authoritative answer
+                out.add_answer_at_time(empty.dns_pointer(), 0)
+                raw.zeroconf.async_send(out)
+            await offer(raw, TxtRecord(good, "Good").encode())
+            await until(watch, good, PeerChange.APPEARED)
+        await counted(mdns, {"lookups-full": 1})
+
+
+# --- without multicast
+
+
+def failing(error: Exception) -> Callable[..., AsyncZeroconf]:
+    def fail(**_: object) -> AsyncZeroconf:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(19, "No such device"), RuntimeError("No interfaces to listen on")]
+)
+@pytest.mark.parametrize("interfaces", [None, LOOPBACK])
+async def test_no_multicast_is_a_typed_fault_and_the_node_goes_on(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, interfaces: list[str] | None
+) -> None:
+    monkeypatch.setattr(mdns_zeroconf, "AsyncZeroconf", failing(error))
+    mdns = Mdns(new_device(), interfaces=interfaces)
+    with pytest.raises(Fault) as caught:
+        await mdns.start()
+    assert caught.value.code == "no-multicast"
+    assert caught.value.blame is Blame.ENVIRONMENT
+    assert caught.value.hint
+    assert mdns.peers() == ()
+    await mdns.close()
+
+
+async def test_closing_twice_or_unstarted_is_fine() -> None:
+    mdns = Mdns(new_device(), interfaces=LOOPBACK)
+    with mdns.watch() as watch:
+        await mdns.close()
+        assert [event async for event in watch] == []
+    await mdns.close()
+
+
+@needs_multicast
+async def test_closing_before_the_announcement_is_out_leaves_nothing_behind() -> None:
+    mdns = visible(new_device())
+    await mdns.start()
+    await mdns.close()
+    await mdns.close()
