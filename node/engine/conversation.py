@@ -1,0 +1,213 @@
+"""Messages: sending, receiving, and reading them by named cursors."""
+
+from __future__ import annotations
+
+import mls_rs
+
+from node.engine import commands, values
+from node.engine.core import Core
+from node.engine.outbox import MESSAGE_LIFETIME_S, Outbox
+from node.engine.receipts import Receipts
+from node.engine.values import GroupStatus
+from node.engine.watermarks import advance
+from node.store.groups import GroupRow
+from node.store.messages import MessageRow
+from schemas import limits
+from schemas.errors import Refused
+from schemas.ids import DeviceKey, IdentityKey, MessageId
+from schemas.messages import AppMessage
+from schemas.parcels import MessageContent
+from schemas.records import MemberRef
+
+CIPHERTEXT_LIFETIME_S = 7 * 86_400
+GROUP_SPLIT = "group_split"
+DEFAULT_CURSOR = "default"
+
+
+class Conversation:
+    def __init__(self, core: Core, outbox: Outbox, receipts: Receipts) -> None:
+        self._core = core
+        self._outbox = outbox
+        self._receipts = receipts
+
+    # --- sending
+
+    def send(self, command: commands.Send) -> values.SentView:
+        core = self._core
+        row = core.group(command.group)
+        check_writable(row)
+        size = len(command.text.encode())
+        if not 0 < size <= limits.MESSAGE_TEXT:
+            raise Refused(
+                "message-too-long" if size else "empty-message",
+                f"a message of {size} bytes; the limit is {limits.MESSAGE_TEXT}",
+                hint="split it" if size else "write something",
+            )
+        message = self._compose(row, command.text)
+        me = core.device.public
+        recipients = [
+            MemberRef(member.device, member.identity)
+            for member in core.groups.members(row.id)
+            if member.device != me
+        ]
+        core.messages.add(self._own_row(row, message))
+        split = row.status == GroupStatus.SPLIT
+        self._outbox.open_ledger(
+            message.id, row.id, message.sequence, recipients, GROUP_SPLIT if split else None
+        )
+        if not split:
+            self._seal(row, message, [member.device for member in recipients])
+        core.groups.save(row)
+        status = f"queued ({GROUP_SPLIT})" if split else "queued"
+        return values.SentView(message.id, row.id, status)
+
+    def _compose(self, row: GroupRow, text: str) -> AppMessage:
+        """Takes the next sequence number and answers every open tip."""
+        core = self._core
+        message = AppMessage(
+            MessageId(core.random(MessageId.LENGTH)),
+            row.next_sequence,
+            row.epoch_base,
+            row.lamport + 1,
+            _split_ids(row.tips),
+            int(core.now * 1000),
+            text,
+        )
+        row.next_sequence += 1
+        row.lamport += 1
+        row.tips = bytes(message.id)
+        return message
+
+    def _seal(self, row: GroupRow, message: AppMessage, recipients: list[DeviceKey]) -> None:
+        core = self._core
+        mls = core.mls_group(row.id).encrypt(message.encode())
+        core.write_mls(row)
+        core.groups.count_generation(row)
+        self._keep(row, core.device.public, message.sequence, mls)
+        self._outbox.put(
+            "message",
+            MessageContent(mls),
+            recipients,
+            group=row.id,
+            epoch_id=row.epoch_id,
+            statement=core.groups.statement(row.id, core.device.public),
+            message=message.id,
+            lifetime_s=MESSAGE_LIFETIME_S,
+        )
+
+    def _own_row(self, row: GroupRow, message: AppMessage) -> MessageRow:
+        core = self._core
+        return _message_row(
+            row, core.device.public, core.identity.public, message, core.now, "own", own=True
+        )
+
+    def _keep(self, row: GroupRow, author: DeviceKey, sequence: int, mls: bytes) -> None:
+        until = self._core.now + CIPHERTEXT_LIFETIME_S
+        self._core.messages.keep_ciphertext(row.id, author, sequence, row.epoch_id, mls, until)
+
+    # --- receiving
+
+    def received(self, row: GroupRow, opened: mls_rs.Message, mls: bytes, path: str) -> DeviceKey:
+        """Stores a decrypted message; answers its author. Raises Malformed."""
+        core = self._core
+        author = DeviceKey(opened.sender.signature_key)
+        identity = IdentityKey(opened.sender.credential[:32])
+        message = AppMessage.decode(opened.plaintext)
+        stored = _message_row(row, author, identity, message, core.now, path, own=False)
+        arrival = core.messages.add(stored)
+        if arrival is None:
+            return author
+        mark = core.messages.watermark(row.id, author)
+        core.messages.put_watermark(
+            row.id, author, advance(mark, message.sequence, message.epoch_base)
+        )
+        self._keep(row, author, message.sequence, mls)
+        row.lamport = max(row.lamport, message.lamport)
+        open_tips = [tip for tip in _split_ids(row.tips) if tip not in message.parents]
+        row.tips = b"".join([*open_tips, message.id][-limits.MESSAGE_PARENTS :])
+        core.groups.save(row)
+        # Who speaks in a group has entered it.
+        core.outbox.remove_kind(row.id, ("welcome",), author)
+        if row.accepted:
+            core.emit("message", group=row.id.hex(), arrival=arrival, message=message.id.hex())
+        return author
+
+    # --- reading
+
+    def read(self, command: commands.ReadMessages) -> tuple[values.MessageView, ...]:
+        core = self._core
+        rows = core.messages.unread(command.cursor, command.group, command.limit)
+        first_arrival: dict[bytes, int] = {}
+        for row in rows:
+            first_arrival.setdefault(row.group, row.arrival)
+        # Causal order within a group, groups by what came first.
+        rows.sort(key=lambda r: (first_arrival[r.group], r.lamport, r.author, r.sequence))
+        names = {group: core.group(group).name for group in {row.group for row in rows}}
+        return tuple(
+            values.MessageView(
+                row.arrival,
+                row.id,
+                row.group,
+                names[row.group],
+                row.identity,
+                row.author,
+                core.name_of(row.identity),
+                row.sequence,
+                row.text,
+                row.sent_ms / 1000,
+                row.received,
+                row.path,
+                row.own,
+            )
+            for row in rows
+        )
+
+    def move_cursor(self, command: commands.MoveCursor) -> None:
+        for group, arrival in command.seen:
+            self._core.messages.move_cursor(command.cursor, group, arrival)
+            if command.cursor == DEFAULT_CURSOR:  # the user's own; others are scripts
+                for author in self._core.messages.mark_read(group, arrival):
+                    self._receipts.owe(group, author)
+
+
+def check_writable(row: GroupRow) -> None:
+    """Raises Refused: `not-accepted`, or `not-a-member`."""
+    if row.status in (GroupStatus.LEFT, GroupStatus.REMOVED, GroupStatus.LEAVING):
+        raise Refused("not-a-member", "you are no longer in this group", hint="ask to be invited")
+    if not row.accepted:
+        raise Refused(
+            "not-accepted",
+            "this invitation waits for your answer",
+            hint=f"quicnprotochat join {row.id}",
+        )
+
+
+def _message_row(
+    row: GroupRow,
+    author: DeviceKey,
+    identity: IdentityKey,
+    message: AppMessage,
+    now: float,
+    path: str,
+    *,
+    own: bool,
+) -> MessageRow:
+    return MessageRow(
+        row.id,
+        author,
+        message.id,
+        identity,
+        message.sequence,
+        message.lamport,
+        message.parents,
+        message.sent_at_ms,
+        now,
+        own,
+        path,
+        message.text,
+    )
+
+
+def _split_ids(packed: bytes) -> tuple[MessageId, ...]:
+    step = MessageId.LENGTH
+    return tuple(MessageId(packed[i : i + step]) for i in range(0, len(packed), step))

@@ -1,0 +1,246 @@
+"""The outbox and the delivery ledger: what leaves, when it is tried again, and what became of it.
+
+A message's parcel stays in the outbox until its recipient said `delivered`, or it expires. The
+stages of a parcel are `queued` (not left), `sent` (on the recipient's disk, by its link ack) and
+`held` (on a relay's disk); the last two wait for a receipt and are handed over again without one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from node.engine import commands, values
+from node.engine.core import Core
+from node.engine.values import State
+from node.store.outbox import NO_PARCEL, LedgerRow, OutboxRow
+from schemas.ids import DeviceKey, EpochId, GroupId, MessageId, ParcelId
+from schemas.parcels import NO_EPOCH, NO_GROUP, Content, ParcelBody
+from schemas.records import MemberRef, Signed
+
+MESSAGE_LIFETIME_S = 30 * 86_400
+SUMMARY_LIFETIME_S = 7 * 86_400
+
+FIRST_RETRY_S = 2.0
+LONGEST_RETRY_S = 600.0
+SENT_AGAIN_S = 300.0  # on the peer's disk, but no receipt: doubled each time
+LONGEST_SENT_AGAIN_S = 6 * 3600.0
+HELD_MARGIN_S = 86_400.0  # a relay's copy is renewed a day before it expires
+HELD_GRACE_S = 5.0  # a peer that comes back fetches its mail first
+TAKEN_LIMIT_S = 120.0  # a parcel whose outcome never came is due again
+UNREADABLE_TRIES = 5
+
+# A parcel that came here by way of its recipient's own disk needs nothing more.
+_ENDS_WITH_ACK = frozenset({"commit", "welcome", "bundles", "summary", "intent"})
+
+
+class Outbox:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._taken: dict[ParcelId, float] = {}
+
+    def put(
+        self,
+        kind: str,
+        content: Content,
+        recipients: Iterable[DeviceKey],
+        *,
+        group: GroupId = NO_GROUP,
+        epoch_id: EpochId = NO_EPOCH,
+        statement: Signed | None = None,
+        message: MessageId | None = None,
+        lifetime_s: float = MESSAGE_LIFETIME_S,
+    ) -> None:
+        """One payload, stored once, and a parcel of its own for each recipient device."""
+        core = self._core
+        parcels = [(ParcelId(core.random(ParcelId.LENGTH)), device) for device in recipients]
+        if not parcels:
+            return
+        body = ParcelBody(NO_PARCEL, content, group, epoch_id, statement).encode()
+        payload = core.outbox.add_payload(group, kind, body, message)
+        core.outbox.add_parcels(payload, parcels, core.now, core.now + lifetime_s)
+        core.effects.append(values.OutboxReady(frozenset(device for _, device in parcels)))
+
+    # --- taking and reporting
+
+    def take(self, command: commands.TakeDue) -> tuple[values.OutboxItem, ...]:
+        core = self._core
+        hybrid_key = core.people.hybrid_key(command.recipient)
+        items = []
+        # Those under way stay due in the table, so look past them.
+        rows = core.outbox.due(command.recipient, core.now, command.limit + len(self._taken))
+        for row in rows:
+            if row.expires <= core.now or len(items) >= command.limit:
+                continue
+            if core.now - self._taken.get(row.parcel, 0.0) < TAKEN_LIMIT_S:
+                continue
+            self._taken[row.parcel] = core.now
+            body = ParcelBody.decode(core.outbox.payload_body(row.payload))
+            items.append(
+                values.OutboxItem(
+                    row.parcel,
+                    row.recipient,
+                    dataclasses.replace(body, parcel=row.parcel).encode(),
+                    hybrid_key,
+                    int(row.expires),
+                )
+            )
+        return tuple(items)
+
+    def report(self, command: commands.ReportOutcomes) -> None:
+        for outcome in command.outcomes:
+            self._taken.pop(outcome.parcel, None)
+            row = self._core.outbox.get(outcome.parcel)
+            if row is None:
+                continue  # delivered meanwhile, or no longer wanted
+            if outcome.acked:
+                self._acked(row)
+            elif outcome.held is not None:
+                self._held(row, *outcome.held)
+            elif outcome.refused is not None:
+                self._refused(row, outcome.refused)
+            else:
+                self._again(row, outcome.reason, outcome.retry_after_s)
+
+    def _acked(self, row: OutboxRow) -> None:
+        if row.kind in _ENDS_WITH_ACK:
+            self._core.outbox.remove(row.parcel, row.payload)
+            return
+        attempts = row.attempts + 1 if row.stage == "sent" else 0
+        wait = min(SENT_AGAIN_S * 2 ** min(attempts, 16), LONGEST_SENT_AGAIN_S)
+        self._core.outbox.reschedule(row.parcel, "sent", attempts, self._core.now + wait)
+        self.note(row.message, row.recipient, State.SENT, path="direct")
+
+    def _held(self, row: OutboxRow, relay: str, until: int) -> None:
+        if row.kind == "summary":
+            self._core.outbox.remove(row.parcel, row.payload)
+            return
+        again = max(until - HELD_MARGIN_S, self._core.now + HELD_MARGIN_S)
+        self._core.outbox.reschedule(row.parcel, "held", 0, again)
+        self.note(
+            row.message, row.recipient, State.HELD, path="relay", relay=relay, held_until=until
+        )
+
+    def _refused(self, row: OutboxRow, code: str) -> None:
+        if code == "cannot-open" and row.attempts < UNREADABLE_TRIES:
+            self._again(row, "recipient-cannot-open", None)  # a newer bundle may come first
+            return
+        self.give_up(row, State.REFUSED, code)
+
+    def _again(self, row: OutboxRow, reason: str | None, retry_after_s: float | None) -> None:
+        core = self._core
+        wait = min(FIRST_RETRY_S * 2 ** min(row.attempts, 16), LONGEST_RETRY_S)
+        wait *= 0.75 + core.random(1)[0] / 512  # spread by a quarter either way
+        if retry_after_s is not None:
+            wait = max(0.05, min(retry_after_s, LONGEST_RETRY_S))
+        core.outbox.reschedule(row.parcel, row.stage, row.attempts + 1, core.now + wait)
+        if row.stage == "queued" and reason is not None:
+            self.note(row.message, row.recipient, State.QUEUED, reason=reason)
+
+    def give_up(self, row: OutboxRow, state: State, reason: str) -> None:
+        self._core.outbox.remove(row.parcel, row.payload)
+        self.note(row.message, row.recipient, state, reason=reason)
+
+    # --- time and links
+
+    def retry(self, command: commands.Retry) -> None:
+        """A device came into reach."""
+        core = self._core
+        core.outbox.bring_forward(command.device, "queued", core.now)
+        core.outbox.bring_forward(command.device, "held", core.now + HELD_GRACE_S)
+        if core.outbox.due(command.device, core.now, 1):
+            core.effects.append(values.OutboxReady(frozenset({command.device})))
+
+    def tick(self) -> None:
+        core = self._core
+        for row in core.outbox.expired(core.now):
+            self.give_up(row, State.EXPIRED, "expired")
+        overdue = [p for p, when in self._taken.items() if core.now - when >= TAKEN_LIMIT_S]
+        for parcel in overdue:
+            del self._taken[parcel]
+        ready = core.outbox.due_recipients(core.now)
+        if ready:
+            core.effects.append(values.OutboxReady(ready))
+
+    # --- the ledger
+
+    def open_ledger(
+        self,
+        message: MessageId,
+        group: GroupId,
+        sequence: int,
+        recipients: Sequence[MemberRef],
+        reason: str | None,
+    ) -> None:
+        now = self._core.now
+        self._core.outbox.open_ledger(
+            [
+                LedgerRow(
+                    message,
+                    member.device,
+                    member.identity,
+                    group,
+                    sequence,
+                    State.QUEUED,
+                    None,
+                    None,
+                    None,
+                    reason,
+                    now,
+                )
+                for member in recipients
+            ]
+        )
+
+    def note(
+        self,
+        message: MessageId | None,
+        device: DeviceKey,
+        state: State,
+        *,
+        path: str | None = None,
+        relay: str | None = None,
+        held_until: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Moves one entry of the ledger, unless it already stands further."""
+        entry = None
+        if message is not None:
+            entry = self._core.outbox.ledger_entry(message, device)
+        if entry is None or State(entry.state) not in _BEFORE[state]:
+            return
+        entry = dataclasses.replace(
+            entry,
+            state=state.value,
+            path=path or entry.path,
+            relay=relay or entry.relay,
+            held_until=held_until if state is State.HELD else entry.held_until,
+            reason=reason,
+            updated=self._core.now,
+        )
+        self._core.outbox.write_ledger(entry)
+        self._core.emit(
+            "ledger",
+            message=entry.message.hex(),
+            group=entry.group.hex(),
+            identity=entry.identity.hex(),
+            device=entry.device.hex(),
+            state=entry.state,
+            path=entry.path,
+            relay=entry.relay,
+            reason=entry.reason,
+        )
+
+
+# From which states an entry may move to which.
+_ON_THE_WAY = frozenset({State.QUEUED, State.SENT, State.HELD, State.CARRIED})
+_BEFORE: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.QUEUED}),
+    State.SENT: frozenset({State.QUEUED, State.HELD, State.CARRIED}),
+    State.HELD: frozenset({State.QUEUED, State.HELD, State.CARRIED}),
+    State.CARRIED: frozenset({State.QUEUED}),
+    State.DELIVERED: _ON_THE_WAY,
+    State.READ: _ON_THE_WAY | {State.DELIVERED},
+    State.EXPIRED: _ON_THE_WAY,
+    State.REFUSED: _ON_THE_WAY,
+}

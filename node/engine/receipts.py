@@ -1,0 +1,117 @@
+"""Receipts are watermarks: summaries out for what came, and what a peer's summary settles.
+
+`delivered` in the ledger comes from here alone: a device's signed word that it has a message
+decrypted and on disk.
+"""
+
+from __future__ import annotations
+
+from identity.signing import open_signed, sign
+from node.engine import commands, values
+from node.engine.core import Core
+from node.engine.outbox import SUMMARY_LIFETIME_S, Outbox
+from node.engine.values import GroupStatus, State
+from node.engine.watermarks import as_mark
+from schemas.errors import Malformed
+from schemas.ids import DeviceKey, GroupId
+from schemas.parcels import SummaryContent
+from schemas.records import Signed, SignedType, Summary
+
+FIRST_PARCEL_S = 1.0  # to an author without a link: soon the first time
+NEXT_PARCEL_S = 60.0  # then at most once a minute
+RESEND_GAP_S = 10.0
+
+
+class Receipts:
+    def __init__(self, core: Core, outbox: Outbox) -> None:
+        self._core = core
+        self._outbox = outbox
+        # Not durable: an author without a receipt sends again, which makes one due again.
+        self._due: dict[tuple[GroupId, DeviceKey], float] = {}
+        self._last_parcel: dict[tuple[GroupId, DeviceKey], float] = {}
+
+    # --- out
+
+    def owe(self, group: GroupId, author: DeviceKey) -> None:
+        """Something of `author` is new here, or was shown: tell them."""
+        key = (group, author)
+        if author in self._core.linked:
+            self._due[key] = self._core.now
+        elif key not in self._due:
+            soonest = self._last_parcel.get(key, -NEXT_PARCEL_S) + NEXT_PARCEL_S
+            self._due[key] = max(self._core.now + FIRST_PARCEL_S, soonest)
+
+    def link_up(self, device: DeviceKey) -> None:
+        """Whatever this device should know of its messages, it learns at once."""
+        for group in self._core.groups.all():
+            if self._core.messages.watermark(group.id, device) is not None:
+                self._due[group.id, device] = self._core.now
+
+    def flush(self) -> None:
+        """At the end of each batch: one summary per group and author, however many messages."""
+        core = self._core
+        ready = [key for key, when in self._due.items() if when <= core.now]
+        for key in ready:
+            del self._due[key]
+            group, author = key
+            signed = self._summary(group, author)
+            if signed is None:
+                continue
+            if author in core.linked:
+                core.effects.append(values.SummaryReady(author, signed.encode()))
+                continue
+            self._last_parcel[key] = core.now
+            core.outbox.remove_kind(group, ("summary",), author)
+            content = SummaryContent(signed)
+            self._outbox.put(
+                "summary", content, [author], group=group, lifetime_s=SUMMARY_LIFETIME_S
+            )
+
+    def next_due(self) -> float | None:
+        return min(self._due.values(), default=None)
+
+    def _summary(self, group: GroupId, author: DeviceKey) -> Signed | None:
+        core = self._core
+        row = core.groups.get(group)
+        mark = core.messages.watermark(group, author)
+        silent = (GroupStatus.LEFT, GroupStatus.REMOVED)
+        if row is None or not row.accepted or row.status in silent or mark is None:
+            return None
+        row.summary_number += 1
+        core.groups.save(row)
+        summary = Summary(
+            group, row.epoch_id, row.head, row.summary_number, (as_mark(author, mark),)
+        )
+        return sign(SignedType.SUMMARY, core.device, summary.encode())
+
+    # --- in
+
+    def receive_frame(self, command: commands.ReceiveSummary) -> None:
+        """A summary on a link must be the peer's own."""
+        if command.summary.signer != command.device:
+            raise Malformed("wrong-signer", "a summary of somebody else")
+        self.receive(command.summary)
+
+    def receive(self, signed: Signed) -> None:
+        """Settles what a device says it has of ours. Raises Malformed."""
+        core = self._core
+        summary = open_signed(
+            SignedType.SUMMARY, signed, Summary.decode, lambda _: DeviceKey(signed.signer)
+        )
+        device = DeviceKey(signed.signer)
+        if not core.groups.was_member(summary.group, device):
+            raise Malformed("not-a-member", "a summary of a stranger")
+        if not core.messages.newer_summary(summary.group, device, summary.number, signed):
+            return
+        # Who speaks in a group has entered it.
+        core.outbox.remove_kind(summary.group, ("welcome",), device)
+        mark = next((m for m in summary.authors if m.device == core.device.public), None)
+        if mark is None:
+            return
+        for entry in core.outbox.unsettled(summary.group, device):
+            if mark.covers(entry.sequence):
+                state = State.READ if entry.sequence <= mark.read else State.DELIVERED
+                self._outbox.note(entry.message, device, state)
+                core.outbox.remove_message(entry.message, device)
+            elif entry.sequence in mark.gaps and core.now - entry.updated > RESEND_GAP_S:
+                core.outbox.bring_message_forward(entry.message, device, core.now)
