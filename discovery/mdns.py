@@ -44,8 +44,9 @@ class Mdns:
 
     `own` is this node's device key: what others say under it is dropped. `advert` None stands for
     visibility `off`: we look and are not seen (though looking sends queries for our service type;
-    whoever wants silence runs no Mdns). `interfaces` are local addresses such as `127.0.0.1`; None
-    means all, IPv4 and IPv6. `clock` gives Unix seconds for `Peer.last_seen`.
+    whoever wants silence runs no Mdns). `interfaces` are local addresses such as `127.0.0.1`
+    (zeroconf cannot use `::1`); None means all, IPv4 and IPv6. `clock` gives Unix seconds for
+    `Peer.last_seen`.
 
     Peers' loopback addresses count only when we are on loopback ourselves; else a stranger could
     make us talk to services of this machine. `dropped` counts what was not believed, by reason;
@@ -87,14 +88,12 @@ class Mdns:
         """Opens the sockets and starts to browse and announce; announcing takes about 1.6 s more.
 
         Raises Fault `no-multicast` (blame ENVIRONMENT) where this machine or network has none:
-        the node goes on without. Call once.
+        the node goes on without, and may call it again when the network has changed.
         """
         zc = await open_zeroconf(self._interfaces)
         self._zeroconf = zc
         zc.zeroconf.async_add_listener(Heard(self._on_heard), None)
-        self._browser = AsyncServiceBrowser(
-            zc.zeroconf, SERVICE_TYPE, handlers=[self._on_change], question_type=None
-        )
+        self._browser = AsyncServiceBrowser(zc.zeroconf, SERVICE_TYPE, handlers=[self._on_change])
         self._worker = asyncio.create_task(self._work(zc), name="mdns")
         self._worker.add_done_callback(self._on_worker_done)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +36,11 @@ class Advert:
     def __post_init__(self) -> None:
         if len({address.port for address in self.addresses}) != 1:
             raise ValueError("an advert needs addresses, and all of one port")
+
+    @classmethod
+    def of(cls, device: DeviceKey, name: str, own: Sequence[EndpointAddress]) -> Advert | None:
+        """The advert of a node at `own`; None while it has no address (no network is up)."""
+        return cls(device, name, tuple(endpoint.address for endpoint in own)) if own else None
 
 
 def describe(label: str, advert: Advert) -> AsyncServiceInfo:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import zeroconf
 from zeroconf.asyncio import AsyncZeroconf
 
+from discovery.interfaces import read_interfaces
 from schemas.errors import Blame, Fault
 
 
@@ -16,6 +17,8 @@ async def open_zeroconf(interfaces: Sequence[str] | None) -> AsyncZeroconf:
         [zeroconf.IPVersion.All, zeroconf.IPVersion.V4Only] if interfaces is None else [None]
     )
     cause: Exception | None = None
+    if interfaces is None and not read_interfaces():
+        choices = []  # zeroconf would find that out with a socket already open, and leak it
     for version in choices:
         try:
             zc = AsyncZeroconf(

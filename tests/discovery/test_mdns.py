@@ -252,6 +252,16 @@ async def test_no_multicast_is_a_typed_fault_and_the_node_goes_on(
     await mdns.close()
 
 
+async def test_a_machine_without_any_network_opens_no_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mdns_zeroconf, "read_interfaces", list)
+    monkeypatch.setattr(mdns_zeroconf, "AsyncZeroconf", failing(AssertionError("opened")))
+    with pytest.raises(Fault) as caught:
+        await Mdns(new_device()).start()
+    assert caught.value.code == "no-multicast"
+
+
 async def test_closing_twice_or_unstarted_is_fine() -> None:
     mdns = Mdns(new_device(), interfaces=LOOPBACK)
     with mdns.watch() as watch:

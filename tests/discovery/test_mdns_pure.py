@@ -141,6 +141,13 @@ def test_an_advert_has_addresses_of_one_port(ports: tuple[int, ...]) -> None:
         Advert(ADA, "Ada", tuple(Address("10.0.0.1", port) for port in ports))
 
 
+def test_without_a_network_there_is_nothing_to_advertise() -> None:
+    assert Advert.of(ADA, "Ada", ()) is None
+    assert Advert.of(ADA, "Ada", [lan("10.0.0.1")]) == Advert(
+        ADA, "Ada", (Address("10.0.0.1", 7000),)
+    )
+
+
 # --- the table
 
 
