@@ -1,0 +1,252 @@
+"""A courier carries one recipient's due parcels: directly while linked, else to their relay."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from identity.envelope import seal
+from node.delivery.asking import Ask
+from node.delivery.dialer import Dialer
+from node.delivery.limits import DeliveryLimits
+from node.delivery.links import Links
+from node.delivery.obtain import Obtainer, parse_relays
+from node.delivery.outcomes import OutcomeDesk
+from node.delivery.relay_pool import RelayPool
+from node.engine.commands import LookUpPeer, Outcome, TakeDue
+from node.engine.values import OutboxItem
+from schemas.addresses import RelayAddress
+from schemas.errors import Fault, Malformed
+from schemas.frames import ErrorFrame
+from schemas.ids import DeviceKey, ParcelId
+from schemas.node_service import EnqueueItem
+from schemas.parcels import Parcel, pad
+from transport.supervise import Supervisor
+
+STOPPED = "stopped"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What couriers work with."""
+
+    ask: Ask
+    links: Links
+    dialer: Dialer
+    pool: RelayPool
+    obtainer: Obtainer
+    desk: OutcomeDesk
+    limits: DeliveryLimits
+    counters: Counter[str]
+
+
+class Couriers:
+    """One courier per recipient with due parcels; it ends when nothing is due."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._couriers: dict[DeviceKey, _Courier] = {}
+        self._tasks = Supervisor(self._crashed)
+        self._closing = False
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._couriers)
+
+    def wake(self, devices: Iterable[DeviceKey]) -> None:
+        """These devices have parcels due."""
+        for device in devices:
+            courier = self._couriers.get(device)
+            if courier is not None:
+                courier.wake()
+            elif not self._closing:
+                courier = self._couriers[device] = _Courier(device, self._means)
+                self._tasks.start(self._run(device, courier), name="courier")
+
+    async def close(self) -> None:
+        """Stop; every parcel that is out gets its outcome."""
+        self._closing = True
+        for courier in self._couriers.values():
+            courier.stop()
+        await self._tasks.close(self._means.limits.flush_s)
+
+    async def _run(self, device: DeviceKey, courier: _Courier) -> None:
+        try:
+            await courier.run()
+        except Fault as fault:
+            # The engine refused (it stops, or the disk is full): its next OutboxReady starts anew.
+            self._means.counters[f"courier-{fault.code}"] += 1
+            log.info("courier for %r: %s", device, fault)
+        finally:
+            if self._couriers.get(device) is courier:
+                del self._couriers[device]
+
+    def _crashed(self, name: str) -> None:
+        self._means.counters[f"{name}-crashed"] += 1
+
+
+class _Courier:
+    def __init__(self, device: DeviceKey, means: Means) -> None:
+        self._device = device
+        self._means = means
+        self._limits = means.limits
+        self._out: dict[ParcelId, OutboxItem] = {}  # taken, and without an outcome yet
+        self._stir = asyncio.Event()  # an outcome came, or more is due
+        self._more = True
+        self._stopping = False
+        self._asked_for_bundle = False
+        self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        self._more = True
+        self._stir.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def run(self) -> None:
+        self._task = asyncio.current_task()
+        try:
+            while not self._stopping:
+                self._stir.clear()
+                if self._more and len(self._out) <= self._limits.window // 2:
+                    await self._carry()
+                elif self._out:
+                    await self._stir.wait()
+                elif not self._more:
+                    return
+        finally:
+            for parcel in list(self._out):
+                self._settle(Outcome(parcel, reason=STOPPED))
+
+    async def _carry(self) -> None:
+        link = await self._means.dialer.reach(self._device, self._limits.relay_fallback_s)
+        self._more = False
+        items = await self._take()
+        if not items:
+            return
+        self._more = True
+        items = await self._with_keys(items)
+        if link is not None and not link.closed:
+            await self._hand_over(items)
+        elif items:
+            await self._leave_at_relay(items)
+
+    async def _take(self) -> list[OutboxItem]:
+        """Due parcels; also when cancelled meanwhile, what was taken gets its outcome."""
+        limit = min(self._limits.take, self._limits.window - len(self._out))
+        taking = asyncio.ensure_future(self._means.ask(TakeDue(self._device, limit)))
+        try:
+            items = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            for item in await taking:
+                self._means.desk.report(Outcome(item.parcel, reason=STOPPED))
+            raise
+        for item in items:
+            self._out[item.parcel] = item
+        return list(items)
+
+    async def _with_keys(self, items: list[OutboxItem]) -> list[OutboxItem]:
+        """Those that can be sealed; the others wait for the recipient's bundle."""
+        keyless = [item for item in items if item.hybrid_key is None]
+        if keyless:
+            came = False
+            if not self._asked_for_bundle:
+                self._asked_for_bundle = True
+                peer = await self._means.ask(LookUpPeer(self._device))
+                if peer.identity is not None:
+                    came = await self._means.obtainer.bundle(
+                        peer.identity, [self._device], dial=False
+                    )
+            for item in keyless:
+                again = 0.0 if came else None
+                self._settle(Outcome(item.parcel, reason="no-hybrid-key", retry_after_s=again))
+        return [item for item in items if item.hybrid_key is not None]
+
+    def _seal(self, item: OutboxItem) -> Parcel | None:
+        """Sealed at transmission; None, with an outcome, when that is impossible."""
+        try:
+            sealed = seal(item.hybrid_key or b"", pad(item.body))
+        except Malformed as fault:
+            self._settle(Outcome(item.parcel, reason=fault.code))
+            return None
+        return Parcel(item.parcel, item.recipient, item.expires, sealed)
+
+    # --- directly
+
+    async def _hand_over(self, items: list[OutboxItem]) -> None:
+        for item in items:
+            link = self._means.links.get(self._device)  # it may have been replaced meanwhile
+            if link is None:
+                self._settle(Outcome(item.parcel, reason="connection-lost"))
+                continue
+            parcel = self._seal(item)
+            if parcel is not None:
+                sent = await link.send(parcel)
+                sent.add_done_callback(lambda done: self._settle(done.result()))
+
+    # --- by relay
+
+    async def _leave_at_relay(self, items: list[OutboxItem]) -> None:
+        relays = parse_relays(await self._means.ask(LookUpPeer(self._device)))
+        if not relays:
+            reason = self._means.dialer.why_not(self._device)
+            for item in items:
+                self._settle(Outcome(item.parcel, reason=reason))
+            return
+        batch: list[Parcel] = []
+        size = 0
+        for item in items:
+            parcel = self._seal(item)
+            if parcel is None:
+                continue
+            full = len(batch) >= self._limits.relay_batch_items
+            if batch and (full or size + len(parcel.sealed) > self._limits.relay_batch_bytes):
+                await self._enqueue(relays, batch)
+                batch, size = [], 0
+            batch.append(parcel)
+            size += len(parcel.sealed)
+        if batch:
+            await self._enqueue(relays, batch)
+
+    async def _enqueue(self, relays: Iterable[RelayAddress], batch: list[Parcel]) -> None:
+        """At the first of the relays that takes them, each parcel for itself."""
+        refusals: dict[ParcelId, tuple[str, float | None]] = {}
+        for relay in relays:
+            left = [p for p in batch if p.id in self._out]
+            if not left:
+                return
+            try:
+                client = await self._means.pool.client(relay)
+                results = await client.enqueue(
+                    [EnqueueItem(p.recipient, p.id, p.expires, p.sealed) for p in left]
+                )
+            except Fault as fault:
+                self._means.counters[f"enqueue-{fault.code}"] += 1
+                log.info("relay %s took nothing: %s", relay, fault)
+                for parcel in left:
+                    refusals.setdefault(parcel.id, ("relay-unreachable", None))
+                continue
+            for parcel, result in zip(left, results, strict=True):
+                if isinstance(result, ErrorFrame):
+                    self._means.counters[f"enqueue-{result.code}"] += 1
+                    wait = result.retry_after_ms / 1000 if result.retry_after_ms else None
+                    refusals[parcel.id] = (result.code, wait)
+                else:
+                    self._settle(Outcome(parcel.id, held=(str(relay), result.expires)))
+        for parcel in batch:
+            reason, wait = refusals.get(parcel.id, ("relay-unreachable", None))
+            self._settle(Outcome(parcel.id, reason=reason, retry_after_s=wait))
+
+    def _settle(self, outcome: Outcome) -> None:
+        """The one outcome of a parcel that is out; whatever comes after it is dropped."""
+        if self._out.pop(outcome.parcel, None) is not None:
+            self._means.desk.report(outcome)
+            self._stir.set()

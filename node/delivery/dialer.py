@@ -1,0 +1,266 @@
+"""Direct dialing: who is wanted is dialled in the background until linked, without hammering."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from discovery.resolver import Resolution, Resolver
+from node.delivery.limits import DeliveryLimits
+from node.delivery.link import Link
+from node.delivery.links import Links
+from schemas.errors import Fault, Unreachable
+from schemas.frames import P2P_ALPN
+from schemas.ids import DeviceKey
+from transport import Address, Endpoint
+from transport.supervise import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Pursuit:
+    """What is known about dialling one device. Times are the loop's."""
+
+    failures: int = 0
+    not_before: float = 0.0
+    wanted_until: float = 0.0
+    trying_since: float | None = None  # an attempt is under way
+    fault: Fault | None = None  # of the last attempt
+    task: asyncio.Task[None] | None = None
+    news: asyncio.Event | None = None
+    over: asyncio.Future[None] | None = None  # of the attempt under way
+
+
+class Dialer:
+    """Dials wanted devices at every address that discovery has for them."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        links: Links,
+        resolver: Resolver,
+        limits: DeliveryLimits,
+        counters: Counter[str],
+    ) -> None:
+        self._endpoint = endpoint
+        self._links = links
+        self._resolver = resolver
+        self._limits = limits
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._pursuits: dict[DeviceKey, _Pursuit] = {}
+        self._slots = asyncio.Semaphore(limits.dials_at_once)
+        self._tasks = Supervisor(self._crashed)
+        self._closing = False
+
+    async def reach(
+        self, device: DeviceKey, within_s: float, *, pursue: bool = True, eager: bool = False
+    ) -> Link | None:
+        """The link to `device`, dialled if need be; None when there is none after `within_s`.
+
+        The time counts from the start of the attempt under way, so that nobody waits for a dead
+        address twice; between attempts the answer is None at once, unless `eager`. With `pursue`,
+        dialing goes on in the background.
+        """
+        link = self._links.get(device)
+        if link is not None or self._closing:
+            return link
+        pursuit = self._want(device, self._limits.pursue_s if pursue else 0.0)
+        if eager:
+            self._reset(pursuit)
+        started, over = pursuit.trying_since, pursuit.over
+        if over is None or started is None:
+            return self._links.get(device)
+        wait = started + within_s - self._loop.time()
+        if eager:
+            wait = max(wait, within_s)
+        if wait > 0:
+            up = self._links.watch(device)
+            try:
+                await asyncio.wait({up, over}, timeout=wait, return_when="FIRST_COMPLETED")
+            finally:
+                up.cancel()
+        return self._links.get(device)
+
+    def why_not(self, device: DeviceKey) -> str:
+        """The code of the last failed attempt, or that one is under way."""
+        pursuit = self._pursuits.get(device)
+        fault = None if pursuit is None else pursuit.fault
+        return "no-answer" if fault is None else fault.code
+
+    def news(self, device: DeviceKey) -> None:
+        """Discovery heard something of the device: failures of the past do not count."""
+        pursuit = self._pursuits.get(device)
+        if pursuit is not None:
+            self._reset(pursuit)
+
+    def news_of_network(self) -> None:
+        """Our own addresses changed: so may every path have."""
+        for pursuit in self._pursuits.values():
+            self._reset(pursuit)
+
+    async def close(self) -> None:
+        self._closing = True
+        for pursuit in self._pursuits.values():
+            if pursuit.task is not None:
+                pursuit.task.cancel()
+        await self._tasks.close(self._limits.flush_s)
+
+    # --- pursuing
+
+    def _want(self, device: DeviceKey, seconds: float) -> _Pursuit:
+        pursuit = self._pursuits.get(device)
+        if pursuit is None:
+            self._forget_one()
+            pursuit = self._pursuits[device] = _Pursuit()
+        now = self._loop.time()
+        pursuit.wanted_until = max(pursuit.wanted_until, now + seconds)
+        if pursuit.task is None and not self._closing:
+            pursuit.news = asyncio.Event()
+            if pursuit.not_before <= now:
+                self._begin(pursuit)
+            task = self._tasks.start(self._pursue(device, pursuit), name="dial")
+            pursuit.task = task
+            task.add_done_callback(lambda _: self._ended(pursuit))
+        return pursuit
+
+    def _ended(self, pursuit: _Pursuit) -> None:
+        pursuit.task = None
+        self._finish(pursuit)
+
+    def _begin(self, pursuit: _Pursuit) -> None:
+        if pursuit.over is None:
+            pursuit.trying_since = self._loop.time()
+            pursuit.over = self._loop.create_future()
+
+    def _finish(self, pursuit: _Pursuit) -> None:
+        pursuit.trying_since = None
+        if pursuit.over is not None:
+            if not pursuit.over.done():
+                pursuit.over.set_result(None)
+            pursuit.over = None
+
+    def _reset(self, pursuit: _Pursuit) -> None:
+        pursuit.failures = 0
+        pursuit.not_before = 0.0
+        if pursuit.news is not None and pursuit.task is not None:
+            self._begin(pursuit)
+            pursuit.news.set()
+
+    async def _pursue(self, device: DeviceKey, pursuit: _Pursuit) -> None:
+        while self._links.get(device) is None:
+            await self._wait_for_turn(pursuit)
+            if self._links.get(device) is not None:
+                break
+            self._begin(pursuit)
+            if pursuit.news is not None:
+                pursuit.news.clear()
+            try:
+                async with self._slots:
+                    await self._attempt(device)
+            except Fault as fault:
+                self._fail(device, pursuit, fault)
+            else:
+                pursuit.failures = 0
+                pursuit.not_before = 0.0
+                pursuit.fault = None
+                break  # should the link end at once, whoever has something to send wants it anew
+            again = pursuit.news is not None and pursuit.news.is_set()
+            if not again:
+                self._finish(pursuit)
+            if not again and self._loop.time() >= pursuit.wanted_until:
+                break
+
+    async def _wait_for_turn(self, pursuit: _Pursuit) -> None:
+        wait = pursuit.not_before - self._loop.time()
+        if wait > 0 and pursuit.news is not None:
+            try:
+                async with asyncio.timeout(wait):
+                    await pursuit.news.wait()
+            except TimeoutError:
+                return
+
+    def _fail(self, device: DeviceKey, pursuit: _Pursuit, fault: Fault) -> None:
+        self._counters[f"dial-{fault.code}"] += 1
+        pursuit.fault = fault
+        limits = self._limits
+        wait = min(limits.redial_first_s * 2**pursuit.failures, limits.redial_last_s)
+        pursuit.failures = min(pursuit.failures + 1, 16)
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing
+        pursuit.not_before = self._loop.time() + wait * jitter
+        log.debug("dialing %r failed: %s", device, fault)
+
+    async def _attempt(self, device: DeviceKey) -> None:
+        """Dial what is known here at once, and what others know when they have said so.
+
+        Returns when linked, whoever dialled.
+        """
+        known = await self._resolver.resolve(device, deadline_s=self._limits.quick_resolve_s)
+        quick = _addresses(known)
+        up = self._links.watch(device)
+        tries = {asyncio.ensure_future(self._dial_rest(device, quick))}
+        if quick:
+            tries.add(asyncio.ensure_future(self._dial(device, quick)))
+        fault: Fault | None = None
+        try:
+            while tries:
+                waits: set[asyncio.Future[Any]] = {up, *tries}
+                await asyncio.wait(waits, return_when="FIRST_COMPLETED")
+                if up.done():
+                    return
+                done = {each for each in tries if each.done()}
+                tries -= done
+                for each in done:
+                    error = each.exception()
+                    if error is None:
+                        return
+                    if not isinstance(error, Fault):
+                        raise error
+                    if fault is None or error.code != "no-address":
+                        fault = error
+        finally:
+            up.cancel()
+            for each in tries:
+                each.cancel()
+            if tries:
+                await asyncio.gather(*tries, return_exceptions=True)
+        raise fault if fault is not None else _no_address()
+
+    async def _dial_rest(self, device: DeviceKey, tried: Sequence[Address]) -> Link:
+        full = await self._resolver.resolve(device)
+        rest = [address for address in _addresses(full) if address not in tried]
+        if not rest:
+            raise _no_address()
+        return await self._dial(device, rest)
+
+    async def _dial(self, device: DeviceKey, candidates: Sequence[Address]) -> Link:
+        connection = await self._endpoint.dial(candidates, expected=device, alpn=P2P_ALPN)
+        return await self._links.adopt(connection)
+
+    def _forget_one(self) -> None:
+        if len(self._pursuits) >= self._limits.devices_remembered:
+            for device, pursuit in self._pursuits.items():
+                if pursuit.task is None:
+                    del self._pursuits[device]
+                    return
+
+    def _crashed(self, name: str) -> None:
+        self._counters[f"{name}-crashed"] += 1
+
+
+def _addresses(resolution: Resolution) -> list[Address]:
+    return [Address(*found.address.address) for found in resolution.found]
+
+
+def _no_address() -> Unreachable:
+    return Unreachable(
+        "no-address",
+        "nobody knows where this device is",
+        hint="it may be away; ask for a new card if it stays so",
+    )

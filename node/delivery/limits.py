@@ -1,0 +1,64 @@
+"""Every limit of delivery, named, with the reason beside it. Times in seconds, sizes in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.limits import KIB
+
+
+@dataclass(frozen=True)
+class DeliveryLimits:
+    """Limits of one node's delivery."""
+
+    # Links
+    hello_deadline_s: float = 5.0  # who says nothing after the handshake has nothing to say
+    ack_deadline_s: float = 30.0  # above any fsync or MLS operation; then the link is stalled
+    ping_deadline_s: float = 2.0
+    arrivals_at_once: int = 64  # of one link, in the engine; then it is not read
+    links_per_device: int = 4  # two by simultaneous open, and as many left over from a restart
+    summaries_at_once: int = 64  # waiting to be written to one link; the next meeting sends anew
+    retire_quiet_s: float = 1.0  # the peer learns of the better link within a round trip
+    retire_deadline_s: float = 10.0
+    flush_s: float = 0.5  # for last words on a link that we close
+
+    # Requests on short streams
+    request_deadline_s: float = 5.0
+    requests_at_once: int = 8  # per link
+    request_burst: int = 30  # per peer: an invitation asks for one KeyPackage and one bundle
+    request_every_s: float = 2.0  # then one each
+    peers_rated: int = 1024  # buckets kept; the longest unused one goes
+
+    # Dialling
+    relay_fallback_s: float = 1.5  # the message does not wait longer for a direct link
+    quick_resolve_s: float = 0.2  # what is known here, before asking anybody else
+    dials_at_once: int = 16
+    redial_first_s: float = 1.0  # after a failed dial; doubles, with jitter
+    redial_last_s: float = 300.0
+    pursue_s: float = 600.0  # after the last courier wanted a device; the outbox asks again
+    devices_remembered: int = 1024  # with their dial backoff
+
+    # Couriers
+    window: int = 64  # parcels of one recipient under way
+    take: int = 64
+    relay_batch_bytes: int = 640 * KIB  # of sealed parcels in one call; the message limit is 1 MiB
+    relay_batch_items: int = 64
+
+    # Relays
+    poll_s: float = 1.0  # until push comes
+    poll_page: int = 128
+    relay_dial_s: float = 3.0
+    relay_call_s: float = 10.0
+    relay_retry_first_s: float = 0.25
+    relay_retry_last_s: float = 30.0
+    relay_idle_s: float = 60.0  # a stranger's relay is let go then
+    relays_at_once: int = 32
+    key_package_stock: int = 20  # per suite and relay
+
+    # Greeting
+    greet: int = 32  # devices
+    greet_at_once: int = 8
+    look_at_addresses_s: float = 60.0  # laptops move
+
+
+DEFAULT_DELIVERY_LIMITS = DeliveryLimits()

@@ -1,0 +1,315 @@
+"""One link: the long-lived stream to a device, with deliveries and acks both ways, pipelined."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from typing import Final
+
+from node.delivery.asking import Ask
+from node.delivery.handshake import Greeting, say_error
+from node.delivery.limits import DeliveryLimits
+from node.engine import values
+from node.engine.commands import Arrived, Outcome, ReceiveSummary
+from schemas.errors import Blame, Fault, Malformed, Unreachable
+from schemas.frames import (
+    Acked,
+    Deferred,
+    Deliver,
+    ErrorFrame,
+    Frame,
+    Ping,
+    Pong,
+    RefusedParcel,
+    SummaryFrame,
+    decode_frame,
+    encode_frame,
+)
+from schemas.ids import DeviceKey, IdentityKey, ParcelId
+from schemas.parcels import Parcel
+from schemas.records import Signed
+from transport import CloseCode, Connection, ConnectionLost, StreamReset
+from transport.supervise import Supervisor
+
+CONNECTION_LOST: Final = "connection-lost"
+_LATER_S: Final = 30.0  # when our own engine failed on an arrival
+_MAX_WAIT_MS: Final = 0xFFFF_FFFF
+
+log = logging.getLogger(__name__)
+
+
+class Link:
+    """A connection whose hello was checked. `run` serves it; `send` gives one outcome per parcel.
+
+    `identity` is the person whose credential the peer showed. `retired` links finish what is under
+    way and take nothing new.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        greeting: Greeting,
+        own: DeviceKey,
+        ask: Ask,
+        limits: DeliveryLimits,
+        counters: Counter[str],
+    ) -> None:
+        self.connection = connection
+        self.peer = connection.peer
+        self.identity: IdentityKey = greeting.identity
+        self.hello = greeting.hello
+        self.dialed = connection.dialed
+        self.retired = False
+        self._frames = greeting.frames
+        self._largest_frame = greeting.largest_frame
+        self._own = own
+        self._ask = ask
+        self._limits = limits
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self.last_used_at = self._loop.time()
+        self._unacked: dict[ParcelId, tuple[float, asyncio.Future[Outcome]]] = {}
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._slots = asyncio.Semaphore(limits.arrivals_at_once)
+        self._arriving = 0
+        self._summaries = 0
+        self._writes: set[asyncio.Task[None]] = set()
+        self._over = False
+        self._tasks = Supervisor(self._crashed)
+
+    @property
+    def closed(self) -> bool:
+        return self._over or self.connection.closed
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of ours is unacknowledged, nothing of theirs is being written to disk."""
+        return not self._unacked and not self._arriving and not self._writes
+
+    def __repr__(self) -> str:
+        return f"<Link over {self.connection!r}>"
+
+    # --- sending
+
+    async def send(self, parcel: Parcel) -> asyncio.Future[Outcome]:
+        """Queue a parcel; its one outcome comes through the future, which never raises.
+
+        Waits while the peer is slow. The outcome is `connection-lost` when the link ends first.
+        """
+        outcome: asyncio.Future[Outcome] = self._loop.create_future()
+        payload = encode_frame(Deliver(parcel))
+        if len(payload) > self._largest_frame:
+            return _settled(outcome, Outcome(parcel.id, reason="too-large-for-peer"))
+        if self.closed:
+            return _settled(outcome, Outcome(parcel.id, reason=CONNECTION_LOST))
+        if parcel.id in self._unacked:
+            return _settled(outcome, Outcome(parcel.id, reason="under-way"))
+        self._unacked[parcel.id] = (self._loop.time(), outcome)
+        self._arm_ack_timer()
+        try:
+            await self._write_payload(payload)
+        except (ConnectionLost, StreamReset):
+            self._settle(Outcome(parcel.id, reason=CONNECTION_LOST))
+        except BaseException:
+            self._settle(Outcome(parcel.id, reason="stopped"))
+            raise
+        return outcome
+
+    async def send_summary(self, summary: Signed) -> None:
+        """Send a summary frame; dropped when the link is gone or its peer does not read."""
+        if self._summaries >= self._limits.summaries_at_once:
+            self._counters["summary-dropped"] += 1
+            return
+        self._summaries += 1
+        try:
+            await self._write(SummaryFrame(summary))
+        except (ConnectionLost, StreamReset):
+            self._counters["summary-dropped"] += 1
+        finally:
+            self._summaries -= 1
+
+    async def ping(self, deadline_s: float | None = None) -> float:
+        """Round-trip time in seconds through both applications.
+
+        Raises Unreachable `ping-unanswered`, ConnectionLost.
+        """
+        nonce = secrets.randbits(64)
+        answered: asyncio.Future[None] = self._loop.create_future()
+        self._pings[nonce] = answered
+        deadline_s = self._limits.ping_deadline_s if deadline_s is None else deadline_s
+        started = self._loop.time()
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._write(Ping(nonce))
+                await answered
+        except TimeoutError:
+            raise Unreachable("ping-unanswered", f"no answer for {deadline_s:g} s") from None
+        finally:
+            self._pings.pop(nonce, None)
+        return self._loop.time() - started
+
+    async def flush(self) -> None:
+        """Wait a moment until the peer's QUIC has what was written."""
+        try:
+            await self._frames.stream.drain(self._limits.flush_s)
+        except Fault:
+            return  # it will not; the parcels' outcomes say so
+
+    def close(self, why: str, code: int = CloseCode.NORMAL) -> None:
+        self.connection.close_now(code, why)
+
+    # --- serving
+
+    async def run(self) -> None:
+        """Read frames until the link ends. Raises Fault when the peer broke the protocol."""
+        try:
+            while (payload := await self._frames.read()) is not None:
+                await self._on_frame(decode_frame(payload))
+        except (ConnectionLost, StreamReset):
+            pass  # the usual end
+        except Malformed as fault:
+            self._counters[f"link-{fault.code}"] += 1
+            log.info("%r broke the protocol: %s", self, fault)
+            await say_error(self._frames, fault, self._limits)
+            self.close(fault.code, CloseCode.PROTOCOL)
+        finally:
+            self._end()
+            await self._tasks.close(self._limits.flush_s)
+
+    async def _on_frame(self, frame: Frame) -> None:
+        match frame:
+            case Deliver(parcel):
+                self.last_used_at = self._loop.time()
+                await self._slots.acquire()
+                self._tasks.start(self._arrive(parcel), name="arrival")
+            case Acked(parcel):
+                self._settle(Outcome(parcel, acked=True))
+            case Deferred(parcel, retry_after_ms):
+                self._settle(
+                    Outcome(parcel, reason="deferred", retry_after_s=retry_after_ms / 1000)
+                )
+            case RefusedParcel(parcel, code):
+                self._settle(Outcome(parcel, refused=code))
+            case SummaryFrame(summary):
+                await self._slots.acquire()
+                self._tasks.start(self._take_summary(summary), name="summary")
+            case Ping(nonce):
+                await self._write(Pong(nonce))
+            case Pong(nonce):
+                answered = self._pings.get(nonce)
+                if answered is not None and not answered.done():
+                    answered.set_result(None)
+            case ErrorFrame(code):
+                self._counters["link-error-from-peer"] += 1
+                log.info("%r: the peer says %r", self, code)
+                self.close("error received", CloseCode.PROTOCOL)
+            case _:
+                raise Malformed("unexpected-frame", f"a {type(frame).__name__} on a link")
+
+    async def _arrive(self, parcel: Parcel) -> None:
+        self._arriving += 1
+        try:
+            answer = await self._judge(parcel)
+            try:
+                await self._write(answer)
+            except (ConnectionLost, StreamReset):
+                self._counters["ack-not-sent"] += 1  # the peer sends the parcel again
+        finally:
+            self._arriving -= 1
+            self._slots.release()
+
+    async def _judge(self, parcel: Parcel) -> Acked | Deferred | RefusedParcel:
+        if parcel.recipient != self._own:
+            self._counters["arrival-wrong-recipient"] += 1
+            return RefusedParcel(parcel.id, "wrong-recipient")
+        try:
+            verdict = await self._ask(Arrived(parcel, "direct"))
+        except Fault as fault:
+            self._counters[f"arrival-{fault.code}"] += 1
+            if fault.blame is Blame.PEER:
+                return RefusedParcel(parcel.id, fault.code)
+            return Deferred(parcel.id, int(_LATER_S * 1000))
+        match verdict:
+            case values.Accepted():
+                return Acked(parcel.id)
+            case values.Deferred(retry_after_s):
+                self._counters["arrival-deferred"] += 1
+                return Deferred(parcel.id, min(int(retry_after_s * 1000), _MAX_WAIT_MS))
+            case values.Rejected(code):
+                self._counters[f"arrival-{code}"] += 1
+                return RefusedParcel(parcel.id, code)
+
+    async def _take_summary(self, summary: Signed) -> None:
+        try:
+            await self._ask(ReceiveSummary(self.peer, summary))
+        except Fault as fault:
+            self._counters[f"summary-{fault.code}"] += 1
+        finally:
+            self._slots.release()
+
+    # --- inside
+
+    async def _write(self, frame: Frame) -> None:
+        await self._write_payload(encode_frame(frame))
+
+    async def _write_payload(self, payload: bytes) -> None:
+        # Shielded: a writer that is cancelled half-way would leave half a frame on the stream.
+        self.last_used_at = self._loop.time()
+        write = asyncio.ensure_future(self._frames.write(payload))
+        self._writes.add(write)
+        write.add_done_callback(self._written)
+        await asyncio.shield(write)
+
+    def _written(self, write: asyncio.Task[None]) -> None:
+        self._writes.discard(write)
+        if not write.cancelled():
+            write.exception()  # retrieved: its caller may be gone; the link's end says the same
+
+    def _settle(self, outcome: Outcome) -> None:
+        _, waiting = self._unacked.pop(outcome.parcel, (0.0, None))
+        if waiting is None:
+            self._counters["ack-for-nothing"] += 1  # late, repeated, or made up
+        elif not waiting.done():
+            waiting.set_result(outcome)
+
+    def _arm_ack_timer(self) -> None:
+        if self._ack_timer is None and self._unacked:
+            oldest, _ = next(iter(self._unacked.values()))
+            self._ack_timer = self._loop.call_at(
+                oldest + self._limits.ack_deadline_s, self._on_ack_timer
+            )
+
+    def _on_ack_timer(self) -> None:
+        self._ack_timer = None
+        if not self._unacked:
+            return
+        oldest, _ = next(iter(self._unacked.values()))
+        if self._loop.time() + 1e-6 >= oldest + self._limits.ack_deadline_s:
+            self._counters["link-stalled"] += 1
+            self.close("no acknowledgements")  # a link that does not work must not look as if
+            return
+        self._arm_ack_timer()
+
+    def _end(self) -> None:
+        self._over = True
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+        for parcel in list(self._unacked):
+            self._settle(Outcome(parcel, reason=CONNECTION_LOST))
+        for answered in self._pings.values():
+            if not answered.done():
+                answered.set_exception(
+                    Unreachable("ping-unanswered", "the link ended before the answer")
+                )
+        self.connection.close_now(CloseCode.NORMAL, "the link ended")
+
+    def _crashed(self, name: str) -> None:
+        self._counters[f"{name}-crashed"] += 1
+
+
+def _settled(future: asyncio.Future[Outcome], outcome: Outcome) -> asyncio.Future[Outcome]:
+    future.set_result(outcome)
+    return future

@@ -1,0 +1,102 @@
+"""Our mailbox at one of our relays: peek, to the engine, and ack only what is on disk or refused.
+
+A crash between peek and ack loses nothing: the relay shows the parcel again, and the engine knows
+parcels it has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+
+from node.delivery.asking import Ask
+from node.delivery.limits import DeliveryLimits
+from node.delivery.relay_client import RelayClient
+from node.engine.commands import Arrived
+from node.engine.values import Accepted, Deferred, Rejected
+from schemas.errors import Blame, Fault, Malformed
+from schemas.ids import DeviceKey
+from schemas.node_service import StoredParcel
+from schemas.parcels import Parcel
+
+_LATER_S = 30.0  # when our own engine failed on a parcel
+
+log = logging.getLogger(__name__)
+
+
+class Mailbox:
+    """Reads one mailbox. What stays in it (deferred, or of a newer version) is looked at again."""
+
+    def __init__(
+        self, own: DeviceKey, ask: Ask, limits: DeliveryLimits, counters: Counter[str]
+    ) -> None:
+        self._own = own
+        self._ask = ask
+        self._limits = limits
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._seen = 0  # looked at up to here
+        self._waiting: dict[int, float] = {}  # sequence: when to look again (loop time)
+
+    def reset(self) -> None:
+        """After a reconnection: a relay that was restored may count from the start again."""
+        self._seen = 0
+        self._waiting.clear()
+
+    async def read(self, client: RelayClient) -> None:
+        """Everything that is there now. Raises Fault when the relay fails or cheats."""
+        while True:
+            again = self._due_again()
+            after = self._seen if again is None else min(again - 1, self._seen)
+            page = await client.peek(after, self._limits.poll_page)
+            if page.parcels and page.parcels[0].sequence <= after:
+                raise Malformed("malformed-mailbox", "the relay shows what was not asked for")
+            shown = {parcel.sequence for parcel in page.parcels}
+            reached = max(shown, default=self._seen)
+            for sequence in [s for s in self._waiting if after < s <= reached and s not in shown]:
+                del self._waiting[sequence]  # it expired at the relay
+            new = [parcel for parcel in page.parcels if self._wanted(parcel.sequence)]
+            self._seen = max(self._seen, reached)
+            if new:
+                await self._take(client, new)
+            if not shown or reached >= page.highest:
+                return
+
+    def _due_again(self) -> int | None:
+        now = self._loop.time()
+        return min((s for s, at in self._waiting.items() if at <= now), default=None)
+
+    def _wanted(self, sequence: int) -> bool:
+        again_at = self._waiting.get(sequence)
+        if again_at is not None:
+            return again_at <= self._loop.time()
+        return sequence > self._seen
+
+    async def _take(self, client: RelayClient, parcels: list[StoredParcel]) -> None:
+        verdicts = await asyncio.gather(*(self._judge(parcel) for parcel in parcels))
+        done = [p.sequence for p, finished in zip(parcels, verdicts, strict=True) if finished]
+        if done:
+            await client.ack(done)
+
+    async def _judge(self, stored: StoredParcel) -> bool:
+        """Whether the relay's copy can go."""
+        parcel = Parcel(stored.id, self._own, stored.expires, stored.sealed)
+        try:
+            verdict = await self._ask(Arrived(parcel, "relay"))
+        except Fault as fault:
+            self._counters[f"arrival-{fault.code}"] += 1
+            verdict = Rejected(fault.code) if fault.blame is Blame.PEER else Deferred(_LATER_S)
+        self._waiting.pop(stored.sequence, None)
+        match verdict:
+            case Accepted():
+                return True
+            case Deferred(retry_after_s):
+                self._counters["arrival-deferred"] += 1
+                self._waiting[stored.sequence] = self._loop.time() + max(
+                    retry_after_s, self._limits.poll_s
+                )
+                return False
+            case Rejected(code, forget):
+                self._counters[f"arrival-{code}"] += 1
+                return forget

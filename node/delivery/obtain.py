@@ -1,0 +1,159 @@
+"""What a peer needs to be sealed to and invited by: its bundle and KeyPackages, from anywhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Awaitable, Iterable
+
+from node.delivery.asking import Ask
+from node.delivery.dialer import Dialer
+from node.delivery.limits import DeliveryLimits
+from node.delivery.link import Link
+from node.delivery.links import Links
+from node.delivery.relay_pool import RelayPool
+from node.delivery.requests import ask_bundle, ask_key_package
+from node.engine.commands import BundleWish, KnownNumber, LookUpPeer, ReceiveBundle
+from node.engine.values import PeerView
+from schemas.addresses import RelayAddress
+from schemas.errors import Fault, Refused, Unreachable
+from schemas.ids import DeviceKey, IdentityKey
+from schemas.limits import REQUEST_ID
+from schemas.records import Signed
+
+NO_KEY_PACKAGE = "no-key-package"
+
+log = logging.getLogger(__name__)
+
+
+class Obtainer:
+    """Asks the peer itself where it can be reached directly, else relays: theirs, then ours."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        links: Links,
+        dialer: Dialer,
+        pool: RelayPool,
+        limits: DeliveryLimits,
+        counters: Counter[str],
+    ) -> None:
+        self._ask = ask
+        self._links = links
+        self._dialer = dialer
+        self._pool = pool
+        self._limits = limits
+        self._counters = counters
+
+    async def wish(self, link: Link, wish: BundleWish) -> None:
+        """A linked device has a newer bundle than we hold. Raises Fault."""
+        answer = await ask_bundle(link, wish.identity, wish.newer_than, self._limits)
+        await self._ask(ReceiveBundle(answer.core, answer.endpoints))
+
+    async def bundle(
+        self, identity: IdentityKey, devices: Iterable[DeviceKey], *, dial: bool = True
+    ) -> bool:
+        """Try to get a newer bundle of a person than is here; whether one came."""
+        before = await self._ask(KnownNumber(identity))
+        devices = list(devices)
+        for device in devices:
+            link = self._links.get(device)
+            if link is None and dial:
+                link = await self._dialer.reach(device, self._limits.relay_fallback_s, pursue=False)
+            # A link that just came up may have brought it already.
+            if await self._ask(KnownNumber(identity)) > before:
+                return True
+            if link is not None and await self._attempt(
+                self.wish(link, BundleWish(identity, before)), identity, before
+            ):
+                return True
+        for relay in await self._relays_of(devices):
+            if await self._attempt(self._bundle_at(relay, identity), identity, before):
+                return True
+        return False
+
+    async def key_package(self, device: DeviceKey, suite: int) -> bytes:
+        """A KeyPackage of the suite, straight from the device, else from a relay.
+
+        Raises Refused `no-key-package` when somebody answered and had none, Unreachable
+        `unreachable` when nobody answered.
+        """
+        request_id = os.urandom(REQUEST_ID)
+        refused: Fault | None = None
+        link = await self._dialer.reach(device, self._limits.relay_fallback_s, pursue=False)
+        if link is not None:
+            try:
+                return await ask_key_package(link, suite, request_id, self._limits)
+            except Fault as fault:
+                self._note("key-package", fault)
+                refused = fault if isinstance(fault, Refused) else refused
+        for relay in await self._relays_of([device]):
+            try:
+                client = await self._pool.client(relay)
+                package, _ = await client.fetch_key_package(device, suite, request_id)
+            except Fault as fault:
+                self._note("key-package", fault)
+                refused = fault if isinstance(fault, Refused) else refused
+            else:
+                return package
+        if refused is not None:
+            raise Refused(NO_KEY_PACKAGE, f"no KeyPackage to be had: {refused.message}")
+        raise Unreachable(
+            "unreachable",
+            "neither the device nor a relay of theirs can be reached",
+            hint="try again when they are online, or name a relay that both of you use",
+        )
+
+    async def endpoint_records(self, device: DeviceKey) -> list[Signed]:
+        """For the resolver: records in relays' directories. Raises the Fault of the last one."""
+        found: list[Signed] = []
+        last: Fault | None = None
+        for relay in await self._relays_of([device]):
+            try:
+                record = await (await self._pool.client(relay)).resolve_endpoint(device)
+            except Fault as fault:
+                last = fault
+            else:
+                found += [] if record is None else [record]
+        if not found and last is not None:
+            raise last
+        return found
+
+    async def _bundle_at(self, relay: RelayAddress, identity: IdentityKey) -> None:
+        client = await self._pool.client(relay)
+        core = await client.resolve_identity(identity)
+        if core is not None:
+            await self._ask(ReceiveBundle(core))
+
+    async def _attempt(self, work: Awaitable[None], identity: IdentityKey, before: int) -> bool:
+        """Whether the work brought a newer bundle; its failure is counted."""
+        try:
+            await work
+        except Fault as fault:
+            self._note("bundle", fault)
+            return False
+        return await self._ask(KnownNumber(identity)) > before
+
+    async def _relays_of(self, devices: Iterable[DeviceKey]) -> list[RelayAddress]:
+        """The devices' relays in their order, then ours."""
+        relays: dict[RelayAddress, None] = {}
+        for device in devices:
+            peer = await self._ask(LookUpPeer(device))
+            relays |= dict.fromkeys(parse_relays(peer))
+        return list(relays | dict.fromkeys(sorted(self._pool.keep, key=str)))
+
+    def _note(self, what: str, fault: Fault) -> None:
+        self._counters[f"{what}-{fault.code}"] += 1
+        log.info("%s: %s", what, fault)
+
+
+def parse_relays(peer: PeerView) -> list[RelayAddress]:
+    """Skips what this version cannot read."""
+    found = []
+    for text in peer.relays:
+        try:
+            found.append(RelayAddress.parse(text))
+        except Refused as fault:
+            log.info("a relay of %r is skipped: %s", peer.device, fault)
+    return found

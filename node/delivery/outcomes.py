@@ -1,0 +1,62 @@
+"""Outcomes on their way to the engine: in batches, each exactly once, retried until written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Final
+
+from node.delivery.asking import Ask
+from node.engine.commands import Outcome, ReportOutcomes
+from schemas.errors import Fault
+
+_AGAIN_S: Final = 1.0  # a full disk: the parcels stay out until their outcome is written
+_BATCH: Final = 256
+
+log = logging.getLogger(__name__)
+
+
+class OutcomeDesk:
+    """Couriers hand outcomes in; `run` reports whatever gathered while the last were written."""
+
+    def __init__(self, ask: Ask, counters: Counter[str]) -> None:
+        self._ask = ask
+        self._counters = counters
+        self._waiting: list[Outcome] = []
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._progress = asyncio.Event()
+
+    def report(self, outcome: Outcome) -> None:
+        self._waiting.append(outcome)
+        self._idle.clear()
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Report for ever; cancel after `settled`."""
+        while True:
+            await self._arrived.wait()
+            batch = tuple(self._waiting[:_BATCH])
+            try:
+                await self._ask(ReportOutcomes(batch))
+            except Fault as fault:
+                self._counters[f"outcomes-{fault.code}"] += 1
+                log.warning("outcomes could not be written: %s", fault)
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            del self._waiting[: len(batch)]
+            self._progress.set()
+            if not self._waiting:
+                self._arrived.clear()
+                self._idle.set()
+
+    async def settled(self) -> None:
+        """Wait until everything handed in is written."""
+        await self._idle.wait()
+
+    async def progress(self) -> None:
+        """Wait until more outcomes have been written than when this was called."""
+        self._progress.clear()
+        await self._progress.wait()

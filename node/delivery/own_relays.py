@@ -1,0 +1,184 @@
+"""Our own relays: each one kept connected, told what is new of us, and its mailbox read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+from node.delivery.asking import Ask
+from node.delivery.limits import DeliveryLimits
+from node.delivery.mailbox import Mailbox
+from node.delivery.publish import publish_records, top_up, upload_last_resort
+from node.delivery.relay_client import RelayClient
+from node.delivery.relay_pool import RelayPool
+from schemas.addresses import RelayAddress
+from schemas.errors import Fault
+from schemas.ids import DeviceKey
+from transport.supervise import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class OwnRelays:
+    """A task per relay of ours. `stock` False: KeyPackages only when one was used up."""
+
+    def __init__(
+        self,
+        own: DeviceKey,
+        ask: Ask,
+        pool: RelayPool,
+        limits: DeliveryLimits,
+        counters: Counter[str],
+        *,
+        public: bool,
+    ) -> None:
+        self._own = own
+        self._ask = ask
+        self._pool = pool
+        self._limits = limits
+        self._counters = counters
+        self._public = public
+        self._keepers: dict[RelayAddress, _Keeper] = {}
+        self._tasks = Supervisor(self._crashed)
+
+    @property
+    def addresses(self) -> list[RelayAddress]:
+        """In the order of preference."""
+        return list(self._keepers)
+
+    def set(self, relays: Iterable[RelayAddress]) -> None:
+        """These are our relays now."""
+        wanted = dict.fromkeys(relays)
+        for address in [address for address in self._keepers if address not in wanted]:
+            self._keepers.pop(address).stop()
+        fresh = {}
+        for address in wanted:
+            keeper = self._keepers.get(address)
+            if keeper is None:
+                keeper = _Keeper(
+                    address,
+                    Mailbox(self._own, self._ask, self._limits, self._counters),
+                    self._ask,
+                    self._pool,
+                    self._limits,
+                    self._counters,
+                    public=self._public,
+                )
+                keeper.task = self._tasks.start(keeper.run(), name="own-relay")
+            fresh[address] = keeper
+        self._keepers = fresh
+        self._pool.keep = frozenset(fresh)
+
+    def publish(self) -> None:
+        """Our bundle or endpoint record is new."""
+        for keeper in self._keepers.values():
+            keeper.publish()
+
+    def restock(self) -> None:
+        """A KeyPackage of ours was used up."""
+        for keeper in self._keepers.values():
+            keeper.restock()
+
+    async def looked(self, deadline_s: float) -> None:
+        """Wait until each mailbox was read once since the start, or the deadline."""
+        waits = [asyncio.ensure_future(k.looked.wait()) for k in self._keepers.values()]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=deadline_s)
+            for wait in late:
+                wait.cancel()
+
+    async def close(self) -> None:
+        for keeper in self._keepers.values():
+            keeper.stop()
+        await self._tasks.close(self._limits.flush_s)
+
+    def _crashed(self, name: str) -> None:
+        self._counters[f"{name}-crashed"] += 1
+
+
+class _Keeper:
+    """One relay of ours, for as long as it is ours."""
+
+    def __init__(
+        self,
+        address: RelayAddress,
+        mailbox: Mailbox,
+        ask: Ask,
+        pool: RelayPool,
+        limits: DeliveryLimits,
+        counters: Counter[str],
+        *,
+        public: bool,
+    ) -> None:
+        self._address = address
+        self._mailbox = mailbox
+        self._ask = ask
+        self._pool = pool
+        self._limits = limits
+        self._counters = counters
+        self._public = public
+        self._unpublished = True
+        self._unstocked = public
+        self._no_last_resort = public
+        self._stir = asyncio.Event()
+        self._client: RelayClient | None = None
+        self.looked = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    def publish(self) -> None:
+        self._unpublished = True
+        self._stir.set()
+
+    def restock(self) -> None:
+        self._unstocked = True
+        self._stir.set()
+
+    def stop(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    async def run(self) -> None:
+        while True:
+            try:
+                client = await self._pool.client(self._address)
+                if client is not self._client:
+                    self._client = client
+                    self._mailbox.reset()
+                    self._unpublished = True  # it may have been restored from yesterday
+                await self._mailbox.read(client)
+                self.looked.set()
+                await self._tell_news(client)
+            except Fault as fault:
+                self._counters[f"own-relay-{fault.code}"] += 1
+                log.info("our relay %s: %s", self._address, fault)
+                wait = max(self._pool.retry_in(self._address), self._limits.relay_retry_first_s)
+            else:
+                wait = self._limits.poll_s
+            try:
+                async with asyncio.timeout(wait):
+                    await self._stir.wait()
+            except TimeoutError:
+                continue
+            finally:
+                self._stir.clear()
+
+    async def _tell_news(self, client: RelayClient) -> None:
+        if self._unpublished:
+            self._unpublished = False
+            try:
+                await publish_records(self._ask, client, endpoint=self._public)
+            except Fault:
+                self._unpublished = True
+                raise
+        if self._no_last_resort:
+            await upload_last_resort(self._ask, client)
+            self._no_last_resort = False
+        if self._unstocked:
+            self._unstocked = False
+            try:
+                await top_up(self._ask, client, self._limits)
+            except Fault:
+                self._unstocked = True
+                raise

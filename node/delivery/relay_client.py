@@ -1,0 +1,206 @@
+"""NodeService as a typed client: values in, values or Faults out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas import limits as wire
+from schemas.addresses import RelayAddress
+from schemas.capnp_codec import blaming_the_peer, exactly, items, sized, text
+from schemas.errors import Blame, Malformed, Refused, Unreachable
+from schemas.frames import ErrorFrame, read_error
+from schemas.ids import DeviceKey, IdentityKey
+from schemas.node_service import (
+    Enqueued,
+    EnqueueItem,
+    Mailbox,
+    fill_auth,
+    fill_enqueue_item,
+    read_enqueue_result,
+    read_mailbox,
+)
+from schemas.records import HYBRID_KEY_LENGTH, SIGNATURE_LENGTH, Signed, fill_signed, read_signed
+from transport import CloseCode, Connection, ConnectionLost, RpcService
+
+_NOT_FOUND = "not-found"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    status: str
+    version: str
+    uptime_s: int
+
+
+class RelayRefused(Refused):
+    """The relay's `error` in a result. `retry_after_s` is its wish, 0 for none."""
+
+    retry_after_s: float = 0.0
+
+    @classmethod
+    def of(cls, error: ErrorFrame) -> RelayRefused:
+        fault = cls(error.code, error.message, blame=Blame.PEER, hint=error.hint)
+        fault.retry_after_s = error.retry_after_ms / 1000
+        return fault
+
+
+class RelayClient:
+    """A connected relay.
+
+    Every method raises RelayRefused with the relay's code, Malformed for an answer that is not
+    one, and what RPC raises: Unreachable `rpc-deadline`, ConnectionLost, Fault `rpc-failed`.
+    """
+
+    def __init__(
+        self, service: RpcService, own: DeviceKey, address: RelayAddress, connection: Connection
+    ) -> None:
+        self._service = service
+        self._own = own
+        self.address = address
+        self.connection = connection
+
+    async def health(self) -> Health:
+        answer = await self._send(self._service.health_request())
+        with blaming_the_peer("relay-answer"):
+            _check(answer)
+            return Health(text(answer.status, 64), text(answer.version, 64), answer.uptimeS)
+
+    # Mailboxes
+
+    async def enqueue(self, batch: Sequence[EnqueueItem]) -> tuple[Enqueued | ErrorFrame, ...]:
+        """One result per parcel, in order; Enqueued means on the relay's disk."""
+        request = self._request("batchEnqueue")
+        slots = request.init("items", len(batch))
+        for slot, item in zip(slots, batch, strict=True):
+            fill_enqueue_item(slot, item)
+        answer = await self._send(request)
+        with blaming_the_peer("relay-answer"):
+            _check(answer)
+            results = items(answer.results, wire.BATCH_ITEMS, read_enqueue_result)
+        if len(results) != len(batch):
+            raise Malformed("malformed-relay-answer", "the relay answers for another batch")
+        return results
+
+    async def peek(self, after: int, limit: int) -> Mailbox:
+        request = self._request("peek")
+        request.recipientKey = bytes(self._own)
+        request.after = after
+        request.limit = limit
+        answer = await self._send(request)
+        with blaming_the_peer("relay-answer"):
+            _check(answer)
+            return read_mailbox(answer)
+
+    async def ack(self, sequences: Sequence[int]) -> None:
+        request = self._request("ack")
+        request.recipientKey = bytes(self._own)
+        request.sequences = list(sequences)
+        _check(await self._send(request))
+
+    # Key packages
+
+    async def upload_key_package(self, suite: int, package: bytes, *, last_resort: bool) -> int:
+        """How many of this suite the relay holds for us now."""
+        request = self._request("uploadKeyPackage")
+        request.identityKey = bytes(self._own)
+        request.suite = suite
+        request.package = package
+        request.lastResort = last_resort
+        answer = await self._send(request)
+        _check(answer)
+        return int(answer.stock)
+
+    async def fetch_key_package(
+        self, device: DeviceKey, suite: int, request_id: bytes
+    ) -> tuple[bytes, bool]:
+        """A KeyPackage of `device`, used up unless the second part says last resort."""
+        request = self._request("fetchKeyPackage")
+        request.identityKey = bytes(device)
+        request.suite = suite
+        request.requestId = request_id
+        answer = await self._send(request)
+        with blaming_the_peer("relay-answer"):
+            _check(answer)
+            return sized(answer.package, wire.KEY_PACKAGE), bool(answer.lastResort)
+
+    # Keys and records
+
+    async def upload_hybrid_key(self, hybrid_key: bytes, signature: bytes) -> None:
+        request = self._request("uploadHybridKey")
+        request.identityKey = bytes(self._own)
+        request.hybridKey = hybrid_key
+        request.signature = signature
+        _check(await self._send(request))
+
+    async def holds_hybrid_key(self, device: DeviceKey) -> bool:
+        request = self._request("fetchHybridKey")
+        request.identityKey = bytes(device)
+        answer = await self._send(request)
+        with blaming_the_peer("relay-answer"):
+            if _missing(answer):
+                return False
+            exactly(answer.key.hybridKey, HYBRID_KEY_LENGTH)
+            exactly(answer.key.signature, SIGNATURE_LENGTH)
+            return True
+
+    async def publish_bundle(self, core: Signed) -> None:
+        request = self._request("publishBundle")
+        fill_signed(request.init("bundle"), core)
+        _check(await self._send(request))
+
+    async def resolve_identity(self, identity: IdentityKey) -> Signed | None:
+        """The bundle that the relay holds of a person; nobody has checked it."""
+        request = self._request("resolveIdentity")
+        request.identity = bytes(identity)
+        answer = await self._send(request)
+        with blaming_the_peer("relay-answer"):
+            return None if _missing(answer) else read_signed(answer.bundle, wire.BUNDLE)
+
+    async def publish_endpoint(self, record: Signed) -> None:
+        request = self._request("publishEndpoint")
+        request.identityKey = bytes(self._own)
+        fill_signed(request.init("record"), record)
+        _check(await self._send(request))
+
+    async def resolve_endpoint(self, device: DeviceKey) -> Signed | None:
+        """The endpoint record that the relay holds of a device; nobody has checked it."""
+        request = self._request("resolveEndpoint")
+        request.identityKey = bytes(device)
+        answer = await self._send(request)
+        with blaming_the_peer("relay-answer"):
+            return None if _missing(answer) else read_signed(answer.record, wire.ENDPOINT_RECORD)
+
+    async def _send(self, request: Any) -> Any:
+        try:
+            return await request.send()
+        except (ConnectionLost, Unreachable):
+            # A relay that does not answer is dialled anew, or backed off; see RelayPool.
+            self.connection.close_now(CloseCode.NORMAL, "a call was not answered")
+            raise
+
+    def _request(self, method: str) -> Any:
+        request = getattr(self._service, f"{method}_request")()
+        fill_auth(request.init("auth"), self._own)
+        return request
+
+
+def _error(answer: Any) -> ErrorFrame | None:
+    with blaming_the_peer("relay-answer"):
+        error = read_error(answer.error)
+    return error if error.code else None
+
+
+def _check(answer: Any) -> None:
+    error = _error(answer)
+    if error is not None:
+        raise RelayRefused.of(error)
+
+
+def _missing(answer: Any) -> bool:
+    """The relay has no such thing; any other error is raised."""
+    error = _error(answer)
+    if error is not None and error.code != _NOT_FOUND:
+        raise RelayRefused.of(error)
+    return error is not None
