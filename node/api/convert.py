@@ -1,0 +1,195 @@
+"""The engine's and the node's values in the shapes of the control API."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from node.api import shapes as s
+from node.engine import values as v
+from node.views import (
+    FetchedKeyView,
+    HealthView,
+    KeyHoldingView,
+    PeerLinkView,
+    PingView,
+    RegisterView,
+)
+from schemas.ids import Id
+
+SUITES = {"classic": 1, "hybrid": 65100}
+
+
+def utc(seconds: float) -> str:
+    """Unix seconds as UTC in ISO-8601, to the millisecond."""
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def _or_none(value: Id | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+def _hex(values: tuple[Id, ...]) -> list[str]:
+    return [value.hex() for value in values]
+
+
+def account(view: v.AccountView) -> s.Account:
+    return s.Account(
+        identity=view.identity.hex(),
+        device=view.device.hex(),
+        name=view.name,
+        card=view.card,
+        relays=list(view.relays),
+        addresses=list(view.addresses),
+        safety_number=view.safety_number,
+    )
+
+
+def contact(view: v.ContactView) -> s.Contact:
+    devices = _hex(view.devices)
+    return s.Contact(
+        identity=view.identity.hex(),
+        device=devices[0] if devices else None,
+        devices=devices,
+        name=view.name,
+        verified=view.verified,
+        safety_number=view.safety_number,
+        reachable=view.reachable,
+    )
+
+
+def group(view: v.GroupView) -> s.Group:
+    return s.Group(
+        group=view.group.hex(),
+        name=view.name,
+        kind=view.kind,
+        epoch=view.epoch,
+        suite=view.suite,
+        status=str(view.status),
+        accepted=view.accepted,
+        inviter=_or_none(view.inviter),
+        members=[
+            s.Member(
+                identity=member.identity.hex(),
+                devices=_hex(member.devices),
+                name=member.name,
+                role=member.role,
+            )
+            for member in view.members
+        ],
+    )
+
+
+def invitation(view: v.RequestView) -> s.Invitation:
+    return s.Invitation(
+        group=view.group.hex(),
+        inviter=view.inviter.hex(),
+        identity=view.inviter.hex(),
+        name=view.group_name or view.inviter_name,
+        kind=view.kind,
+        inviter_name=view.inviter_name,
+        inviter_is_contact=view.inviter_is_contact,
+    )
+
+
+def sent(view: v.SentView) -> s.Sent:
+    return s.Sent(message=view.message.hex(), group=view.group.hex(), status=view.status)
+
+
+def message(view: v.MessageView) -> s.Message:
+    return s.Message(
+        message=view.message.hex(),
+        group=view.group.hex(),
+        sender=view.sender.hex(),
+        text=view.text,
+        sent_at=utc(view.sent_at),
+        received_at=utc(view.received_at),
+        path=view.path,
+        sender_name=view.sender_name,
+        group_name=view.group_name,
+        device=view.sender_device.hex(),
+        arrival=view.arrival,
+        own=view.own,
+    )
+
+
+def ledger_row(view: v.LedgerView) -> s.LedgerRow:
+    return s.LedgerRow(
+        identity=view.identity.hex(),
+        device=view.device.hex(),
+        state=str(view.state),
+        path=view.path,
+        relay=view.relay,
+        updated_at=utc(view.updated_at),
+        reason=view.reason,
+        name=view.name,
+    )
+
+
+def why_row(view: v.WhyView) -> s.WhyRow:
+    return s.WhyRow(
+        identity=view.identity.hex(),
+        device=view.device.hex(),
+        sentence=view.sentence,
+        action=view.action,
+    )
+
+
+def pong(view: PingView) -> s.Pong:
+    return s.Pong(device=view.device.hex(), rtt_ms=round(view.rtt_ms, 3), path=view.path)
+
+
+def health(view: HealthView) -> s.Health:
+    return s.Health(
+        status=view.status,
+        version=view.version,
+        relay=view.relay,
+        uptime_s=view.uptime_s,
+        reason=view.reason,
+    )
+
+
+def registered(view: RegisterView) -> s.Registered:
+    return s.Registered(
+        device=view.device.hex(),
+        fingerprint=view.fingerprint,
+        relay=view.relay,
+        suite=view.suite,
+        stock=view.stock,
+    )
+
+
+def fetched_key(view: FetchedKeyView) -> s.FetchedKey:
+    return s.FetchedKey(
+        identity=view.identity.hex(),
+        device=view.device.hex(),
+        fingerprint=view.fingerprint,
+        relay=view.relay,
+        suite=view.suite,
+        last_resort=view.last_resort,
+    )
+
+
+def key_holding(view: KeyHoldingView) -> s.KeyHolding:
+    return s.KeyHolding(
+        identity=view.identity.hex(),
+        device=view.device.hex(),
+        relay=view.relay,
+        bundle_number=view.bundle_number,
+        hybrid_key=view.hybrid_key,
+        endpoint=view.endpoint,
+    )
+
+
+def peer(view: PeerLinkView) -> s.Peer:
+    return s.Peer(
+        device=view.device.hex(),
+        identity=_or_none(view.identity),
+        name=view.name,
+        addresses=list(view.addresses),
+        source=view.source,
+        connected=view.connected,
+        path=view.path,
+        rtt_ms=None if view.rtt_ms is None else round(view.rtt_ms, 3),
+        key_exchange=view.key_exchange,
+    )

@@ -1,0 +1,149 @@
+"""The one table of what the control API can do: routes, OpenAPI and the client all follow it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from node.api import shapes as s
+
+Q = TypeVar("Q", bound=s.Request)
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[Q, A]):
+    """One thing to ask. GET takes its request from the query, POST from a JSON body.
+
+    GET changes nothing, so a client may ask again when a connection broke.
+    """
+
+    name: str
+    method: str
+    path: str
+    request: type[Q]
+    answer: type[A]
+    summary: str
+
+
+PREFIX: Final = "/v1"
+EVENTS_PATH: Final = f"{PREFIX}/events"
+OPENAPI_PATH: Final = f"{PREFIX}/openapi.json"
+
+_table: list[Operation[Any, Any]] = []
+
+
+def _operation(
+    name: str, method: str, path: str, request: type[Q], answer: type[A], summary: str
+) -> Operation[Q, A]:
+    operation = Operation(name, method, PREFIX + path, request, answer, summary)
+    _table.append(operation)
+    return operation
+
+
+NODE = _operation("node", "GET", "/node", s.Nothing, s.NodeStatus, "The process that answers")
+WHOAMI = _operation("whoami", "GET", "/account", s.Nothing, s.Account, "Who this node is")
+
+REGISTER = _operation(
+    "register",
+    "POST",
+    "/key-packages",
+    s.Nothing,
+    list[s.Registered],
+    "Make KeyPackages and upload them to our relays",
+)
+REFRESH_KEY_PACKAGE = _operation(
+    "refresh-keypackage",
+    "POST",
+    "/key-packages/refresh",
+    s.Nothing,
+    list[s.Registered],
+    "Replace our last-resort KeyPackages at our relays",
+)
+FETCH_KEY = _operation(
+    "fetch-key",
+    "POST",
+    "/keys/fetch",
+    s.FetchKey,
+    list[s.FetchedKey],
+    "Take a KeyPackage of each of a person's devices from a relay",
+)
+CHECK_KEY = _operation(
+    "check-key",
+    "GET",
+    "/keys",
+    s.ByPerson,
+    list[s.KeyHolding],
+    "What relays hold for a person, without taking anything",
+)
+
+PEERS = _operation(
+    "peers", "GET", "/peers", s.Nothing, list[s.Peer], "Who is on the LAN and who is connected"
+)
+PING = _operation("ping", "POST", "/ping", s.Ping, s.Pong, "A round trip over the real transport")
+HEALTH = _operation("health", "GET", "/health", s.HealthOf, list[s.Health], "Whether relays are up")
+
+CONTACTS = _operation(
+    "contacts", "GET", "/contacts", s.Nothing, list[s.Contact], "The address book"
+)
+ADD_CONTACT = _operation(
+    "add-contact", "POST", "/contacts", s.AddContact, s.Contact, "Add a person by their card"
+)
+VERIFY_CONTACT = _operation(
+    "verify-contact",
+    "POST",
+    "/contacts/verify",
+    s.ByPerson,
+    s.Contact,
+    "The safety number was compared: mark the person as verified",
+)
+
+GROUPS = _operation(
+    "groups", "GET", "/groups", s.Nothing, list[s.Group], "The groups we are in or invited to"
+)
+GROUP = _operation("group", "GET", "/group", s.ByGroup, s.Group, "One group and its members")
+CREATE_GROUP = _operation("create-group", "POST", "/groups", s.CreateGroup, s.Group, "A new group")
+INVITE = _operation(
+    "invite", "POST", "/groups/invite", s.Invite, s.Invited, "Add people to a group"
+)
+REQUESTS = _operation(
+    "requests",
+    "GET",
+    "/requests",
+    s.Nothing,
+    list[s.Invitation],
+    "Invitations and first messages of strangers",
+)
+JOIN = _operation("join", "POST", "/groups/join", s.ByGroup, s.Group, "Accept an invitation")
+LEAVE = _operation(
+    "leave", "POST", "/groups/leave", s.ByGroup, s.Group, "Leave a group, or decline an invitation"
+)
+REMOVE = _operation(
+    "remove", "POST", "/groups/remove", s.Remove, s.Group, "Remove a person from a group"
+)
+UPDATE_KEY = _operation(
+    "update-key", "POST", "/groups/update-key", s.ByGroup, s.Group, "Renew our key in a group"
+)
+
+SEND = _operation(
+    "send", "POST", "/messages", s.Send, s.Sent, "Queue a message; answered when it is on disk"
+)
+READ_MESSAGES = _operation(
+    "read-messages",
+    "GET",
+    "/messages",
+    s.ReadMessages,
+    list[s.Message],
+    "What a cursor has not acknowledged, in the group's order",
+)
+MOVE_CURSOR = _operation(
+    "move-cursor", "POST", "/cursors", s.MoveCursor, s.Done, "Acknowledge messages to a cursor"
+)
+LEDGER = _operation(
+    "ledger", "GET", "/ledger", s.ByMessage, list[s.LedgerRow], "Where a message is, per recipient"
+)
+WHY = _operation(
+    "why", "GET", "/why", s.ByMessage, list[s.WhyRow], "Why a message is not everywhere yet"
+)
+
+OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = tuple(_table)

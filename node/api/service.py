@@ -1,0 +1,244 @@
+"""What each operation of the table does with the node."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from importlib.metadata import version
+from typing import Any, Final, Protocol, TypeVar
+
+from node.api import convert
+from node.api import operations as op
+from node.api import shapes as s
+from node.engine import commands as c
+from node.engine.values import ContactView, Event, GroupView
+from node.views import (
+    FetchedKeyView,
+    HealthView,
+    KeyHoldingView,
+    PeerLinkView,
+    PingView,
+    RegisterView,
+)
+from schemas.addresses import Address
+from schemas.card import PREFIX as CARD_PREFIX
+from schemas.errors import Refused
+from schemas.ids import DeviceKey, GroupId, IdentityKey
+
+R = TypeVar("R")
+
+VERSION: Final = version("quicnprotochat")
+
+
+class ServedNode(Protocol):
+    """What the API needs of a Node."""
+
+    @property
+    def listen(self) -> Address: ...
+    @property
+    def device(self) -> DeviceKey: ...
+    @property
+    def started_at(self) -> float: ...
+    async def ask(self, command: c.Command[R]) -> R: ...
+    def subscribe(self) -> AbstractContextManager[AsyncIterator[Event]]: ...
+    async def invite(
+        self, group: GroupId, people: Sequence[IdentityKey], *, admin: bool = False
+    ) -> GroupView: ...
+    async def direct_group(
+        self, identity: IdentityKey, *, suite: int | None = None
+    ) -> GroupView: ...
+    async def add_contact(self, card: str) -> ContactView: ...
+    async def ping(self, target: str) -> PingView: ...
+    async def health(self, relay: str | None = None) -> tuple[HealthView, ...]: ...
+    async def register(self) -> tuple[RegisterView, ...]: ...
+    async def refresh_key_package(self) -> tuple[RegisterView, ...]: ...
+    async def fetch_key(
+        self, identity: IdentityKey, suite: int | None = None
+    ) -> tuple[FetchedKeyView, ...]: ...
+    async def check_key(self, identity: IdentityKey) -> tuple[KeyHoldingView, ...]: ...
+    async def peers(self) -> tuple[PeerLinkView, ...]: ...
+    async def drained(self, deadline_s: float) -> bool: ...
+
+
+class Service:
+    """Answers operations from one node. `lasting`: it runs until told to end."""
+
+    def __init__(self, node: ServedNode, *, lasting: bool) -> None:
+        self.node = node
+        self._lasting = lasting
+        self._handlers: dict[str, Callable[[Any], Awaitable[Any]]] = {
+            op.NODE.name: self.status,
+            op.WHOAMI.name: self.whoami,
+            op.REGISTER.name: self.register,
+            op.REFRESH_KEY_PACKAGE.name: self.refresh_key_package,
+            op.FETCH_KEY.name: self.fetch_key,
+            op.CHECK_KEY.name: self.check_key,
+            op.PEERS.name: self.peers,
+            op.PING.name: self.ping,
+            op.HEALTH.name: self.health,
+            op.CONTACTS.name: self.contacts,
+            op.ADD_CONTACT.name: self.add_contact,
+            op.VERIFY_CONTACT.name: self.verify_contact,
+            op.GROUPS.name: self.groups,
+            op.GROUP.name: self.group,
+            op.CREATE_GROUP.name: self.create_group,
+            op.INVITE.name: self.invite,
+            op.REQUESTS.name: self.requests,
+            op.JOIN.name: self.join,
+            op.LEAVE.name: self.leave,
+            op.REMOVE.name: self.remove,
+            op.UPDATE_KEY.name: self.update_key,
+            op.SEND.name: self.send,
+            op.READ_MESSAGES.name: self.read_messages,
+            op.MOVE_CURSOR.name: self.move_cursor,
+            op.LEDGER.name: self.ledger,
+            op.WHY.name: self.why,
+        }
+
+    async def answer(self, operation: op.Operation[op.Q, op.A], request: op.Q) -> op.A:
+        """Raises the Fault that refuses it."""
+        answer: op.A = await self._handlers[operation.name](request)
+        return answer
+
+    # --- names to ids
+
+    async def _person(self, text: str) -> IdentityKey:
+        return await self.node.ask(c.FindPerson(text))
+
+    async def _group(self, text: str) -> GroupId:
+        return (await self.node.ask(c.FindGroup(text))).group
+
+    async def _person_or_card(self, text: str) -> IdentityKey:
+        if text.strip().startswith(CARD_PREFIX):
+            return (await self.node.add_contact(text)).identity
+        return await self._person(text)
+
+    # --- the node and its account
+
+    async def status(self, _: s.Nothing) -> s.NodeStatus:
+        return s.NodeStatus(
+            pid=os.getpid(),
+            lasting=self._lasting,
+            version=VERSION,
+            listen=str(self.node.listen),
+            device=self.node.device.hex(),
+            uptime_s=round(time.time() - self.node.started_at, 3),
+        )
+
+    async def whoami(self, _: s.Nothing) -> s.Account:
+        return convert.account(await self.node.ask(c.WhoAmI()))
+
+    async def register(self, _: s.Nothing) -> list[s.Registered]:
+        return [convert.registered(view) for view in await self.node.register()]
+
+    async def refresh_key_package(self, _: s.Nothing) -> list[s.Registered]:
+        return [convert.registered(view) for view in await self.node.refresh_key_package()]
+
+    async def fetch_key(self, request: s.FetchKey) -> list[s.FetchedKey]:
+        views = await self.node.fetch_key(
+            await self._person_or_card(request.person), convert.SUITES.get(request.suite)
+        )
+        return [convert.fetched_key(view) for view in views]
+
+    async def check_key(self, request: s.ByPerson) -> list[s.KeyHolding]:
+        views = await self.node.check_key(await self._person(request.person))
+        return [convert.key_holding(view) for view in views]
+
+    # --- the network
+
+    async def peers(self, _: s.Nothing) -> list[s.Peer]:
+        return [convert.peer(view) for view in await self.node.peers()]
+
+    async def ping(self, request: s.Ping) -> s.Pong:
+        return convert.pong(await self.node.ping(request.target))
+
+    async def health(self, request: s.HealthOf) -> list[s.Health]:
+        return [convert.health(view) for view in await self.node.health(request.relay or None)]
+
+    # --- people
+
+    async def contacts(self, _: s.Nothing) -> list[s.Contact]:
+        return [convert.contact(view) for view in await self.node.ask(c.ListContacts())]
+
+    async def add_contact(self, request: s.AddContact) -> s.Contact:
+        return convert.contact(await self.node.add_contact(request.card))
+
+    async def verify_contact(self, request: s.ByPerson) -> s.Contact:
+        identity = await self._person(request.person)
+        return convert.contact(await self.node.ask(c.VerifyContact(identity)))
+
+    # --- groups
+
+    async def groups(self, _: s.Nothing) -> list[s.Group]:
+        return [convert.group(view) for view in await self.node.ask(c.ListGroups())]
+
+    async def group(self, request: s.ByGroup) -> s.Group:
+        return convert.group(await self.node.ask(c.FindGroup(request.group)))
+
+    async def create_group(self, request: s.CreateGroup) -> s.Group:
+        command = c.CreateGroup(request.name, convert.SUITES[request.suite])
+        return convert.group(await self.node.ask(command))
+
+    async def invite(self, request: s.Invite) -> s.Invited:
+        group = await self._group(request.group)
+        people = [await self._person_or_card(text) for text in request.people]
+        people = list(dict.fromkeys(people))
+        view = await self.node.invite(group, people, admin=request.role == "admin")
+        return s.Invited(
+            group=view.group.hex(),
+            name=view.name,
+            epoch=view.epoch,
+            invited=[person.hex() for person in people],
+        )
+
+    async def requests(self, _: s.Nothing) -> list[s.Invitation]:
+        return [convert.invitation(view) for view in await self.node.ask(c.ListRequests())]
+
+    async def join(self, request: s.ByGroup) -> s.Group:
+        return convert.group(await self.node.ask(c.Join(await self._group(request.group))))
+
+    async def leave(self, request: s.ByGroup) -> s.Group:
+        return convert.group(await self.node.ask(c.Leave(await self._group(request.group))))
+
+    async def remove(self, request: s.Remove) -> s.Group:
+        command = c.RemoveMember(
+            await self._group(request.group), await self._person(request.person)
+        )
+        return convert.group(await self.node.ask(command))
+
+    async def update_key(self, request: s.ByGroup) -> s.Group:
+        return convert.group(await self.node.ask(c.UpdateKey(await self._group(request.group))))
+
+    # --- messages
+
+    async def send(self, request: s.Send) -> s.Sent:
+        if bool(request.group) == bool(request.person):
+            raise Refused("bad-request", "name either a group or a person")
+        if request.group:
+            group = await self._group(request.group)
+        else:
+            identity = await self._person_or_card(request.person)
+            group = (await self.node.direct_group(identity)).group
+        return convert.sent(await self.node.ask(c.Send(group, request.text)))
+
+    async def read_messages(self, request: s.ReadMessages) -> list[s.Message]:
+        group = await self._group(request.group) if request.group else None
+        command = c.ReadMessages(request.cursor, group, request.limit)
+        return [convert.message(view) for view in await self.node.ask(command)]
+
+    async def move_cursor(self, request: s.MoveCursor) -> s.Done:
+        try:
+            seen = tuple((GroupId.from_hex(each.group), each.arrival) for each in request.seen)
+        except ValueError:
+            raise Refused("bad-request", "a group's id is 32 hex digits") from None
+        await self.node.ask(c.MoveCursor(request.cursor, seen))
+        return s.Done()
+
+    async def ledger(self, request: s.ByMessage) -> list[s.LedgerRow]:
+        rows = await self.node.ask(c.ReadLedger(request.message))
+        return [convert.ledger_row(row) for row in rows]
+
+    async def why(self, request: s.ByMessage) -> list[s.WhyRow]:
+        return [convert.why_row(row) for row in await self.node.ask(c.Why(request.message))]

@@ -1,0 +1,93 @@
+"""One way to ask, whether a node runs or not: join it through its socket, else be it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from node.api.client import ANSWER_S, Client, Event, NodeGone, NotRunning
+from node.api.operations import A, Operation, Q
+from node.api.settings import NodeSettings
+from schemas.errors import Fault
+
+if TYPE_CHECKING:
+    from node.api.host import InProcessNode
+
+_JOIN_S: Final = 15.0  # for the other process to open its socket, or to let go of the home
+_LOOK_S: Final = 0.1
+
+
+class Session:
+    """Asks the home's node, and runs it in this process for as long as nobody else does.
+
+    As a context manager: leaving it gives deliveries up to 3 s, unless by an exception.
+    """
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
+        self._client = Client(settings.home)
+        self._own: InProcessNode | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._own is not None:
+            interrupted = kind is not None and not issubclass(kind, Exception)
+            self._own.finish(linger=not interrupted)
+            self._own = None
+
+    def call(self, operation: Operation[Q, A], request: Q, *, timeout_s: float = ANSWER_S) -> A:
+        """The answer. Raises the Fault that refuses it, and those of starting a node."""
+        deadline = time.monotonic() + _JOIN_S
+        while True:
+            try:
+                return self._client.call(operation, request, timeout_s=timeout_s)
+            except NotRunning:
+                self._be_or_wait(deadline)
+            except NodeGone:
+                if operation.method != "GET" or time.monotonic() > deadline:
+                    raise
+                self._be_or_wait(deadline)
+
+    def events(self, deadline: float | None = None) -> Iterator[Event]:
+        """Events until `deadline` (of `time.monotonic`), whoever runs the node meanwhile.
+
+        `subscribed` comes first, and again after each change of hands: look at the state then,
+        as well as after `lagged`.
+        """
+        patience = time.monotonic() + _JOIN_S
+        while deadline is None or time.monotonic() < deadline:
+            try:
+                for event in self._client.events(deadline):
+                    patience = time.monotonic() + _JOIN_S
+                    yield event
+                return
+            except (NotRunning, NodeGone):
+                self._be_or_wait(patience)
+
+    def _be_or_wait(self, deadline: float) -> None:
+        """Start a node here, or give the process that has the home a moment to serve."""
+        from node.api.host import InProcessNode
+
+        if self._own is not None:
+            own, self._own = self._own, None
+            if own.alive:
+                own.finish(linger=False)
+            own.raise_fault()
+        own = InProcessNode(self._settings)
+        try:
+            own.start()
+        except Fault as fault:
+            if fault.code != "already-running" or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_S)
+        else:
+            self._own = own

@@ -1,0 +1,17 @@
+"""What a node is run with, in plain values that need no import of the node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """`listen` None: a command's own node, on any free port. `relays` None: as remembered."""
+
+    home: Path
+    listen: str | None = None
+    relays: tuple[str, ...] | None = None
+    mdns: bool = True
+    mdns_interfaces: tuple[str, ...] | None = None

@@ -1,0 +1,301 @@
+"""The JSON that goes over the control socket: requests and answers, under the names of cli.md.
+
+Ids are hex, times are UTC in ISO-8601. The command line prints answers as they are here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+TEXT_LIMIT = 64 * 1024  # of a message, in characters; the engine counts bytes
+Selector = Annotated[str, Meta(min_length=1, max_length=1024)]
+"""A person or group as people name them: key, id, unique prefix, name, or (a person) a card."""
+OptionalText = Annotated[str, Meta(max_length=1024)]
+
+
+class Request(Struct, forbid_unknown_fields=True):
+    """Base of what is asked; a misspelt field is an error, not a silence."""
+
+
+class Answer(Struct):
+    """Base of what is answered."""
+
+    def to_json(self) -> dict[str, object]:
+        fields: dict[str, object] = msgspec.to_builtins(self)
+        return fields
+
+
+# --- requests
+
+
+class Nothing(Request):
+    """No parameters."""
+
+
+class ByPerson(Request):
+    person: Selector
+
+
+class ByGroup(Request):
+    group: Selector
+
+
+class ByMessage(Request):
+    """A message id, or a unique prefix of at least 6 digits."""
+
+    message: Selector
+
+
+class AddContact(Request):
+    card: Selector
+
+
+class FetchKey(Request):
+    person: Selector
+    suite: Annotated[str, Meta(pattern="^(hybrid|classic|)$")] = ""
+
+
+class Ping(Request):
+    """A person, device or relay."""
+
+    target: Selector
+
+
+class HealthOf(Request):
+    """A relay (HOST:PORT#KEY); empty: all of ours."""
+
+    relay: OptionalText = ""
+
+
+class CreateGroup(Request):
+    name: Selector
+    suite: Annotated[str, Meta(pattern="^(hybrid|classic)$")] = "hybrid"
+
+
+class Invite(Request):
+    group: Selector
+    people: Annotated[list[Selector], Meta(min_length=1, max_length=250)]
+    role: Annotated[str, Meta(pattern="^(member|admin)$")] = "member"
+
+
+class Remove(Request):
+    group: Selector
+    person: Selector
+
+
+class Send(Request):
+    """To a group, or to a person (the one-to-one group is made if there is none)."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=TEXT_LIMIT)]
+    group: OptionalText = ""
+    person: OptionalText = ""
+
+
+class ReadMessages(Request):
+    """What a cursor has not acknowledged; `group` empty: of all accepted groups."""
+
+    cursor: Annotated[str, Meta(min_length=1, max_length=64)] = "default"
+    group: OptionalText = ""
+    limit: Annotated[int, Meta(ge=1, le=500)] = 200
+
+
+class Seen(Request):
+    group: str
+    arrival: int
+
+
+class MoveCursor(Request):
+    cursor: Annotated[str, Meta(min_length=1, max_length=64)]
+    seen: Annotated[list[Seen], Meta(min_length=1, max_length=500)]
+
+
+# --- answers
+
+
+class NodeStatus(Answer):
+    """The process that answers; `lasting` is `run`, else it ends with the command that made it."""
+
+    pid: int
+    lasting: bool
+    version: str
+    listen: str
+    device: str
+    uptime_s: float
+
+
+class Account(Answer):
+    identity: str
+    device: str
+    name: str
+    card: str
+    relays: list[str]
+    addresses: list[str]
+    safety_number: str
+
+
+class Registered(Answer):
+    device: str
+    fingerprint: str
+    relay: str
+    suite: str
+    stock: int
+
+
+class FetchedKey(Answer):
+    identity: str
+    device: str
+    fingerprint: str
+    relay: str
+    suite: str
+    last_resort: bool
+
+
+class KeyHolding(Answer):
+    identity: str
+    device: str
+    relay: str
+    bundle_number: int | None
+    hybrid_key: bool
+    endpoint: bool
+
+
+class Peer(Answer):
+    device: str
+    identity: str | None
+    name: str
+    addresses: list[str]
+    source: str
+    connected: bool
+    path: str | None
+    rtt_ms: float | None
+    key_exchange: str | None
+
+
+class Contact(Answer):
+    """`device` is the first of `devices`, null while none is known."""
+
+    identity: str
+    device: str | None
+    devices: list[str]
+    name: str
+    verified: bool
+    safety_number: str
+    reachable: bool
+
+
+class Pong(Answer):
+    device: str
+    rtt_ms: float
+    path: str
+
+
+class Health(Answer):
+    status: str
+    version: str | None
+    relay: str
+    uptime_s: int | None
+    reason: str | None
+
+
+class Member(Answer):
+    identity: str
+    devices: list[str]
+    name: str
+    role: str
+
+
+class Group(Answer):
+    group: str
+    name: str
+    kind: str
+    epoch: int
+    suite: str
+    status: str
+    accepted: bool
+    inviter: str | None
+    members: list[Member]
+
+
+class Invited(Answer):
+    """`invited` are identity keys."""
+
+    group: str
+    name: str
+    epoch: int
+    invited: list[str]
+
+
+class Invitation(Answer):
+    """`identity` is the inviter's, `name` the group's (for one-to-one, the inviter's)."""
+
+    group: str
+    inviter: str
+    identity: str
+    name: str
+    kind: str
+    inviter_name: str
+    inviter_is_contact: bool
+
+
+class Sent(Answer):
+    message: str
+    group: str
+    status: str
+
+
+class Message(Answer):
+    """`arrival` is what cursors count."""
+
+    message: str
+    group: str
+    sender: str
+    text: str
+    sent_at: str
+    received_at: str
+    path: str
+    sender_name: str
+    group_name: str
+    device: str
+    arrival: int
+    own: bool
+
+
+class LedgerRow(Answer):
+    identity: str
+    device: str
+    state: str
+    path: str | None
+    relay: str | None
+    updated_at: str
+    reason: str | None
+    name: str
+
+
+class WhyRow(Answer):
+    identity: str
+    sentence: str
+    action: str
+    device: str
+
+
+class Done(Answer):
+    """It is done, and on disk."""
+
+
+# --- errors
+
+
+class ErrorDetail(Answer):
+    """`blame` is peer, incompatible, caller or environment."""
+
+    code: str
+    message: str
+    hint: str = ""
+    blame: str = "caller"
+
+
+class ErrorAnswer(Answer):
+    error: ErrorDetail
