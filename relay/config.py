@@ -78,9 +78,10 @@ def _text(value: object) -> str:
 
 
 def _backend(value: object) -> str:
-    if value not in STORE_BACKENDS:
+    backend = STORE_BACKENDS.get(str(value))
+    if backend is None:
         raise ValueError(f"this version has: {', '.join(STORE_BACKENDS)}")
-    return STORE_BACKENDS[str(value)]
+    return backend
 
 
 def _database_path(value: object) -> Path:
@@ -151,9 +152,9 @@ def load_config(
         try:
             values[name] = setting.parse(value)
         except ValueError as error:
-            raise Refused(
-                "bad-setting", f"{source} cannot be {value!r}", hint=str(error)
-            ) from error
+            # A URL can hold a password, which does not belong into logs.
+            shown = "a URL" if "://" in str(value) else repr(value)[:80]
+            raise Refused("bad-setting", f"{source} cannot be {shown}", hint=str(error)) from error
     return RelayConfig(**values)
 
 

@@ -34,7 +34,11 @@ class CallDesk:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
-        self.refusals: Counter[str] = Counter()
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """What was refused, by code; an item of a batch counts like a call."""
+        return self._service.refusals
 
     def server_for(self, caller: DeviceKey) -> NodeServer:
         """The bootstrap capability of a connection whose peer is `caller`."""

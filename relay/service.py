@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ Handler = Callable[["RelayService", Call], Awaitable[None]]
 class RelayService:
     """The methods of NodeService that this relay has; `METHODS` maps their names on the wire.
 
-    They raise Fault to refuse. `clock` gives Unix seconds, `uptime` seconds since the start.
+    They raise Fault to refuse. `clock` gives Unix seconds, `uptime` seconds since the start;
+    `refusals` counts by code.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class RelayService:
         self._version = version
         self._clock = clock
         self._uptime = uptime
+        self.refusals: Counter[str] = Counter()
 
     def _now(self) -> int:
         return int(self._clock())
@@ -173,7 +176,7 @@ class RelayService:
             core = open_bundle_untrusted(signed)
         if call.caller not in {device.key for device in core.devices}:
             raise _not_your_key()
-        await self._store.put_bundle(core.identity, _number(core.number), signed)
+        await self._store.put_bundle(core.identity, core.number, signed)
 
     async def resolve_identity(self, call: Call) -> None:
         with call.request() as params:
@@ -192,8 +195,7 @@ class RelayService:
             record = open_endpoint_record_untrusted(signed, now=now)
         call.require_own(device)
         call.require_own(record.device)
-        sequence = _number(record.sequence)
-        await self._store.put_endpoint(device, sequence, record.expires, signed)
+        await self._store.put_endpoint(device, record.sequence, record.expires, signed)
 
     async def resolve_endpoint(self, call: Call) -> None:
         now = self._now()
@@ -212,7 +214,7 @@ class RelayService:
             item = read_enqueue_item(params.item)
         [outcome] = await self._enqueue([item])
         result = call.results.init("result")
-        fill_enqueue_result(result, outcome)
+        fill_enqueue_result(result, self._counted(outcome))
         if isinstance(outcome, ErrorFrame):
             fill_error(call.results.init("error"), outcome)
 
@@ -222,7 +224,8 @@ class RelayService:
         outcomes = iter(await self._enqueue([i for i in batch if isinstance(i, EnqueueItem)]))
         slots = call.results.init("results", len(batch))
         for slot, item in zip(slots, batch, strict=True):
-            fill_enqueue_result(slot, item if isinstance(item, ErrorFrame) else next(outcomes))
+            outcome = item if isinstance(item, ErrorFrame) else next(outcomes)
+            fill_enqueue_result(slot, self._counted(outcome))
 
     async def _enqueue(self, batch: list[EnqueueItem]) -> list[Enqueued | ErrorFrame]:
         now = self._now()
@@ -235,6 +238,11 @@ class RelayService:
             outcome if isinstance(outcome, Enqueued) else error_frame(outcome)
             for outcome in outcomes
         ]
+
+    def _counted(self, outcome: Enqueued | ErrorFrame) -> Enqueued | ErrorFrame:
+        if isinstance(outcome, ErrorFrame):
+            self.refusals[outcome.code] += 1
+        return outcome
 
     async def peek(self, call: Call) -> None:
         with call.request() as params:
@@ -304,12 +312,6 @@ def _keep_at_most(item: EnqueueItem, until: int) -> EnqueueItem:
 
 def _expired() -> Refused:
     return Refused("parcel-expired", "the parcel has expired", hint="send the message again")
-
-
-def _number(value: int) -> int:
-    if value > MAX_NUMBER:
-        raise Malformed("number-too-large", f"numbers go to {MAX_NUMBER}")
-    return value
 
 
 def _signed_by(device: DeviceKey, key: StoredHybridKey) -> bool:

@@ -1,0 +1,97 @@
+"""Where a setting comes from, and what the operator is told when one is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relay.config import load_config
+from schemas.addresses import Address
+from schemas.errors import Refused
+from schemas.limits import MAILBOX_BYTES, MAILBOX_PARCELS
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "relay.toml"
+    file.write_text(text)
+    return file
+
+
+def test_flag_before_environment_before_file_before_default(tmp_path: Path) -> None:
+    file = write(tmp_path, "parcel_ttl_s = 100\nlisten = '127.0.0.1:1'\nmailbox_parcels = 7\n")
+    environment = {"QUICNPROTOCHAT_PARCEL_TTL_S": "200", "QUICNPROTOCHAT_LISTEN": "127.0.0.1:2"}
+    flags = {"listen": "127.0.0.1:3", "parcel_ttl_s": None}
+    config = load_config(flags, environment, file)
+    assert config.listen == Address("127.0.0.1", 3)
+    assert config.parcel_ttl_s == 200
+    assert config.mailbox_parcels == 7
+    assert config.mailbox_bytes == MAILBOX_BYTES
+
+
+def test_defaults() -> None:
+    config = load_config({}, {}, None)
+    assert config.listen == Address("0.0.0.0", 7000)
+    assert config.parcel_ttl_s == 7 * 86400
+    assert config.quotas.mailbox_parcels == MAILBOX_PARCELS
+    assert config.data_dir.is_absolute()
+    assert config.database == config.data_dir / "relay.db"
+
+
+@pytest.mark.parametrize("word", ["sqlite", "file", "sql"])
+def test_the_seed_systems_keys_are_understood(tmp_path: Path, word: str) -> None:
+    text = f"listen = '[::]:7001'\ndata_dir = 'd'\nstore_backend = '{word}'\ndb_path = 'x/y.db'\n"
+    config = load_config({}, {}, write(tmp_path, text))
+    assert config.listen == Address("::", 7001)
+    assert config.store_backend == "sqlite"
+    assert config.data_dir == Path("d").absolute()
+    assert config.database == Path("x/y.db").absolute()
+
+
+def test_a_host_alone_takes_the_default_port() -> None:
+    assert load_config({"listen": "127.0.0.1"}, {}, None).listen.port == 7000
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("lisen = 'x'", "unknown-setting", ("lisen", "listen?")),
+        ("colour = 'x'", "unknown-setting", ("colour", "known keys")),
+        ("tls_cert = 'x'", "unsupported-setting", ("tls_cert", "remove")),
+        ("db_key = 'x'", "unsupported-setting", ("db_key",)),
+        ("listen = 'no port:x'", "bad-setting", ("listen", "HOST:PORT")),
+        ("listen = 7000", "bad-setting", ("listen", "text")),
+        ("data_dir = ''", "bad-setting", ("data_dir", "text")),
+        ("store_backend = 'postgres'", "bad-setting", ("store_backend", "sqlite")),
+        ("store_backend = []", "bad-setting", ("store_backend", "sqlite")),
+        ("db_path = 'postgres://x'", "bad-setting", ("db_path", "SQLite")),
+        ("parcel_ttl_s = 1", "bad-setting", ("parcel_ttl_s", "from 60")),
+        ("parcel_ttl_s = true", "bad-setting", ("parcel_ttl_s",)),
+        ("parcel_ttl_s = 1.5", "bad-setting", ("parcel_ttl_s",)),
+        ("mailbox_bytes = 1", "bad-setting", ("mailbox_bytes",)),
+        ("log_level = 'loud'", "bad-setting", ("log_level", "debug")),
+        ("listen = ", "bad-config-file", ("TOML",)),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_would_be_right(
+    tmp_path: Path, text: str, code: str, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(Refused) as raised:
+        load_config({}, {}, write(tmp_path, text))
+    assert raised.value.code == code
+    said = f"{raised.value.message} {raised.value.hint}"
+    assert all(word in said for word in words), said
+
+
+def test_a_wrong_environment_variable_is_named() -> None:
+    with pytest.raises(Refused) as raised:
+        load_config({}, {"QUICNPROTOCHAT_PARCEL_TTL_S": "soon"}, None)
+    assert "QUICNPROTOCHAT_PARCEL_TTL_S" in raised.value.message
+
+
+def test_a_missing_or_binary_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for name in ("missing", "binary"):
+        with pytest.raises(Refused) as raised:
+            load_config({}, {}, tmp_path / name)
+        assert raised.value.code == "bad-config-file"
