@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from node.engine.commands import Command
-from node.engine.values import ContactView, Event, GroupView
+import mls_rs
+
+from node.delivery.delivery import Delivery, DeliveryConfig, open_delivery
+from node.delivery.limits import DEFAULT_DELIVERY_LIMITS, DeliveryLimits
+from node.delivery.link import Link
+from node.engine.commands import (
+    AddContact,
+    Command,
+    CreateDirect,
+    DevicesOf,
+    FindDirect,
+    FindGroup,
+    FindPerson,
+    Invite,
+    ListContacts,
+    LookUpPeer,
+    PendingCount,
+    SetRelays,
+    WhoAmI,
+)
+from node.engine.engine import Engine
+from node.engine.values import ContactView, Effect, Event, GroupView
+from node.engine_thread import EngineThread
+from node.events import EventHub
+from node.home import open_engine
+from node.inviting import gather_key_packages, suite_number
+from node.relaying import Relaying
 from node.views import (
     FetchedKeyView,
     HealthView,
@@ -19,10 +48,17 @@ from node.views import (
     PingView,
     RegisterView,
 )
-from schemas.addresses import Address
+from schemas.addresses import Address, RelayAddress
+from schemas.errors import Fault, Refused, Unreachable
 from schemas.ids import DeviceKey, GroupId, IdentityKey
+from storage.lock import FolderLock
+from transport import DEFAULT_LIMITS, TransportLimits
 
 R = TypeVar("R")
+
+_PING_S = 1.0  # per link, when all are listed
+_PING_REACH_S = 5.0  # to get a path to what is to be pinged
+_LOOK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +77,8 @@ class NodeConfig:
     mdns_interfaces: tuple[str, ...] | None = None
     relay_fallback_s: float = 1.5
     bundle_deadline_s: float = 2.0
+    limits: DeliveryLimits = DEFAULT_DELIVERY_LIMITS
+    transport_limits: TransportLimits = DEFAULT_LIMITS
 
 
 class Node:
@@ -51,25 +89,110 @@ class Node:
     identity: IdentityKey
     name: str
     started_at: float  # Unix seconds
-    counters: Counter[str]  # what was dropped or refused, by reason
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self._hub = EventHub()
+        self._counters: Counter[str] = Counter()
+        self._early: list[Effect] = []
+        self._delivery: Delivery | None = None
+        self._thread: EngineThread[Engine] = EngineThread(
+            partial(open_engine, config.home), self._on_effect
+        )
+        self.started_at = time.time()
 
     @classmethod
     @asynccontextmanager
     async def running(cls, config: NodeConfig) -> AsyncIterator[Node]:
-        """Run the node of a home; inside `kj_loop`.
+        """Run the node of a home; inside `transport.kj_loop()`.
 
-        Raises Fault `already-running`, `port-busy`, `no-account`, `database-newer`.
+        Raises Fault `already-running`, `no-account`, `database-newer`, `port-busy`,
+        `cannot-bind`; Refused `bad-relay`.
         """
-        raise NotImplementedError
-        yield cls()
+        for relay in config.relays or ():
+            RelayAddress.parse(relay)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(FolderLock(config.home))
+            node = cls(config)
+            await node._start(stack)
+            yield node
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        config = self._config
+        await self._thread.start()
+        stack.push_async_callback(self._thread.stop)
+        engine = self._thread.engine
+        self.device, self.identity = engine.device.public, engine.identity.public
+        if config.relays is not None:
+            await self.ask(SetRelays(config.relays))
+        self.name = (await self.ask(WhoAmI())).name
+        delivery_config = DeliveryConfig(
+            config.listen,
+            config.mdns,
+            config.mdns_interfaces,
+            dataclasses.replace(config.limits, relay_fallback_s=config.relay_fallback_s),
+            config.transport_limits,
+        )
+        stack.callback(self._hub.close)
+        delivery = await stack.enter_async_context(
+            open_delivery(engine.device, self.ask, delivery_config, counters=self._counters)
+        )
+        self.listen = Address(*delivery.endpoint.address)
+        self._relaying = Relaying(self.ask, delivery, self.device)
+        self._delivery = delivery
+        for effect in self._early:
+            delivery.on_effect(effect)
+        self._early.clear()
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was dropped, refused or went wrong, by reason."""
+        counted = self._counters + self._thread.counters
+        for reason, count in self._net.endpoint.counters.items():
+            counted[f"transport-{reason}"] += count
+        if self._net.mdns is not None:
+            for reason, count in self._net.mdns.dropped.items():
+                counted[f"mdns-{reason}"] += count
+        return counted
 
     async def ask(self, command: Command[R]) -> R:
         """The engine's answer, on disk. Raises the Fault that refuses it."""
-        raise NotImplementedError
+        return await self._thread.ask(command)
 
     def subscribe(self) -> AbstractContextManager[AsyncIterator[Event]]:
         """Events from now on. A slow reader gets Event("lagged", {}) once, then goes on."""
-        raise NotImplementedError
+        return self._hub.subscribe()
+
+    @property
+    def _net(self) -> Delivery:
+        if self._delivery is None:
+            raise RuntimeError("the node has not started")
+        return self._delivery
+
+    def _on_effect(self, effect: Effect) -> None:
+        if isinstance(effect, Event):
+            self._hub.publish(effect)
+        elif self._delivery is None:
+            self._early.append(effect)
+        else:
+            self._delivery.on_effect(effect)
+
+    # --- people and groups
+
+    async def add_contact(self, card: str) -> ContactView:
+        """AddContact; then tries to get the bundle. Never fails because the peer is away."""
+        contact = await self.ask(AddContact(card))
+        try:
+            async with asyncio.timeout(self._config.bundle_deadline_s):
+                await self._net.obtainer.bundle(contact.identity, contact.devices)
+        except TimeoutError:
+            self._counters["bundle-not-in-time"] += 1
+        except Fault as fault:
+            self._counters[f"bundle-{fault.code}"] += 1
+        for known in await self.ask(ListContacts()):
+            if known.identity == contact.identity:
+                return known
+        return contact
 
     async def invite(
         self, group: GroupId, people: Sequence[IdentityKey], *, admin: bool = False
@@ -79,46 +202,154 @@ class Node:
         Raises Refused `no-key-package`, Unreachable `unreachable` (both with names), and what
         Invite raises.
         """
-        raise NotImplementedError
+        view = await self.ask(FindGroup(group.hex()))
+        present = {device for member in view.members for device in member.devices}
+        packages = await gather_key_packages(
+            self.ask,
+            self._net.obtainer,
+            list(dict.fromkeys(people)),
+            suite_number(view.suite),
+            present=present,
+        )
+        return await self.ask(Invite(group, packages, admin))
 
     async def direct_group(self, identity: IdentityKey, *, suite: int | None = None) -> GroupView:
         """The one-to-one group with a person, made if there is none. Raises as `invite`."""
-        raise NotImplementedError
+        found = await self.ask(FindDirect(identity))
+        if found is not None:
+            return found
+        chosen = mls_rs.HYBRID if suite is None else suite
+        packages = await gather_key_packages(self.ask, self._net.obtainer, [identity], chosen)
+        return await self.ask(CreateDirect(identity, chosen, packages))
 
-    async def add_contact(self, card: str) -> ContactView:
-        """AddContact; then tries to get the bundle. Never fails because the peer is away."""
-        raise NotImplementedError
+    # --- the network
 
     async def ping(self, target: str) -> PingView:
         """A person, device or relay. Raises Refused `unknown-person`, Unreachable."""
-        raise NotImplementedError
+        if "#" in target:
+            return await self._ping_relay(RelayAddress.parse(target))
+        last: Fault = Unreachable("unreachable", "no device of this person is known")
+        for device in await self._devices_of(target):
+            link = await self._net.dialer.reach(device, _PING_REACH_S, pursue=False, eager=True)
+            if link is None:
+                why = self._net.dialer.why_not(device)
+                last = Unreachable(why, "no direct path to the device", hint="see `peers`")
+                continue
+            return PingView(device, await link.ping() * 1000, "direct")
+        raise last
+
+    async def _devices_of(self, target: str) -> Sequence[DeviceKey]:
+        try:
+            return await self.ask(DevicesOf(await self.ask(FindPerson(target))))
+        except Refused as fault:
+            try:
+                return [DeviceKey.from_hex(target)]
+            except ValueError:
+                raise fault from None
+
+    async def _ping_relay(self, address: RelayAddress) -> PingView:
+        client = await self._net.pool.client(address, eager=True)
+        return PingView(address.device, await client.connection.ping() * 1000, "relay")
+
+    async def peers(self) -> tuple[PeerLinkView, ...]:
+        """Links and LAN peers, links first."""
+        links = self._net.links.all()
+        rtts = await asyncio.gather(*(_rtt_ms(link) for link in links))
+        views = [await self._link_view(link, rtt) for link, rtt in zip(links, rtts, strict=True)]
+        linked = {link.peer for link in links}
+        mdns = self._net.mdns
+        for peer in () if mdns is None else mdns.peers():
+            if peer.device in linked:
+                continue
+            known = await self.ask(LookUpPeer(peer.device))
+            addresses = tuple(str(endpoint.address) for endpoint in peer.addresses)
+            views.append(
+                PeerLinkView(
+                    peer.device,
+                    known.identity,
+                    known.name or peer.name,
+                    addresses,
+                    "mdns",
+                    connected=False,
+                    path=None,
+                    rtt_ms=None,
+                    key_exchange=None,
+                )
+            )
+        return tuple(views)
+
+    async def _link_view(self, link: Link, rtt_ms: float | None) -> PeerLinkView:
+        known = await self.ask(LookUpPeer(link.peer))
+        mdns = self._net.mdns
+        heard = None if mdns is None else mdns.find(link.peer)
+        addresses = [str(link.connection.remote)]
+        if heard is not None:
+            addresses += [str(endpoint.address) for endpoint in heard.addresses]
+        return PeerLinkView(
+            link.peer,
+            link.identity,
+            known.name or ("" if heard is None else heard.name),
+            tuple(dict.fromkeys(addresses)),
+            "link" if heard is None else "link+mdns",
+            connected=True,
+            path="direct",
+            rtt_ms=rtt_ms,
+            key_exchange=link.connection.key_exchange,
+        )
+
+    # --- relays
 
     async def health(self, relay: str | None = None) -> tuple[HealthView, ...]:
-        """Of one relay (HOST:PORT#KEY), or all of ours."""
-        raise NotImplementedError
+        """Of one relay (HOST:PORT#KEY), or all of ours. Raises Refused `bad-relay`, `no-relay`."""
+        return await self._relaying.health(relay)
 
     async def register(self) -> tuple[RegisterView, ...]:
-        """Make KeyPackages and upload them to our relays, one per suite and relay."""
-        raise NotImplementedError
+        """Make KeyPackages and upload them to our relays; one view per suite and relay.
+
+        Raises Refused `no-relay`, or the last Fault when none answers.
+        """
+        return await self._relaying.register()
 
     async def refresh_key_package(self) -> tuple[RegisterView, ...]:
-        """Replace our last-resort KeyPackages at our relays."""
-        raise NotImplementedError
+        """Replace our last-resort KeyPackages at our relays. Raises as `register`."""
+        return await self._relaying.refresh()
 
     async def fetch_key(
         self, identity: IdentityKey, suite: int | None = None
     ) -> tuple[FetchedKeyView, ...]:
-        """Take a KeyPackage of each of a person's devices from a relay."""
-        raise NotImplementedError
+        """Take a KeyPackage of each of a person's devices from a relay.
+
+        Raises Refused `no-key-package`, `no-relay`; Unreachable.
+        """
+        return await self._relaying.fetch(identity, mls_rs.HYBRID if suite is None else suite)
 
     async def check_key(self, identity: IdentityKey) -> tuple[KeyHoldingView, ...]:
-        """What relays hold for a person, without taking anything."""
-        raise NotImplementedError
+        """What relays hold for a person, without taking anything. Raises as `fetch_key`."""
+        return await self._relaying.check(identity)
 
-    async def peers(self) -> tuple[PeerLinkView, ...]:
-        """Links and LAN peers, links first."""
-        raise NotImplementedError
+    # --- the end
+
+    async def looked(self, deadline_s: float) -> None:
+        """Wait until our mailboxes were read once since the start, or the deadline."""
+        await self._net.own_relays.looked(deadline_s)
 
     async def drained(self, deadline_s: float) -> bool:
         """Wait until no parcel is left that has not left this node; False after `deadline_s`."""
-        raise NotImplementedError
+        try:
+            async with asyncio.timeout(deadline_s):
+                while await self.ask(PendingCount()) or self._net.couriers.busy:
+                    try:
+                        async with asyncio.timeout(_LOOK_AGAIN_S):
+                            await self._net.desk.progress()
+                    except TimeoutError:
+                        continue
+        except TimeoutError:
+            return False
+        return True
+
+
+async def _rtt_ms(link: Link) -> float | None:
+    try:
+        return await link.ping(_PING_S) * 1000
+    except Fault:
+        return None

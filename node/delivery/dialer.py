@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,7 @@ class Dialer:
         self._slots = asyncio.Semaphore(limits.dials_at_once)
         self._tasks = Supervisor(self._crashed)
         self._closing = False
+        self.on_silence: Callable[[DeviceKey], None] = lambda device: None
 
     async def reach(
         self, device: DeviceKey, within_s: float, *, pursue: bool = True, eager: bool = False
@@ -189,6 +190,8 @@ class Dialer:
     def _fail(self, device: DeviceKey, pursuit: _Pursuit, fault: Fault) -> None:
         self._counters[f"dial-{fault.code}"] += 1
         pursuit.fault = fault
+        if fault.code == "no-answer":
+            self.on_silence(device)
         limits = self._limits
         wait = min(limits.redial_first_s * 2**pursuit.failures, limits.redial_last_s)
         pursuit.failures = min(pursuit.failures + 1, 16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections import Counter
@@ -54,13 +55,37 @@ class Obtainer:
     async def bundle(
         self, identity: IdentityKey, devices: Iterable[DeviceKey], *, dial: bool = True
     ) -> bool:
-        """Try to get a newer bundle of a person than is here; whether one came."""
+        """Try to get a newer bundle of a person than is here; whether one came.
+
+        The devices (with `dial` also those not linked yet) and the relays are asked at once.
+        """
         before = await self._ask(KnownNumber(identity))
         devices = list(devices)
+        ways = {
+            asyncio.ensure_future(self._bundle_directly(identity, devices, before, dial=dial)),
+            asyncio.ensure_future(self._bundle_by_relay(identity, devices, before)),
+        }
+        try:
+            while ways:
+                done, ways = await asyncio.wait(ways, return_when="FIRST_COMPLETED")
+                if True in {way.result() for way in done}:
+                    return True
+            return False
+        finally:
+            for way in ways:
+                way.cancel()
+            if ways:
+                await asyncio.gather(*ways, return_exceptions=True)
+
+    async def _bundle_directly(
+        self, identity: IdentityKey, devices: Iterable[DeviceKey], before: int, *, dial: bool
+    ) -> bool:
         for device in devices:
             link = self._links.get(device)
             if link is None and dial:
-                link = await self._dialer.reach(device, self._limits.relay_fallback_s, pursue=False)
+                link = await self._dialer.reach(
+                    device, self._limits.relay_fallback_s, pursue=False, eager=True
+                )
             # A link that just came up may have brought it already.
             if await self._ask(KnownNumber(identity)) > before:
                 return True
@@ -68,7 +93,12 @@ class Obtainer:
                 self.wish(link, BundleWish(identity, before)), identity, before
             ):
                 return True
-        for relay in await self._relays_of(devices):
+        return False
+
+    async def _bundle_by_relay(
+        self, identity: IdentityKey, devices: Iterable[DeviceKey], before: int
+    ) -> bool:
+        for relay in await self.relays_of(devices):
             if await self._attempt(self._bundle_at(relay, identity), identity, before):
                 return True
         return False
@@ -88,7 +118,7 @@ class Obtainer:
             except Fault as fault:
                 self._note("key-package", fault)
                 refused = fault if isinstance(fault, Refused) else refused
-        for relay in await self._relays_of([device]):
+        for relay in await self.relays_of([device]):
             try:
                 client = await self._pool.client(relay)
                 package, _ = await client.fetch_key_package(device, suite, request_id)
@@ -109,7 +139,7 @@ class Obtainer:
         """For the resolver: records in relays' directories. Raises the Fault of the last one."""
         found: list[Signed] = []
         last: Fault | None = None
-        for relay in await self._relays_of([device]):
+        for relay in await self.relays_of([device]):
             try:
                 record = await (await self._pool.client(relay)).resolve_endpoint(device)
             except Fault as fault:
@@ -135,7 +165,7 @@ class Obtainer:
             return False
         return await self._ask(KnownNumber(identity)) > before
 
-    async def _relays_of(self, devices: Iterable[DeviceKey]) -> list[RelayAddress]:
+    async def relays_of(self, devices: Iterable[DeviceKey]) -> list[RelayAddress]:
         """The devices' relays in their order, then ours."""
         relays: dict[RelayAddress, None] = {}
         for device in devices:

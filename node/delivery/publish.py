@@ -16,7 +16,7 @@ from node.delivery.relay_client import RelayClient, RelayRefused
 from node.engine.commands import MakeKeyPackage, OwnHybridKey, OwnRecords
 
 SUITES: Final[dict[int, str]] = {mls_rs.HYBRID: "hybrid", mls_rs.CLASSIC: "classic"}
-_FULL: Final = frozenset({"key-packages-full", "too-many-key-packages", "stock-full"})
+_FULL: Final = "key-packages-full"  # the relay's code
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ async def top_up(ask: Ask, client: RelayClient, limits: DeliveryLimits) -> list[
             if missing > 0:
                 done += await _upload_many(ask, client, suite, missing)
         except RelayRefused as fault:
-            if fault.code not in _FULL:
+            if fault.code != _FULL:
                 raise
     return done
 

@@ -1,0 +1,325 @@
+"""Delivery, put together: everything between the engine and the network, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from discovery.interfaces import own_addresses
+from discovery.lan_events import PeerChange
+from discovery.mdns import Mdns
+from discovery.mdns_service import Advert
+from discovery.resolver import Resolver
+from discovery.sources import MdnsSource, RemoteRecordSource, Source
+from identity.keys import KeyPair
+from node.delivery.addresses import CardSource, StoredRecordSource
+from node.delivery.asking import Ask
+from node.delivery.courier import Couriers, Means
+from node.delivery.dialer import Dialer
+from node.delivery.greet import Greeter
+from node.delivery.limits import DEFAULT_DELIVERY_LIMITS, DeliveryLimits
+from node.delivery.link import Link
+from node.delivery.links import Links
+from node.delivery.obtain import Obtainer
+from node.delivery.outcomes import OutcomeDesk
+from node.delivery.own_relays import OwnRelays
+from node.delivery.relay_pool import RelayPool
+from node.delivery.requests import RequestServer
+from node.engine.commands import (
+    BundleWish,
+    LookUpPeer,
+    ReceiveBundle,
+    Retry,
+    SetEndpoint,
+    WhoAmI,
+)
+from node.engine.values import (
+    BundleChanged,
+    Effect,
+    Event,
+    KeyPackagesLow,
+    OutboxReady,
+    SummaryReady,
+)
+from schemas.addresses import Address, EndpointAddress, RelayAddress
+from schemas.errors import Fault
+from schemas.frames import P2P_ALPN
+from schemas.ids import DeviceKey
+from schemas.limits import ENDPOINT_LIFETIME_S
+from schemas.records import SUMMARY_BYTES, Signed
+from transport import DEFAULT_LIMITS, Endpoint, TransportLimits
+from transport import Address as TransportAddress
+from transport.supervise import Supervisor
+
+_SETTLE_S = 2.0  # for the last outcomes to be written
+_ANYWHERE = (TransportAddress("::", 0), TransportAddress("0.0.0.0", 0))  # noqa: S104 - dials only
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryConfig:
+    """`listen` None: any free port, not published and not advertised."""
+
+    listen: Address | None = None
+    mdns: bool = True
+    mdns_interfaces: tuple[str, ...] | None = None
+    limits: DeliveryLimits = DEFAULT_DELIVERY_LIMITS
+    transport_limits: TransportLimits = DEFAULT_LIMITS
+
+
+class Delivery:
+    """Made by `open_delivery`. Effects of the engine go to `on_effect`."""
+
+    def __init__(
+        self,
+        device: KeyPair[DeviceKey],
+        ask: Ask,
+        config: DeliveryConfig,
+        counters: Counter[str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._device = device
+        self._ask = ask
+        self._config = config
+        self._clock = clock
+        self._limits = self.limits = config.limits
+        self.public = config.listen is not None
+        self.counters = counters
+        self.mdns: Mdns | None = None
+        self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
+        loop = asyncio.get_running_loop()
+        self._requests = RequestServer(ask, self._limits, counters, loop.time)
+        self.links = Links(
+            device.public,
+            ask,
+            self._limits,
+            counters,
+            on_stream=self._requests.serve,
+            on_wish=self._on_wish,
+        )
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Raises Fault `port-busy`, `cannot-bind`; what was started is stopped by the stack."""
+        config, limits, own = self._config, self._limits, self._device.public
+        self.endpoint = await self._open_endpoint()
+        stack.push_async_callback(self._tasks.close, limits.flush_s)
+        stack.push_async_callback(self.links.settle)
+        stack.push_async_callback(self.endpoint.close)
+        if config.mdns:
+            self.mdns = Mdns(own, interfaces=config.mdns_interfaces, clock=self._clock)
+        self.pool = RelayPool(
+            self.endpoint, own, limits, self.counters, transport_limits=config.transport_limits
+        )
+        stack.push_async_callback(self.pool.close)
+        stack.push_async_callback(self.links.close)
+        self.resolver = Resolver(self._sources(), clock=self._clock)
+        self.dialer = Dialer(self.endpoint, self.links, self.resolver, limits, self.counters)
+        self.dialer.on_silence = self._on_silence
+        stack.push_async_callback(self.dialer.close)
+        self.obtainer = Obtainer(
+            self._ask, self.links, self.dialer, self.pool, limits, self.counters
+        )
+        self.desk = OutcomeDesk(self._ask, self.counters)
+        reporting = self._tasks.start(self.desk.run(), name="outcomes")
+        stack.push_async_callback(self._stop_reporting, reporting)
+        self.couriers = Couriers(
+            Means(
+                self._ask,
+                self.links,
+                self.dialer,
+                self.pool,
+                self.obtainer,
+                self.desk,
+                limits,
+                self.counters,
+            )
+        )
+        stack.push_async_callback(self.couriers.close)
+        self.own_relays = OwnRelays(
+            own, self._ask, self.pool, limits, self.counters, public=self.public
+        )
+        stack.push_async_callback(self.own_relays.close)
+        self.greeter = Greeter(self._ask, self.dialer, limits, self.counters)
+        await self._begin(stack)
+
+    async def _begin(self, stack: AsyncExitStack) -> None:
+        """Everything is in place: take part."""
+        await self._renew_self()
+        running = [self._tasks.start(self.greeter.run(), name="greeter")]
+        if self.public:
+            await self._set_endpoint()
+            running.append(self._tasks.start(self._watch_addresses(), name="addresses"))
+        if self.mdns is not None and await self._start_mdns(self.mdns):
+            stack.push_async_callback(self.mdns.close)
+            running.append(self._tasks.start(self._watch_lan(self.mdns), name="lan"))
+        stack.callback(lambda: [task.cancel() for task in running])
+        self.greeter.greet()
+
+    # --- from the engine
+
+    def on_effect(self, effect: Effect) -> None:
+        match effect:
+            case OutboxReady(devices):
+                self.couriers.wake(devices)
+            case SummaryReady(device, summary):
+                self.links.send_summary(device, Signed.decode(summary, limit=SUMMARY_BYTES))
+            case BundleChanged():
+                self._tasks.start(self._renew_self(), name="renew")
+            case KeyPackagesLow():
+                self.own_relays.restock()
+            case Event():
+                raise TypeError("events are for users, not for delivery")
+
+    async def _renew_self(self) -> None:
+        """Our relays, bundle or record may be new: connect, publish, and greet."""
+        try:
+            me = await self._ask(WhoAmI())
+        except Fault as fault:
+            log.info("not renewed: %s", fault)
+            return
+        self.own_relays.set([RelayAddress.parse(text) for text in me.relays])
+        self.own_relays.publish()
+        self.greeter.greet()
+
+    async def _on_wish(self, link: Link, wish: BundleWish) -> None:
+        await self.obtainer.wish(link, wish)
+
+    # --- where we are
+
+    async def _open_endpoint(self) -> Endpoint:
+        listen = self._config.listen
+        wanted = _ANYWHERE if listen is None else (TransportAddress(*listen),)
+        fault: Fault | None = None
+        for address in wanted:
+            try:
+                return await Endpoint.open(
+                    self._device.private,
+                    address,
+                    handlers={P2P_ALPN: self.links.serve},
+                    limits=self._config.transport_limits,
+                )
+            except Fault as error:
+                fault = error
+        raise fault if fault is not None else AssertionError("no address to bind")
+
+    def own_addresses(self) -> tuple[EndpointAddress, ...]:
+        return own_addresses(Address(*self.endpoint.address))
+
+    async def _set_endpoint(self) -> None:
+        await self._ask(SetEndpoint(self.own_addresses()))
+
+    async def _watch_addresses(self) -> None:
+        """Laptops move; and a record must be renewed before it expires."""
+        last = self.own_addresses()
+        renewed = self._clock()
+        while True:
+            await asyncio.sleep(self._limits.look_at_addresses_s)
+            try:
+                now = self.own_addresses()
+                if now == last and self._clock() - renewed < ENDPOINT_LIFETIME_S / 4:
+                    continue
+                await self._set_endpoint()
+            except (Fault, OSError) as error:
+                self.counters["addresses-unknown"] += 1
+                log.info("our addresses are not known: %s", error)
+                continue
+            renewed = self._clock()
+            if now != last:
+                last = now
+                self.dialer.news_of_network()
+                if self.mdns is not None:
+                    self.mdns.advertise(await self._advert())
+
+    # --- the LAN
+
+    async def _start_mdns(self, mdns: Mdns) -> bool:
+        mdns.advertise(await self._advert())
+        try:
+            await mdns.start()
+        except Fault as fault:
+            self.counters[f"mdns-{fault.code}"] += 1
+            log.warning("%s", fault)
+            return False
+        return True
+
+    async def _advert(self) -> Advert | None:
+        if not self.public:
+            return None
+        me = await self._ask(WhoAmI())
+        found = own_addresses(Address(*self.endpoint.address), link_local=True)
+        addresses = tuple(endpoint.address for endpoint in found)
+        return Advert(self._device.public, me.name, addresses) if addresses else None
+
+    async def _watch_lan(self, mdns: Mdns) -> None:
+        with mdns.watch() as events:
+            async for event in events:
+                if event.change is PeerChange.DISAPPEARED:
+                    continue
+                device = event.peer.device
+                self.dialer.news(device)
+                try:
+                    peer = await self._ask(LookUpPeer(device))
+                    if peer.identity is None:
+                        continue  # a stranger: shown, not visited
+                    await self._ask(Retry(device))
+                except Fault as fault:
+                    log.debug("LAN peer %r: %s", device, fault)
+                    continue
+                self._tasks.start(self._visit(device), name="visit")
+
+    async def _visit(self, device: DeviceKey) -> None:
+        await self.dialer.reach(device, self._limits.relay_fallback_s, pursue=False)
+
+    def _on_silence(self, device: DeviceKey) -> None:
+        """Nobody answers where the LAN says that the device is."""
+        if self.mdns is not None and self.mdns.find(device) is not None:
+            self.mdns.forget(device)
+
+    # --- addresses of others
+
+    def _sources(self) -> list[Source]:
+        sources: list[Source] = [
+            StoredRecordSource(self._ask),
+            CardSource(self._ask, self._clock),
+            RemoteRecordSource(self._ask_directories),
+        ]
+        return sources if self.mdns is None else [MdnsSource(self.mdns), *sources]
+
+    async def _ask_directories(self, device: DeviceKey) -> Sequence[Signed]:
+        records = await self.obtainer.endpoint_records(device)
+        if records:
+            await self._ask(ReceiveBundle(None, tuple(records)))
+        return records
+
+    async def _stop_reporting(self, reporting: asyncio.Task[None]) -> None:
+        try:
+            async with asyncio.timeout(_SETTLE_S):
+                await self.desk.settled()
+        except TimeoutError:
+            self.counters["outcomes-not-written"] += 1
+        reporting.cancel()
+
+
+@asynccontextmanager
+async def open_delivery(
+    device: KeyPair[DeviceKey],
+    ask: Ask,
+    config: DeliveryConfig,
+    *,
+    counters: Counter[str],
+    clock: Callable[[], float] = time.time,
+) -> AsyncIterator[Delivery]:
+    """Delivery for the length of the block; inside `transport.kj_loop()`.
+
+    Raises Fault `port-busy`, `cannot-bind`.
+    """
+    async with AsyncExitStack() as stack:
+        delivery = Delivery(device, ask, config, counters, clock)
+        await delivery.start(stack)
+        yield delivery
