@@ -56,9 +56,10 @@ class Core:
         self.identity: KeyPair[IdentityKey] = identity_from_seed(identity_seed)
         self.device: KeyPair[DeviceKey] = device_from_seed(device_seed)
         self.hybrid_keys = [HybridKeyPair(*pair) for pair in self.people.hybrid_keys()]
+        self.credential = issue_credential(self.identity, self.device.public)
         self.mls = mls_rs.Client(
             signing_seed=device_seed,
-            credential=issue_credential(self.identity, self.device.public),
+            credential=self.credential,
             storage_key=self.device.derive(b"mls state"),
             validate_credential=_validate,
             extension_types=[GROUP_INFO_EXTENSION],
@@ -126,9 +127,9 @@ class Core:
             raise Refused("unknown-group", f"no group {group}", hint="quicnprotochat groups")
         return row
 
-    def emit(self, kind: str, **fields: object) -> None:
+    def emit(self, event: str, /, **fields: object) -> None:
         """Announces something to users and scripts, once the batch is on disk."""
-        self.effects.append(Event(kind, fields))
+        self.effects.append(Event(event, fields))
 
     def name_of(self, identity: IdentityKey) -> str:
         """What to call a person: the name in their bundle, or the start of their key."""
@@ -136,6 +137,11 @@ class Core:
             return self.account_name
         bundle = self.people.bundle(identity)
         return bundle[1].name if bundle is not None else identity.hex()[:8]
+
+    @staticmethod
+    def credential_owner(signature_key: bytes, credential: bytes) -> IdentityKey:
+        """Raises Malformed `bad-credential`."""
+        return verify_credential_untrusted(signature_key, credential)
 
     @property
     def account_name(self) -> str:

@@ -66,7 +66,7 @@ class Outbox:
     def take(self, command: commands.TakeDue) -> tuple[values.OutboxItem, ...]:
         core = self._core
         hybrid_key = core.people.hybrid_key(command.recipient)
-        items = []
+        items: list[values.OutboxItem] = []
         # Those under way stay due in the table, so look past them.
         rows = core.outbox.due(command.recipient, core.now, command.limit + len(self._taken))
         for row in rows:
@@ -161,6 +161,10 @@ class Outbox:
         ready = core.outbox.due_recipients(core.now)
         if ready:
             core.effects.append(values.OutboxReady(ready))
+
+    def forget_taken(self) -> None:
+        """After a batch that could not be committed: what it took was never given out."""
+        self._taken.clear()
 
     # --- the ledger
 

@@ -108,7 +108,7 @@ class Receipts:
         mark = next((m for m in summary.authors if m.device == core.device.public), None)
         if mark is None:
             return
-        for entry in core.outbox.unsettled(summary.group, device):
+        for entry in core.outbox.unsettled(summary.group, device, mark.read):
             if mark.covers(entry.sequence):
                 state = State.READ if entry.sequence <= mark.read else State.DELIVERED
                 self._outbox.note(entry.message, device, state)

@@ -152,6 +152,15 @@ class GroupStore:
             row.epoch - KEPT_EPOCHS,
         )
 
+    def snapshot_state(self, group: GroupId, epoch_id: EpochId) -> tuple[bytes, bytes] | None:
+        """(state, tree) as they were when that epoch was left."""
+        row = self._db.row(
+            "SELECT state, tree FROM snapshots WHERE group_id = ? AND epoch_id = ?",
+            group,
+            epoch_id,
+        )
+        return None if row is None else (row[0], row[1])
+
     def count_generation(self, row: GroupRow) -> None:
         """One more generation of ours was used in this epoch; never taken back."""
         self._db.run(

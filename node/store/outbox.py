@@ -195,13 +195,15 @@ class OutboxStore:
         row = self._db.row(f"{_LEDGER} WHERE message = ? AND device = ?", message, device)
         return None if row is None else _ledger(row)
 
-    def unsettled(self, group: GroupId, device: DeviceKey) -> list[LedgerRow]:
-        """What a summary of that device can still change, in order."""
+    def unsettled(self, group: GroupId, device: DeviceKey, read: int) -> list[LedgerRow]:
+        """What a summary of that device can still change, in order; `read` as it says."""
         rows = self._db.rows(
             f"{_LEDGER} WHERE group_id = ? AND device = ?"
-            " AND state NOT IN ('read', 'expired', 'refused') ORDER BY sequence",
+            " AND state NOT IN ('read', 'expired', 'refused')"
+            " AND (state <> 'delivered' OR sequence <= ?) ORDER BY sequence",
             group,
             device,
+            read,
         )
         return [_ledger(row) for row in rows]
 

@@ -1,0 +1,185 @@
+"""Our own account: keys, bundle, endpoint record, card and KeyPackages."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+from discovery.record import sign_endpoint_record
+from identity.bundle import bundle_device, bundle_hash, sign_bundle
+from identity.envelope import generate_hybrid
+from identity.keys import device_from_seed, identity_from_seed
+from identity.safety import fingerprint
+from node.engine import commands, values
+from node.engine.core import DEVICE_SEED, DISCOVERY_SECRET, IDENTITY_SEED, Core
+from node.store.database import Database
+from node.store.people import PeopleStore
+from schemas import limits
+from schemas.addresses import RelayAddress
+from schemas.card import SECRET_LENGTH, Card
+from schemas.errors import Refused
+from schemas.records import BundleCore, EndpointRecord, Signed
+
+CARD_LIFETIME_S = 365 * 86_400
+KEY_PACKAGE_LIFETIME_S = 90 * 86_400
+LAST_RESORT_LIFETIME_S = 365 * 86_400
+RENEW_ENDPOINT_S = 24 * 3600  # before it expires
+
+
+def create_account(
+    database: Database, name: str, random: Callable[[int], bytes], now: float
+) -> None:
+    """A new identity with its first device, in an empty database. Raises Refused."""
+    people = PeopleStore(database)
+    clean = " ".join(name.split())
+    if not clean or len(clean.encode()) > limits.DISPLAY_NAME or not clean.isprintable():
+        raise Refused("bad-name", f"a name is 1 to {limits.DISPLAY_NAME} bytes of printable text")
+    with database.transaction():
+        if people.secret(IDENTITY_SEED) is not None:
+            raise Refused("home-exists", "this home has an account", hint="use another --home")
+        identity, device = identity_from_seed(random(32)), device_from_seed(random(32))
+        hybrid = generate_hybrid()
+        people.set_secret(IDENTITY_SEED, identity.seed)
+        people.set_secret(DEVICE_SEED, device.seed)
+        people.set_secret(DISCOVERY_SECRET, random(SECRET_LENGTH))
+        people.add_hybrid_key(hybrid.public, hybrid.private, now)
+        people.set_setting("name", clean)
+        entry = bundle_device(device, "first", hybrid.public, issued=int(now))
+        core = BundleCore(identity.public, 1, clean, (entry,), ())
+        people.put_bundle(sign_bundle(identity, core), core)
+
+
+class Account:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def who_am_i(self, _: commands.WhoAmI) -> values.AccountView:
+        core = self._core
+        endpoint = core.people.endpoint(core.device.public)
+        addresses = () if endpoint is None else endpoint[1].addresses
+        return values.AccountView(
+            core.identity.public,
+            core.device.public,
+            core.account_name,
+            str(self._card()),
+            fingerprint(core.identity.public),
+            core.relays,
+            tuple(str(found.address) for found in addresses),
+        )
+
+    def _card(self) -> Card:
+        """With as many hints as fit."""
+        core = self._core
+        endpoint = core.people.endpoint(core.device.public)
+        addresses = () if endpoint is None else endpoint[1].addresses
+        signed, bundle = self._bundle()
+        secret = core.people.secret(DISCOVERY_SECRET) or b""
+        hints = tuple(found.address for found in addresses[: limits.CARD_ADDRESSES])
+        relay = RelayAddress.parse(core.relays[0]) if core.relays else None
+        card = Card(
+            core.identity.public,
+            core.device.public,
+            secret,
+            bundle.number,
+            bundle_hash(signed),
+            int(core.now) + CARD_LIFETIME_S,
+            hints,
+            relay,
+        )
+        while True:
+            try:
+                card.encode()
+            except ValueError:
+                if not card.addresses:
+                    raise
+                card = dataclasses.replace(card, addresses=card.addresses[:-1])
+            else:
+                return card
+
+    def _bundle(self) -> tuple[Signed, BundleCore]:
+        found = self._core.people.bundle(self._core.identity.public)
+        if found is None:
+            raise RuntimeError("an account without a bundle")
+        return found
+
+    # --- what others may know
+
+    def set_endpoint(self, command: commands.SetEndpoint) -> Signed:
+        core = self._core
+        addresses = command.addresses[: limits.ENDPOINT_ADDRESSES]
+        relays = tuple(RelayAddress.parse(relay) for relay in core.relays)
+        relays = relays[: limits.ENDPOINT_RELAYS]
+        held = core.people.endpoint(core.device.public)
+        if held is not None:
+            signed, record = held
+            same = record.addresses == addresses and record.relays == relays
+            if same and record.expires - RENEW_ENDPOINT_S > core.now:
+                return signed
+        # At least the time, so that numbers go on after a home was restored from a backup.
+        sequence = max(core.people.endpoint_sequence(core.device.public) + 1, int(core.now))
+        issued = int(core.now)
+        record = EndpointRecord(
+            core.device.public,
+            sequence,
+            addresses,
+            relays,
+            issued,
+            issued + limits.ENDPOINT_LIFETIME_S,
+        )
+        signed = sign_endpoint_record(core.device, record)
+        core.people.put_endpoint(signed, record, core.now)
+        core.effects.append(values.BundleChanged())
+        return signed
+
+    def set_relays(self, command: commands.SetRelays) -> None:
+        core = self._core
+        relays = tuple(RelayAddress.parse(text) for text in dict.fromkeys(command.relays))
+        if len(relays) > limits.BUNDLE_RELAYS:
+            raise Refused("too-many-relays", f"at most {limits.BUNDLE_RELAYS} relays")
+        if tuple(str(relay) for relay in relays) == core.relays:
+            return
+        core.people.set_setting("relays", json.dumps([str(relay) for relay in relays]))
+        _, old = self._bundle()
+        new = dataclasses.replace(old, number=old.number + 1, relays=relays)
+        core.people.put_bundle(sign_bundle(core.identity, new), new)
+        core.effects.append(values.BundleChanged())
+
+    def own_records(self, _: commands.OwnRecords) -> tuple[Signed, Signed | None]:
+        endpoint = self._core.people.endpoint(self._core.device.public)
+        return self._bundle()[0], None if endpoint is None else endpoint[0]
+
+    def own_hybrid_key(self, _: commands.OwnHybridKey) -> tuple[bytes, bytes]:
+        me = self._core.device.public
+        device = next(entry for entry in self._bundle()[1].devices if entry.key == me)
+        return device.hybrid_key, device.hybrid_signature
+
+    # --- KeyPackages
+
+    def make_key_package(self, command: commands.MakeKeyPackage) -> tuple[bytes, bytes]:
+        return self._make(command.suite, last_resort=command.last_resort, request=None)
+
+    def answer_key_package(self, command: commands.AnswerKeyPackage) -> bytes:
+        core = self._core
+        request = command.device + command.suite.to_bytes(4, "big") + command.request_id
+        answered = core.key_packages.answered(request)
+        if answered is not None:
+            return answered
+        message, _ = self._make(command.suite, last_resort=False, request=request)
+        core.key_packages.trim()
+        return message
+
+    def _make(self, suite: int, *, last_resort: bool, request: bytes | None) -> tuple[bytes, bytes]:
+        core = self._core
+        lifetime_s = LAST_RESORT_LIFETIME_S if last_resort else KEY_PACKAGE_LIFETIME_S
+        try:
+            package = core.mls.key_package(
+                suite, now=int(core.now), lifetime_s=lifetime_s, last_resort=last_resort
+            )
+        except ValueError as error:
+            raise Refused("unknown-suite", f"no cipher suite {suite}") from error
+        core.write_log()
+        core.key_packages.describe(
+            package.reference, suite, package.message, last_resort=last_resort, request=request
+        )
+        return package.message, package.reference

@@ -1,0 +1,193 @@
+"""Every parcel that comes in: opened once, acted on, and marked as seen in one transaction."""
+
+from __future__ import annotations
+
+import mls_rs
+
+from identity.envelope import open_untrusted
+from identity.signing import open_signed
+from node.engine import commands, values
+from node.engine.commits import Commits, Early, is_over
+from node.engine.contacts import Contacts
+from node.engine.conversation import Conversation
+from node.engine.core import Core
+from node.engine.receipts import Receipts
+from node.engine.welcome import Welcomes
+from node.store.groups import GroupRow
+from schemas.errors import Fault, Malformed
+from schemas.ids import DeviceKey, GroupId
+from schemas.parcels import (
+    BundlesContent,
+    CommitContent,
+    IntentContent,
+    MessageContent,
+    ParcelBody,
+    SummaryContent,
+    WelcomeContent,
+    unpad,
+)
+from schemas.records import Intent, SignedType
+
+BUFFER_FULL_S = 60.0
+SEEN_AFTER_EXPIRY_S = 86_400.0
+
+# A newer version of this program may be able to read these: a relay's copy must stay.
+_KEEP_FOR_LATER = frozenset({"unknown-kind", "unknown-envelope-version", "unknown-group-version"})
+
+
+class Arrivals:
+    def __init__(
+        self,
+        core: Core,
+        conversation: Conversation,
+        receipts: Receipts,
+        commits: Commits,
+        welcomes: Welcomes,
+        contacts: Contacts,
+    ) -> None:
+        self._core = core
+        self._conversation = conversation
+        self._receipts = receipts
+        self._commits = commits
+        self._welcomes = welcomes
+        self._contacts = contacts
+
+    def arrived(self, command: commands.Arrived) -> values.Verdict:
+        """A parcel counts as seen only after it was opened and stored: garbage under a known id
+        must not shut out the good one."""
+        core, parcel = self._core, command.parcel
+        if parcel.recipient != core.device.public:
+            return values.Rejected("not-for-me")
+        seen = core.messages.seen(parcel.id)
+        if isinstance(seen, tuple) and seen[1] is not None:
+            self._receipts.owe(seen[0], seen[1])  # its author missed our receipt
+        if seen:
+            return values.Accepted()
+        try:
+            body = self._open(parcel.sealed)
+            if body.parcel != parcel.id:
+                raise Malformed("wrong-parcel-id", "a parcel under another parcel's id")
+            author = self._act(body, command.path)
+        except Deferral:
+            return values.Deferred(BUFFER_FULL_S)
+        except Fault as fault:
+            return values.Rejected(fault.code, forget=fault.code not in _KEEP_FOR_LATER)
+        group = body.group if author is not None else None
+        until = max(parcel.expires, core.now) + SEEN_AFTER_EXPIRY_S
+        core.messages.mark_seen(parcel.id, until, group, author)
+        return values.Accepted()
+
+    def _open(self, sealed: bytes) -> ParcelBody:
+        """With the current hybrid key, or the one before. Raises Malformed."""
+        failure: Malformed | None = None
+        for keys in self._core.hybrid_keys:
+            try:
+                return ParcelBody.decode(unpad(open_untrusted(keys, sealed)))
+            except Malformed as error:
+                if error.code != "cannot-open":
+                    raise
+                failure = error
+        raise failure or Malformed("cannot-open", "no hybrid key")
+
+    def _act(self, body: ParcelBody, path: str) -> DeviceKey | None:
+        """Does what a parcel says; answers the author when it was a message.
+
+        Raises Deferral when it is early and the buffer is full, Fault when it is refused.
+        """
+        row = self._core.groups.get(body.group)
+        try:
+            match body.content:
+                case BundlesContent():
+                    self._contacts.receive_bundles(body.content)
+                case WelcomeContent():
+                    self._welcomes.receive(body.content)
+                    self._drain(body.group)
+                case SummaryContent(summary):
+                    self._receipts.receive(summary)
+                case MessageContent(mls):
+                    return self._message(self._known(row), body, mls, path)
+                case CommitContent():
+                    self._commit(self._known(row), body, body.content)
+                case IntentContent():
+                    self._intent(self._known(row), body.content)
+        except Early:
+            self._park(body, row, path)
+        except mls_rs.MlsError as error:
+            raise Malformed(f"mls-{error.code}", "MLS refuses it") from error
+        return None
+
+    def _known(self, row: GroupRow | None) -> GroupRow:
+        if row is None:
+            raise Early
+        if is_over(row):
+            raise Malformed("not-a-member", "for a group that we are no longer in")
+        return row
+
+    # --- kinds
+
+    def _message(self, row: GroupRow, body: ParcelBody, mls: bytes, path: str) -> DeviceKey | None:
+        if body.statement is not None:
+            self._commits.statement(row, body.statement)
+        if not self._core.groups.entered(row.id, body.epoch_id):
+            header = mls_rs.inspect(mls)
+            if header.group_id == row.id and (header.epoch or 0) <= row.epoch:
+                self._commits.other_branch(row, body.statement)
+            raise Early
+        try:
+            opened = self._decrypt(row, body, mls)
+        except mls_rs.KeyUnavailable:
+            return None  # a duplicate: its key is used up
+        author = self._conversation.received(row, opened, mls, path)
+        self._receipts.owe(row.id, author)
+        return author
+
+    def _decrypt(self, row: GroupRow, body: ParcelBody, mls: bytes) -> mls_rs.Message:
+        group = self._core.mls_group(row.id)
+        try:
+            opened = group.process(mls)
+            self._core.write_mls(row)
+        except (mls_rs.EpochTooOld, mls_rs.NoSuchMember):
+            # Its secrets are gone, or its author left the group since: the snapshot still reads it.
+            snapshot = self._core.groups.snapshot_state(row.id, body.epoch_id)
+            if snapshot is None:
+                raise
+            opened = self._core.mls.load_group(row.id, *snapshot).process(mls)
+        if not isinstance(opened, mls_rs.Message):
+            raise Malformed("wrong-content", "not an application message")
+        return opened
+
+    def _commit(self, row: GroupRow, body: ParcelBody, content: CommitContent) -> None:
+        self._commits.receive(row, content)
+        if body.statement is not None:
+            self._commits.statement(row, body.statement)
+        self._drain(row.id)
+
+    def _intent(self, row: GroupRow, content: IntentContent) -> None:
+        intent = open_signed(SignedType.INTENT, content.intent, Intent.decode, lambda i: i.author)
+        members = {member.device for member in self._core.groups.members(row.id)}
+        if intent.group != row.id or intent.author not in members:
+            raise Malformed("not-a-member", "a wish of a stranger")
+        self._core.groups.add_intent(content.intent, intent, self._core.now)
+
+    # --- early arrivals
+
+    def _park(self, body: ParcelBody, row: GroupRow | None, path: str) -> None:
+        core = self._core
+        if not core.messages.park(body.group, row is not None, path, body.encode(), core.now):
+            raise Deferral
+
+    def _drain(self, group: GroupId) -> None:
+        """Something came that others may have waited for."""
+        row = self._core.groups.get(group)
+        if row is None or is_over(row):
+            return
+        for path, encoded, _ in self._core.messages.take_parked(group):
+            body = ParcelBody.decode(encoded)
+            try:
+                self._act(body, path)
+            except (Fault, Deferral):
+                continue  # it was not what it claimed to be
+
+
+class Deferral(Exception):
+    """The buffer of early messages is full: the acknowledgement is withheld."""

@@ -1,0 +1,214 @@
+"""People: cards, bundles, endpoint records, links, and finding somebody by what users type."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from discovery.record import open_endpoint_record_untrusted
+from identity.bundle import bundle_hash, check_against_card, open_bundle_untrusted
+from identity.credential import verify_credential_untrusted
+from identity.safety import safety_number
+from node.engine import commands, values
+from node.engine.core import Core
+from node.engine.receipts import Receipts
+from node.engine.views import matching_key
+from node.store.people import ContactRow
+from schemas.card import PREFIX, Card
+from schemas.errors import Malformed, Refused
+from schemas.frames import BundleResponse, Hello
+from schemas.ids import DeviceKey, IdentityKey
+from schemas.parcels import BundlesContent
+from schemas.records import BundleCore, Signed
+
+_safety_number = lru_cache(maxsize=1024)(safety_number)
+
+
+class Contacts:
+    def __init__(self, core: Core, receipts: Receipts) -> None:
+        self._core = core
+        self._receipts = receipts
+
+    # --- the address book
+
+    def add(self, command: commands.AddContact) -> values.ContactView:
+        core = self._core
+        card = Card.parse(command.card)
+        if card.identity == core.identity.public:
+            raise Refused("yourself", "this is your own card", hint="give it to somebody else")
+        if card.expires < core.now:
+            raise Refused("expired-card", "this card has expired", hint="ask for a new one")
+        core.people.put_contact(card, core.now)
+        return self._view(self._contact(card.identity))
+
+    def list(self, _: commands.ListContacts) -> tuple[values.ContactView, ...]:
+        return tuple(self._view(contact) for contact in self._core.people.contacts())
+
+    def verify(self, command: commands.VerifyContact) -> values.ContactView:
+        self._contact(command.identity)
+        self._core.people.set_verified(command.identity)
+        return self._view(self._contact(command.identity))
+
+    def _contact(self, identity: IdentityKey) -> ContactRow:
+        contact = self._core.people.contact(identity)
+        if contact is None:
+            raise Refused("unknown-person", "not in your contacts", hint="contacts add CARD")
+        return contact
+
+    def _view(self, contact: ContactRow) -> values.ContactView:
+        core = self._core
+        bundle = core.people.bundle(contact.identity)
+        return values.ContactView(
+            contact.identity,
+            core.people.devices(contact.identity),
+            core.name_of(contact.identity),
+            contact.verified,
+            _safety_number(core.identity.public, contact.identity),
+            bundle is not None,
+        )
+
+    def find(self, command: commands.FindPerson) -> IdentityKey:
+        """Among contacts and members of our groups; a whole key need not be known."""
+        core, text = self._core, command.text.strip()
+        if text.startswith(PREFIX):
+            return Card.parse(text).identity
+        known = {contact.identity for contact in core.people.contacts()}
+        for row in core.groups.all():
+            known.update(member.identity for member in core.groups.members(row.id))
+        known.discard(core.identity.public)
+        found = {key for key in known if matching_key(text, key)}
+        found = found or {key for key in known if core.name_of(key) == text}
+        if len(found) == 1:
+            return found.pop()
+        if found:
+            keys = ", ".join(sorted(key.hex()[:8] for key in found))
+            raise Refused("ambiguous-name", f"{text!r} could be {keys}", hint="use the key")
+        try:
+            return IdentityKey.from_hex(text)
+        except ValueError:
+            raise Refused(
+                "unknown-person", f"nobody called {text[:80]!r}", hint="contacts add CARD"
+            ) from None
+
+    def devices_of(self, command: commands.DevicesOf) -> tuple[DeviceKey, ...]:
+        return self._core.people.devices(command.identity)
+
+    # --- bundles and endpoints
+
+    def receive_bundles(self, content: BundlesContent) -> None:
+        """From a parcel: of people in our groups or contacts; the rest is passed over."""
+        for signed in content.cores:
+            self.keep_bundle(signed, open_bundle_untrusted(signed), wanted=False)
+        for signed in content.endpoints:
+            self.keep_endpoint(signed)
+
+    def receive(self, command: commands.ReceiveBundle) -> None:
+        if command.core is not None:
+            self.keep_bundle(command.core, open_bundle_untrusted(command.core), wanted=False)
+        for signed in command.endpoints:
+            self.keep_endpoint(signed)
+
+    def keep_bundle(self, signed: Signed, bundle: BundleCore, *, wanted: bool) -> None:
+        """The newest of each person we know. Raises Malformed when the card contradicts it."""
+        people = self._core.people
+        contact = people.contact(bundle.identity)
+        known = wanted or contact is not None or people.shares_group(bundle.identity)
+        if bundle.identity == self._core.identity.public or not known:
+            return
+        if bundle.number <= people.bundle_number(bundle.identity):
+            return
+        if contact is not None:
+            check_against_card(bundle, signed, contact.card)
+        people.put_bundle(signed, bundle)
+        self._core.emit(
+            "contact-changed",
+            identity=bundle.identity.hex(),
+            name=bundle.name,
+            number=bundle.number,
+        )
+
+    def keep_endpoint(self, signed: Signed) -> None:
+        """A stale or foreign record is passed over: it is a hint, not news."""
+        core = self._core
+        try:
+            record = open_endpoint_record_untrusted(signed, now=core.now)
+        except Malformed:
+            return
+        newer = record.sequence > core.people.endpoint_sequence(record.device)
+        if newer and record.device != core.device.public and core.people.owner(record.device):
+            core.people.put_endpoint(signed, record, core.now)
+
+    def look_up(self, command: commands.LookUpPeer) -> values.PeerView:
+        people = self._core.people
+        identity = people.owner(command.device)
+        endpoint = people.endpoint(command.device)
+        hints: tuple[str, ...] = ()
+        relays: list[str] = []
+        name = ""
+        if identity is not None:
+            name = self._core.name_of(identity)
+            bundle, contact = people.bundle(identity), people.contact(identity)
+            if bundle is not None:
+                relays += [str(relay) for relay in bundle[1].relays]
+            if contact is not None and contact.card.device == command.device:
+                hints = tuple(str(address) for address in contact.card.addresses)
+            if contact is not None and contact.card.relay is not None:
+                relays.append(str(contact.card.relay))
+        if endpoint is not None:
+            relays += [str(relay) for relay in endpoint[1].relays]
+        return values.PeerView(
+            command.device,
+            identity,
+            name,
+            None if endpoint is None else endpoint[0].encode(),
+            hints,
+            tuple(dict.fromkeys(relays)),
+        )
+
+    def to_greet(self, command: commands.PeersToGreet) -> tuple[DeviceKey, ...]:
+        return tuple(self._core.people.greetable(self._core.device.public, command.limit))
+
+    def known_number(self, command: commands.KnownNumber) -> int:
+        return self._core.people.bundle_number(command.identity)
+
+    # --- links
+
+    def own_hello(self, command: commands.OwnHello) -> Hello:
+        core = self._core
+        own = core.people.bundle(core.identity.public)
+        if own is None:
+            raise RuntimeError("an account without a bundle")
+        return Hello(
+            core.credential,
+            own[1].number,
+            bundle_hash(own[0]),
+            core.people.endpoint_sequence(core.device.public),
+            command.observed,
+        )
+
+    def link_up(self, command: commands.LinkUp) -> commands.BundleWish | None:
+        core, hello = self._core, command.hello
+        identity = verify_credential_untrusted(command.device, hello.credential)
+        core.linked.add(command.device)
+        self._receipts.link_up(command.device)
+        if core.people.contact(identity) is None and not core.people.shares_group(identity):
+            return None  # a stranger's bundle is of no use here
+        held = core.people.bundle_number(identity)
+        newer_endpoint = hello.endpoint_sequence > core.people.endpoint_sequence(command.device)
+        if hello.bundle_number > held or newer_endpoint:
+            return commands.BundleWish(identity, held)
+        return None
+
+    def link_down(self, command: commands.LinkDown) -> None:
+        self._core.linked.discard(command.device)
+
+    def answer_bundle(self, command: commands.AnswerBundle) -> BundleResponse:
+        core = self._core
+        if command.identity != core.identity.public:
+            return BundleResponse(None, ())
+        own = core.people.bundle(core.identity.public)
+        endpoint = core.people.endpoint(core.device.public)
+        newer = own is not None and own[1].number > command.newer_than
+        return BundleResponse(
+            own[0] if own is not None and newer else None,
+            (endpoint[0],) if endpoint is not None else (),
+        )

@@ -1,0 +1,213 @@
+"""The engine: takes a batch of commands, commits once, and only then releases what it caused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apsw
+import mls_rs
+
+from identity.keys import KeyPair
+from node.engine import commands, views
+from node.engine.account import Account, create_account
+from node.engine.arrivals import Arrivals
+from node.engine.commands import Command
+from node.engine.commits import Commits
+from node.engine.contacts import Contacts
+from node.engine.conversation import Conversation
+from node.engine.core import Core
+from node.engine.epochs import Epochs
+from node.engine.explain import Explain
+from node.engine.membership import Membership
+from node.engine.outbox import Outbox
+from node.engine.receipts import Receipts
+from node.engine.values import Effect, OutboxReady
+from node.engine.welcome import Welcomes
+from node.engine.wishes import Wishes
+from node.store.database import Database
+from schemas.errors import Blame, Fault
+from schemas.ids import DeviceKey, IdentityKey
+
+LONGEST_WAIT_S = 30.0
+SWEEP_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What a batch caused, on disk by now: answers in its order (a Fault where refused), effects
+    in the order they arose, and when to run `Tick` next (Unix seconds)."""
+
+    answers: tuple[object, ...]
+    effects: tuple[Effect, ...]
+    wake_at: float
+
+
+class Engine:
+    """Synchronous; owned by one thread. Everything it knows is in the database."""
+
+    def __init__(
+        self, database: apsw.Connection, *, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        """Raises Refused `no-account` when the database has none."""
+        self._db = Database(database)
+        core = self._core = Core(self._db, random)
+        self._outbox = Outbox(core)
+        self._receipts = Receipts(core, self._outbox)
+        epochs = Epochs(core, self._outbox)
+        membership = Membership(core, self._outbox, self._receipts, epochs)
+        self._wishes = Wishes(core, membership)
+        conversation = Conversation(core, self._outbox, self._receipts)
+        contacts = Contacts(core, self._receipts)
+        arrivals = Arrivals(
+            core,
+            conversation,
+            self._receipts,
+            Commits(core, epochs),
+            Welcomes(core, epochs, contacts),
+            contacts,
+        )
+        account, explain = Account(core), Explain(core)
+        self._next_sweep = 0.0
+        self._handlers: dict[type[Command[Any]], Callable[[Any], object]] = {
+            commands.WhoAmI: account.who_am_i,
+            commands.SetEndpoint: account.set_endpoint,
+            commands.SetRelays: account.set_relays,
+            commands.OwnRecords: account.own_records,
+            commands.OwnHybridKey: account.own_hybrid_key,
+            commands.MakeKeyPackage: account.make_key_package,
+            commands.AnswerKeyPackage: account.answer_key_package,
+            commands.AddContact: contacts.add,
+            commands.ListContacts: contacts.list,
+            commands.VerifyContact: contacts.verify,
+            commands.FindPerson: contacts.find,
+            commands.DevicesOf: contacts.devices_of,
+            commands.LookUpPeer: contacts.look_up,
+            commands.PeersToGreet: contacts.to_greet,
+            commands.KnownNumber: contacts.known_number,
+            commands.ReceiveBundle: contacts.receive,
+            commands.OwnHello: contacts.own_hello,
+            commands.LinkUp: contacts.link_up,
+            commands.LinkDown: contacts.link_down,
+            commands.AnswerBundle: contacts.answer_bundle,
+            commands.CreateGroup: membership.create_group,
+            commands.CreateDirect: membership.create_direct,
+            commands.Invite: membership.invite,
+            commands.Join: membership.join,
+            commands.Leave: membership.leave,
+            commands.RemoveMember: membership.remove,
+            commands.UpdateKey: membership.update_key,
+            commands.ListGroups: partial(views.list_groups, core),
+            commands.ListRequests: partial(views.list_requests, core),
+            commands.FindGroup: partial(views.find_group, core),
+            commands.FindDirect: partial(views.find_direct, core),
+            commands.Send: conversation.send,
+            commands.ReadMessages: conversation.read,
+            commands.MoveCursor: conversation.move_cursor,
+            commands.ReadLedger: explain.ledger,
+            commands.Why: explain.why,
+            commands.Arrived: arrivals.arrived,
+            commands.ReceiveSummary: self._receipts.receive_frame,
+            commands.TakeDue: self._outbox.take,
+            commands.ReportOutcomes: self._outbox.report,
+            commands.Retry: self._outbox.retry,
+            commands.PendingCount: lambda _: core.outbox.unsent(),
+            commands.Tick: self._tick,
+        }
+
+    @staticmethod
+    def create(
+        database: apsw.Connection,
+        name: str,
+        *,
+        now: float,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """A new identity and device in an empty database. Raises Refused: `home-exists`,
+        `bad-name`."""
+        create_account(Database(database), name, random, now)
+
+    @property
+    def identity(self) -> KeyPair[IdentityKey]:
+        return self._core.identity
+
+    @property
+    def device(self) -> KeyPair[DeviceKey]:
+        return self._core.device
+
+    def run(self, batch: Sequence[Command[Any]], now: float) -> BatchResult:
+        """Runs a batch in one transaction. `now` is Unix seconds.
+
+        A command that is refused leaves no trace and spoils nothing else. When the transaction
+        cannot be committed every command is answered with that Fault, and nothing happened.
+        """
+        core = self._core
+        core.now = now
+        core.effects = []
+        answers: list[object] = []
+        try:
+            with self._db.transaction():
+                answers.extend(self._one(command) for command in batch)
+                self._receipts.flush()
+        except Fault as fault:
+            core.forget_everything()
+            self._outbox.forget_taken()
+            return BatchResult(tuple(fault for _ in batch), (), now + LONGEST_WAIT_S)
+        except BaseException:
+            core.forget_everything()
+            self._outbox.forget_taken()
+            raise
+        return BatchResult(tuple(answers), _merged(core.effects), self._wake_at())
+
+    def _one(self, command: Command[Any]) -> object:
+        core = self._core
+        handler = self._handlers[type(command)]
+        core.begin_command()
+        effects = len(core.effects)
+        try:
+            with self._db.savepoint():
+                return handler(command)
+        except Fault as fault:
+            refusal = fault
+        except mls_rs.MlsError as error:
+            refusal = Fault(f"mls-{error.code}", f"MLS refuses it: {error}", blame=Blame.PEER)
+        core.forget_command()
+        del core.effects[effects:]
+        return refusal
+
+    def _tick(self, _: commands.Tick) -> None:
+        core = self._core
+        self._outbox.tick()
+        self._wishes.tick()
+        if core.now >= self._next_sweep:
+            self._next_sweep = core.now + SWEEP_S
+            core.messages.sweep(core.now)
+
+    def _wake_at(self) -> float:
+        core = self._core
+        times = [
+            core.outbox.next_try(core.now),
+            self._receipts.next_due(),
+            self._wishes.next_due(),
+        ]
+        # New wishes are scheduled by a tick.
+        if core.groups.groups_with_open_intents() and times[2] is None:
+            times.append(core.now + 1.0)
+        soonest = min((time for time in times if time is not None), default=core.now)
+        soonest = soonest if soonest > core.now else core.now + LONGEST_WAIT_S
+        return min(soonest, core.now + LONGEST_WAIT_S)
+
+
+def _merged(effects: list[Effect]) -> tuple[Effect, ...]:
+    """One OutboxReady for all, at the end: couriers start when the news is out."""
+    ready: frozenset[DeviceKey] = frozenset()
+    others: list[Effect] = []
+    for effect in effects:
+        if isinstance(effect, OutboxReady):
+            ready |= effect.devices
+        else:
+            others.append(effect)
+    return tuple([*others, OutboxReady(ready)] if ready else others)

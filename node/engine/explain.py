@@ -1,0 +1,116 @@
+"""The ledger for users: where a message is, and in one sentence why it is not there yet."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from node.engine import commands, values
+from node.engine.conversation import GROUP_SPLIT
+from node.engine.core import Core
+from node.engine.values import State
+from node.engine.views import PREFIX_DIGITS
+from node.store.outbox import LedgerRow
+from schemas.errors import Refused
+from schemas.ids import MessageId
+
+# reason of a queued message -> (sentence, action); {name} is the recipient
+_QUEUED = {
+    GROUP_SPLIT: (
+        "The group is split: two members changed it at once, and it has not healed yet.",
+        "Nothing to do: the message is kept and goes out when the group is one again.",
+    ),
+    "no-bundle": (
+        "The keys of {name}'s device are not here yet, so nothing can be sealed to it.",
+        "They arrive as soon as {name} or one of their relays can be reached once.",
+    ),
+    "recipient-cannot-open": (
+        "{name}'s device could not open it: it has newer keys than we know.",
+        "It is sealed again with the newer keys by itself; ask {name} to stay online.",
+    ),
+    "mailbox-full": (
+        "The relay's mailbox of {name} is full.",
+        "It is tried again by itself; ask {name} to start their node and fetch their mail.",
+    ),
+}
+_UNREACHABLE = (
+    "{name}'s device cannot be reached, and no relay has taken the message.",
+    "It is tried again by itself. Ask {name} to start their node, or add a relay: run --relay.",
+)
+_FINAL = {
+    State.EXPIRED: (
+        "It expired before {name}'s device could be reached.",
+        "Send it again if it still matters.",
+    ),
+    State.REFUSED: ("{name}'s device refused it ({reason}).", "Ask {name}; then send it again."),
+}
+
+
+class Explain:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def ledger(self, command: commands.ReadLedger) -> tuple[values.LedgerView, ...]:
+        return tuple(
+            values.LedgerView(
+                row.identity,
+                row.device,
+                self._core.name_of(row.identity),
+                State(row.state),
+                row.path,
+                row.relay,
+                row.held_until,
+                row.updated,
+                row.reason,
+            )
+            for row in self._rows(command.message)
+        )
+
+    def why(self, command: commands.Why) -> tuple[values.WhyView, ...]:
+        waiting = [
+            row
+            for row in self._rows(command.message)
+            if row.state not in (State.DELIVERED, State.READ)
+        ]
+        return tuple(
+            values.WhyView(row.identity, row.device, *self._explain(row)) for row in waiting
+        )
+
+    def _rows(self, text: str) -> list[LedgerRow]:
+        prefix = text.strip().lower()
+        hexadecimal = set(prefix) <= set("0123456789abcdef")
+        if len(prefix) < PREFIX_DIGITS or not hexadecimal:
+            raise Refused(
+                "unknown-message",
+                f"no message {text[:80]!r}",
+                hint=f"give its id, or at least the first {PREFIX_DIGITS} digits",
+            )
+        found = {row.id: row for row in self._core.messages.find(prefix)}
+        if not found:
+            raise Refused("unknown-message", f"no message {text[:80]!r}")
+        if len(found) > 1:
+            raise Refused("ambiguous-name", f"{text!r} begins several ids", hint="give more digits")
+        message, row = next(iter(found.items()))
+        if not row.own:
+            raise Refused(
+                "not-yours", "this message is somebody else's", hint="only its author has a ledger"
+            )
+        return self._core.outbox.ledger(MessageId(message))
+
+    def _explain(self, row: LedgerRow) -> tuple[str, str]:
+        name = self._core.name_of(row.identity)
+        state = State(row.state)
+        if state is State.SENT:
+            sentence, action = (
+                "It is on {name}'s device, which has not confirmed that it is decrypted.",
+                "If {name} has not accepted your invitation yet, ask them to join.",
+            )
+        elif state is State.HELD:
+            until = datetime.fromtimestamp(row.held_until or 0, UTC).strftime("%Y-%m-%d")
+            sentence = f"The relay keeps it until {until}; {{name}} has not fetched it."
+            action = "Nothing to do: it arrives when {name}'s node runs."
+        elif state in _FINAL:
+            sentence, action = _FINAL[state]
+        else:
+            sentence, action = _QUEUED.get(row.reason or "", _UNREACHABLE)
+        reason = row.reason or "no reason given"
+        return sentence.format(name=name, reason=reason), action.format(name=name)

@@ -1,0 +1,114 @@
+"""From rows to what users see: groups, and finding them by what people type."""
+
+from __future__ import annotations
+
+from node.engine import commands, values
+from node.engine.core import SUITE_NAMES, Core, group_info
+from node.engine.values import GroupStatus
+from node.store.groups import GroupRow
+from schemas.errors import Refused
+from schemas.ids import DeviceKey, GroupId, IdentityKey
+from schemas.messages import GroupKind
+
+PREFIX_DIGITS = 6
+
+
+def group_view(core: Core, row: GroupRow) -> values.GroupView:
+    """A group with its members, people first seen first."""
+    devices: dict[IdentityKey, list[DeviceKey]] = {}
+    for member in core.groups.members(row.id):
+        devices.setdefault(member.identity, []).append(member.device)
+    admins = group_info(core.mls_group(row.id)).admins if devices else ()
+    members = tuple(
+        values.MemberView(
+            identity,
+            tuple(keys),
+            core.name_of(identity),
+            "admin" if identity in admins else "member",
+        )
+        for identity, keys in devices.items()
+    )
+    return values.GroupView(
+        row.id,
+        row.name or _peer_name(core, row, members),
+        row.kind,
+        row.epoch,
+        SUITE_NAMES[row.suite],
+        GroupStatus(row.status),
+        row.accepted,
+        row.inviter,
+        members,
+        row.epoch_id,
+    )
+
+
+def _peer_name(core: Core, row: GroupRow, members: tuple[values.MemberView, ...]) -> str:
+    """A conversation of two is called after the other person."""
+    me = core.identity.public
+    others = [member.name for member in members if member.identity != me]
+    if others:
+        return others[0]
+    return core.name_of(row.inviter) if row.inviter is not None else str(row.id)[:8]
+
+
+def list_groups(core: Core, _: commands.ListGroups) -> tuple[values.GroupView, ...]:
+    return tuple(group_view(core, row) for row in core.groups.all())
+
+
+def list_requests(core: Core, _: commands.ListRequests) -> tuple[values.RequestView, ...]:
+    waiting = [
+        row
+        for row in core.groups.all()
+        if not row.accepted and row.status in (GroupStatus.ACTIVE, GroupStatus.SPLIT)
+    ]
+    return tuple(
+        values.RequestView(
+            row.id,
+            group_view(core, row).name,
+            row.kind,
+            row.inviter,
+            core.name_of(row.inviter),
+            core.people.contact(row.inviter) is not None,
+        )
+        for row in waiting
+        if row.inviter is not None
+    )
+
+
+def find_group(core: Core, command: commands.FindGroup) -> values.GroupView:
+    text = command.text.strip()
+    views = [group_view(core, row) for row in core.groups.all()]
+    by_id = [view for view in views if _matches(view.group.hex(), text)]
+    alive = [view for view in views if view.status not in (GroupStatus.LEFT, GroupStatus.REMOVED)]
+    by_name = [view for view in alive if view.name == text]
+    by_name = by_name or [view for view in views if view.name == text]
+    found = by_id or by_name
+    if not found:
+        raise Refused("unknown-group", f"no group {text!r}", hint="quicnprotochat groups")
+    if len(found) > 1:
+        ids = ", ".join(view.group.hex()[:8] for view in found)
+        raise Refused("ambiguous-name", f"{text!r} could be {ids}", hint="use the group's id")
+    return found[0]
+
+
+def find_direct(core: Core, command: commands.FindDirect) -> values.GroupView | None:
+    """Of two that both sides made at once, the lower id stays."""
+    rows = [
+        row
+        for row in core.groups.all()
+        if row.kind == GroupKind.DIRECT.value
+        and row.status in (GroupStatus.ACTIVE, GroupStatus.SPLIT)
+        and command.identity in {member.identity for member in core.groups.members(row.id)}
+    ]
+    if not rows:
+        return None
+    return group_view(core, min(rows, key=lambda row: row.id))
+
+
+def _matches(key: str, text: str) -> bool:
+    return len(text) >= PREFIX_DIGITS and key.startswith(text.lower())
+
+
+def matching_key(text: str, key: GroupId | IdentityKey) -> bool:
+    """Whether `text` is this key or a prefix of at least 6 digits of it."""
+    return _matches(key.hex(), text.strip())

@@ -1,0 +1,100 @@
+"""Entering a group by Welcome. It is processed at once; accepting the invitation is local."""
+
+from __future__ import annotations
+
+from identity.bundle import open_bundle_untrusted
+from identity.signing import open_signed
+from node.engine import values
+from node.engine.commits import is_over
+from node.engine.contacts import Contacts
+from node.engine.core import Core, epoch_id, group_info
+from node.engine.epochs import Epochs, member_ref
+from node.engine.values import GroupStatus
+from node.store.groups import GroupRow
+from schemas.errors import Malformed, Refused
+from schemas.ids import GroupId
+from schemas.limits import GROUP_DEVICES
+from schemas.messages import GroupKind
+from schemas.parcels import WelcomeContent
+from schemas.records import CommitHeader, SignedType
+
+
+class Welcomes:
+    def __init__(self, core: Core, epochs: Epochs, contacts: Contacts) -> None:
+        self._core = core
+        self._epochs = epochs
+        self._contacts = contacts
+
+    def receive(self, content: WelcomeContent) -> None:
+        """Raises Malformed, Refused or MlsError."""
+        core = self._core
+        header = open_signed(
+            SignedType.COMMIT_HEADER, content.header, CommitHeader.decode, lambda h: h.author
+        )
+        inviter_core = open_bundle_untrusted(content.inviter)
+        old = core.groups.get(header.group)
+        if old is not None and not is_over(old):
+            raise Refused("already-member", "a Welcome to a group that we are in")
+        mls = core.mls.join(content.mls)
+        info = group_info(mls)
+        roster = {ref.device: ref for ref in map(member_ref, mls.roster())}
+        inviter = roster.get(header.author)
+        if (
+            mls.group_id != header.group
+            or mls.epoch != header.epoch
+            or inviter is None
+            or inviter.identity != inviter_core.identity
+            or core.device.public not in {member.device for member in header.added}
+        ):
+            raise Malformed("wrong-header", "a Welcome that its header contradicts")
+        people = {member.identity for member in roster.values()}
+        if info.kind is GroupKind.DIRECT and len(people) != 2:
+            raise Malformed("wrong-group", "a conversation of two with other members")
+        if len(roster) > GROUP_DEVICES:
+            raise Refused("group-full", "a group larger than this version handles")
+        self._contacts.keep_bundle(content.inviter, inviter_core, wanted=True)
+
+        expected = info.kind is GroupKind.DIRECT and core.people.contact(inviter.identity)
+        row = GroupRow(
+            id=GroupId(mls.group_id),
+            incarnation=1 if old is None else old.incarnation + 1,
+            name=info.name,
+            kind=info.kind.value,
+            suite=mls.suite,
+            status=GroupStatus.ACTIVE,
+            accepted=bool(expected),
+            inviter=inviter.identity,
+            head=header.commit,
+            epoch=mls.epoch,
+            epoch_id=epoch_id(mls),
+            epoch_base=1 if old is None else old.next_sequence,
+            next_sequence=1 if old is None else old.next_sequence,
+            lamport=0 if old is None else old.lamport,
+            tips=b"" if old is None else old.tips,
+            summary_number=0 if old is None else old.summary_number,
+            joined=core.now,
+        )
+        core.adopt(row.id, mls)
+        core.groups.save(row)
+        core.groups.add_commit(
+            row.id,
+            header.commit,
+            header.parent,
+            header.epoch,
+            epoch_id=row.epoch_id,
+            header=content.header,
+            mls=None,
+            now=core.now,
+        )
+        self._epochs.write_members(row, mls)
+        core.write_mls(row)
+        self._epochs.state_head(row)
+        core.effects.append(values.KeyPackagesLow())
+        core.emit(
+            "joined" if row.accepted else "request",
+            group=row.id.hex(),
+            name=row.name,
+            kind=row.kind,
+            inviter=inviter.identity.hex(),
+            inviter_name=core.name_of(inviter.identity),
+        )

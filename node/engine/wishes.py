@@ -1,0 +1,73 @@
+"""Signed wishes of members (so far: to leave), carried by one commit of the lowest rank."""
+
+from __future__ import annotations
+
+import hashlib
+
+from node.engine.core import Core
+from node.engine.membership import Membership
+from node.engine.values import GroupStatus
+from node.store.groups import GroupRow
+from schemas.ids import DeviceKey, GroupId
+from schemas.records import IntentKind
+
+QUIET_S = 1.0
+STEP_S = 0.7  # later ranks wait for the earlier
+RANKS = 20
+AFTER_START_S = 10.0  # what others did meanwhile may be on its way
+
+
+class Wishes:
+    def __init__(self, core: Core, membership: Membership) -> None:
+        self._core = core
+        self._membership = membership
+        self._due: dict[GroupId, tuple[bytes, float]] = {}  # epoch id, when we would commit
+        self._started: float | None = None
+
+    def tick(self) -> None:
+        """Carries what is due; schedules what is new."""
+        core = self._core
+        if self._started is None:
+            self._started = core.now
+        waiting = core.groups.groups_with_open_intents()
+        self._due = {group: due for group, due in self._due.items() if group in waiting}
+        for group in waiting:
+            row = core.groups.get(group)
+            if row is None or row.status != GroupStatus.ACTIVE or not row.accepted:
+                self._due.pop(group, None)
+                continue
+            self._consider(row, self._started)
+
+    def _consider(self, row: GroupRow, started: float) -> None:
+        core = self._core
+        members = {member.device for member in core.groups.members(row.id)}
+        open_intents = core.groups.open_intents(row.id)
+        leaving = [
+            (intent, signed)
+            for intent, signed, _ in open_intents
+            if intent.kind is IntentKind.LEAVE and intent.author in members
+        ]
+        staying = sorted(
+            members - {intent.author for intent, _ in leaving},
+            key=lambda device: rank_key(row, device),
+        )
+        if not leaving or core.device.public not in staying:
+            return
+        epoch_id, when = self._due.get(row.id, (b"", 0.0))
+        if epoch_id != row.epoch_id:
+            place = min(staying.index(core.device.public), RANKS)
+            when = core.now + QUIET_S + STEP_S * place
+            if core.now == started:
+                when += AFTER_START_S
+            self._due[row.id] = (row.epoch_id, when)
+        if when <= core.now:
+            del self._due[row.id]
+            self._membership.carry(row, leaving)
+
+    def next_due(self) -> float | None:
+        return min((when for _, when in self._due.values()), default=None)
+
+
+def rank_key(row: GroupRow, device: DeviceKey) -> bytes:
+    """Members take turns by `SHA-256(epoch id ‖ device key)`: other ones first in each epoch."""
+    return hashlib.sha256(row.epoch_id + device).digest()
