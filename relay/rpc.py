@@ -16,13 +16,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from relay.refusals import error_frame
-from relay.service import METHODS, Call, RelayService, stopping
+from relay.service import METHODS, Call, RelayService, stopping_refusal
 from schemas.errors import Fault
 from schemas.frames import ErrorFrame, fill_error
 from schemas.ids import DeviceKey
 from schemas.node_service import UNIMPLEMENTED, NodeService
 
 log = logging.getLogger(__name__)
+
+_LAST_ANSWERS_S = 0.1  # an answer that is filled in has yet to pass KJ, QUIC and the socket
 
 
 class CallDesk:
@@ -40,6 +42,10 @@ class CallDesk:
         """What was refused, by code; an item of a batch counts like a call."""
         return self._service.refusals
 
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
     def server_for(self, caller: DeviceKey) -> NodeServer:
         """The bootstrap capability of a connection whose peer is `caller`."""
         return NodeServer(self, caller)
@@ -47,11 +53,14 @@ class CallDesk:
     async def stop(self, deadline_s: float) -> None:
         """Refuse new calls, and give those that run until the deadline to be answered."""
         self._stopping = True
+        if not self._running:
+            return
         try:
             async with asyncio.timeout(deadline_s):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("%d calls are cut off", self._running)
+        await asyncio.sleep(_LAST_ANSWERS_S)
 
     async def answer(self, method: str, caller: DeviceKey, context: Any) -> None:
         """Run one method and see to it that its results say how it went."""
@@ -71,7 +80,7 @@ class CallDesk:
         handler = METHODS.get(method)
         try:
             if self._stopping:
-                return error_frame(stopping())
+                return error_frame(stopping_refusal())
             if handler is None:
                 return ErrorFrame(
                     UNIMPLEMENTED, f"this relay does not have {method}", "upgrade the relay"

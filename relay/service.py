@@ -336,7 +336,7 @@ def _not_your_key() -> Refused:
     )
 
 
-def stopping() -> TryLater:
+def stopping_refusal() -> TryLater:
     return TryLater(
         "stopping", "the relay is shutting down", retry_after_ms=5_000, hint="try again"
     )

@@ -17,7 +17,7 @@ from identity.envelope import generate_hybrid
 from identity.keys import KeyPair, device_from_seed, identity_from_seed, new_seed
 from relay.config import RelayConfig, load_config
 from relay.server import Relay
-from schemas.addresses import Address, AddressKind, EndpointAddress
+from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
 from schemas.ids import DeviceKey, IdentityKey, ParcelId
 from schemas.node_service import AUTH_VERSION, RELAY_ALPN, EnqueueItem, NodeService
 from schemas.records import BundleCore, EndpointRecord, Signed
@@ -144,7 +144,7 @@ def _plain(value: Any) -> Any:
 
 @asynccontextmanager
 async def client_of(
-    relay: Relay,
+    relay: Relay | RelayAddress,
     device: KeyPair[DeviceKey] | None = None,
     *,
     limits: transport.TransportLimits = transport.DEFAULT_LIMITS,
@@ -155,7 +155,7 @@ async def client_of(
         device.private, transport.Address("127.0.0.1", 0), handlers={}, limits=limits
     )
     try:
-        where = transport.Address(*relay.listen)
+        where = transport.Address(*(relay.listen if isinstance(relay, Relay) else relay.address))
         connection = await endpoint.dial([where], expected=relay.device, alpn=RELAY_ALPN)
         stream = await connection.open_stream()
         async with transport.connect_rpc(stream, limits=limits) as rpc:
