@@ -257,10 +257,14 @@ class Mdns:
         instance = name.lower()
         if instance in self._table:
             self._table.touch(instance, self._clock())
-        elif instance in self._forgotten:
-            self._look_up_later(name)
+        elif instance in self._forgotten and self._zeroconf is not None:
+            self._consider(self._zeroconf.zeroconf, name)
 
     def _consider(self, zc: zeroconf.Zeroconf, name: str) -> None:
+        """Believes or drops what is known of instance `name`, or has the rest asked for.
+
+        Nodes announce themselves whole, so that they never wait behind strangers' look-ups.
+        """
         label = name.removesuffix(f".{SERVICE_TYPE}")
         if len(label.encode(errors="replace")) > _LABEL_BYTES:
             self.dropped["bad-label"] += 1
