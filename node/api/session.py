@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -57,7 +57,7 @@ class Session:
                     raise
                 self._be_or_wait(deadline)
 
-    def events(self, deadline: float | None = None) -> Iterator[Event]:
+    def events(self, deadline: float | None = None) -> Generator[Event, None, None]:
         """Events until `deadline` (of `time.monotonic`), whoever runs the node meanwhile.
 
         `subscribed` comes first, and again after each change of hands: look at the state then,

@@ -1,0 +1,172 @@
+"""Commands about this node itself: made, run, shown, known to relays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from node.cli.command import Commands, relay_option
+from node.cli.output import Fields, clean, short
+from node.cli.state import State
+from schemas.errors import Fault
+
+if TYPE_CHECKING:
+    from node.api.shapes import Account, Registered
+
+commands = Commands("Your node")
+
+
+@commands.add("init", example="quicnprotochat init --name Alice")
+@click.option("--name", required=True, help="What others see beside your key.")
+@relay_option
+def init(state: State, name: str, relays: tuple[str, ...]) -> None:
+    """Create an identity, a device and their store."""
+    from node.api.host import new_home
+
+    new_home(state.home, name)
+    with state.session(relays=relays or None) as session:
+        from node.api import operations as op
+        from node.api.shapes import Nothing
+
+        _show_new(state, session.call(op.WHOAMI, Nothing()), {})
+
+
+@commands.add(
+    "register-state",
+    example="quicnprotochat register-state --name Alice --relay relay.example:7000#DEVICE_KEY",
+)
+@click.option("--name", help="What others see beside your key; needed for a new home.")
+@relay_option
+def register_state(state: State, name: str | None, relays: tuple[str, ...]) -> None:
+    """As `init`, with upload to the relays. An existing home is kept."""
+    from node.api import operations as op
+    from node.api.host import new_home
+    from node.api.shapes import Nothing
+
+    if name is not None:
+        try:
+            new_home(state.home, name)
+        except Fault as fault:
+            if fault.code not in ("home-exists", "already-running"):
+                raise
+    with state.session(relays=relays or None) as session:
+        registered = session.call(op.REGISTER, Nothing())
+        more = {"registered": [each.to_json() for each in registered]}
+        _show_new(state, session.call(op.WHOAMI, Nothing()), more)
+
+
+def _show_new(state: State, account: Account, more: Fields) -> None:
+    state.out.record(
+        {**account.to_json(), **more},
+        [("name", account.name), ("identity", account.identity), ("card", account.card)],
+    )
+    state.out.note(
+        f"\nThis account exists only in {clean(state.home)}. Back up that folder's disk, and never "
+        "run two copies of it.\nGive the card to people who want to write to you."
+    )
+
+
+@commands.add(
+    "run", example="quicnprotochat run --listen 0.0.0.0:7000 --relay HOST:PORT#DEVICE_KEY"
+)
+@click.option(
+    "--listen",
+    metavar="ADDR",
+    help="UDP address to listen on. [env: QUICNPROTOCHAT_LISTEN; default: 0.0.0.0:7000]",
+)
+@relay_option
+@click.option(
+    "--mdns/--no-mdns",
+    default=None,
+    help="Be found on the local network, and find others. [env: QUICNPROTOCHAT_MDNS]",
+)
+def run(state: State, listen: str | None, relays: tuple[str, ...], mdns: bool | None) -> None:
+    """Run the node until Ctrl-C; other commands then use it."""
+    from node.api import host
+
+    state.start_logging()
+    out = state.out
+
+    def ready(fields: dict[str, object]) -> None:
+        out.result(
+            fields,
+            f"ready: listening on {fields['listen']} as {short(str(fields['device']))}",
+        )
+
+    def event(fields: dict[str, object]) -> None:
+        out.result(fields, _sentence(fields))
+
+    settings = state.settings(lasting=True, listen=listen, relays=relays or None, mdns=mdns)
+    host.run(settings, ready=ready, event=event, waiting=out.note)
+
+
+def _sentence(event: dict[str, Any]) -> str:
+    words = [
+        f"{name}={clean(value)}"
+        for name, value in event.items()
+        if name != "event" and isinstance(value, (str, int, float)) and value != ""
+    ]
+    return " ".join([f"{event['event']}:", *words])
+
+
+@commands.add("whoami", example="quicnprotochat whoami --qr")
+@click.option("--qr", is_flag=True, help="Show the card as a QR code too.")
+def whoami(state: State, qr: bool) -> None:
+    """Show your identity, device, card and safety number."""
+    from node.api import operations as op
+    from node.api.shapes import Nothing
+
+    with state.session() as session:
+        account = session.call(op.WHOAMI, Nothing())
+    state.out.record(
+        account.to_json(),
+        [
+            ("name", account.name),
+            ("identity", account.identity),
+            ("device", account.device),
+            ("safety number", account.safety_number),
+            ("relays", ", ".join(account.relays) or "none"),
+            ("addresses", ", ".join(account.addresses) or "none"),
+            ("card", account.card),
+        ],
+    )
+    if qr and not state.json:
+        import io
+
+        import segno
+
+        drawing = io.StringIO()
+        segno.make(account.card, error="l", micro=False).terminal(drawing, compact=True)
+        state.out.say(drawing.getvalue())
+
+
+@commands.add("register", example="quicnprotochat register")
+@relay_option
+def register(state: State, relays: tuple[str, ...]) -> None:
+    """Upload KeyPackages to your relays. People can then add you while you are away."""
+    from node.api import operations as op
+    from node.api.shapes import Nothing
+
+    with state.session(relays=relays or None) as session:
+        _show_registered(state, session.call(op.REGISTER, Nothing()))
+
+
+@commands.add("refresh-keypackage", example="quicnprotochat refresh-keypackage")
+@relay_option
+def refresh_keypackage(state: State, relays: tuple[str, ...]) -> None:
+    """Replace the last-resort KeyPackages at your relays."""
+    from node.api import operations as op
+    from node.api.shapes import Nothing
+
+    with state.session(relays=relays or None) as session:
+        _show_registered(state, session.call(op.REFRESH_KEY_PACKAGE, Nothing()))
+
+
+def _show_registered(state: State, rows: list[Registered]) -> None:
+    state.out.listing(
+        [row.to_json() for row in rows],
+        ("RELAY", "SUITE", "FINGERPRINT", "STOCK"),
+        ((row.relay, row.suite, row.fingerprint, row.stock) for row in rows),
+        empty="no relay is known; give one with --relay",
+    )

@@ -1,0 +1,156 @@
+"""How a command is declared: its section, an example, and the options that all have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from node.cli.state import State
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SECTIONS: Final = ("Your node", "People", "Groups", "Messages", "Network")
+_CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
+
+
+def _home(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        state_of(ctx).home_flag = value
+
+
+def _json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    state_of(ctx).json |= value
+
+
+def _verbose(ctx: click.Context, _: click.Parameter, value: int) -> None:
+    state_of(ctx).verbose += value
+
+
+def state_of(ctx: click.Context) -> State:
+    state = ctx.find_root().obj
+    assert isinstance(state, State)
+    return state
+
+
+def common_options() -> list[click.Parameter]:
+    """Accepted before and after a command's name."""
+    return [
+        click.Option(
+            ["--home"],
+            metavar="DIR",
+            expose_value=False,
+            callback=_home,
+            help="The folder that is the whole node. [env: QUICNPROTOCHAT_HOME]",
+        ),
+        click.Option(
+            ["--json"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_json,
+            help="JSON on standard output, one object a line.",
+        ),
+        click.Option(
+            ["-v", "--verbose"],
+            count=True,
+            expose_value=False,
+            callback=_verbose,
+            help="Log more, to standard error; twice for everything.",
+        ),
+    ]
+
+
+class ExampleCommand(click.Command):
+    """A command with a section, an example in its help, and the common options."""
+
+    def __init__(self, *args: Any, section: str = "", example: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+        self.example = example
+        self.params += common_options()
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+class ExampleGroup(ExampleCommand, click.Group):
+    """A command with commands under it."""
+
+    command_class = ExampleCommand
+
+
+class SectionedGroup(click.Group):
+    """The program: its commands listed by section."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section in SECTIONS:
+            listed = [
+                (name, command.get_short_help_str(64))
+                for name, command in self.commands.items()
+                if getattr(command, "section", None) == section and not command.hidden
+            ]
+            if listed:
+                with formatter.section(section):
+                    formatter.write_dl(listed)
+
+
+class Commands:
+    """Collects the commands of one module, for `main` to put together."""
+
+    def __init__(self, section: str) -> None:
+        assert section in SECTIONS
+        self.section = section
+        self.commands: list[click.Command] = []
+
+    def add(
+        self, name: str, *, example: str, hidden: bool = False
+    ) -> Callable[[Callable[..., None]], click.Command]:
+        """The function under it becomes the command `name`; its docstring is the help."""
+
+        def declare(function: Callable[..., None]) -> click.Command:
+            command = click.command(
+                name,
+                cls=ExampleCommand,
+                section=self.section,
+                example=example,
+                hidden=hidden,
+                context_settings=_CONTEXT,
+            )(click.pass_obj(function))
+            self.commands.append(command)
+            return command
+
+        return declare
+
+    def add_group(
+        self, name: str, *, example: str
+    ) -> Callable[[Callable[..., None]], ExampleGroup]:
+        """A command that also has commands under it."""
+
+        def declare(function: Callable[..., None]) -> ExampleGroup:
+            group = click.group(
+                name,
+                cls=ExampleGroup,
+                section=self.section,
+                example=example,
+                invoke_without_command=True,
+                context_settings=_CONTEXT,
+            )(click.pass_context(function))
+            self.commands.append(group)
+            return group
+
+        return declare
+
+
+relay_option = click.option(
+    "--relay",
+    "--server",
+    "--ds-server",
+    "relays",
+    multiple=True,
+    metavar="RELAY",
+    help="A relay, HOST:PORT#DEVICE_KEY; repeat for more. Remembered. [env: QUICNPROTOCHAT_RELAY]",
+)
