@@ -31,7 +31,7 @@ def blaming_the_peer(what: str) -> Iterator[None]:
         yield
     except Malformed:
         raise
-    except (capnp.KjException, ValueError, OverflowError, TypeError) as error:
+    except (capnp.KjException, ValueError, OverflowError, TypeError, RuntimeError) as error:
         # The library's own text names source files and lines; it stays on this side.
         raise Malformed(f"malformed-{what}", f"not a valid {what.replace('-', ' ')}") from error
 

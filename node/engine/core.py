@@ -41,6 +41,7 @@ class Core:
         self.outbox = OutboxStore(database)
         self.key_packages = KeyPackageStore(database)
         self.now = 0.0
+        self.started = 0.0  # when this process ran its first batch
         self.effects: list[Effect] = []
         self.linked: set[DeviceKey] = set()
 

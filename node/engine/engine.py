@@ -146,6 +146,7 @@ class Engine:
         """
         core = self._core
         core.now = now
+        core.started = core.started or now
         core.effects = []
         answers: list[object] = []
         try:

@@ -22,13 +22,10 @@ class Wishes:
         self._core = core
         self._membership = membership
         self._due: dict[GroupId, tuple[bytes, float]] = {}  # epoch id, when we would commit
-        self._started: float | None = None
 
     def tick(self) -> None:
         """Carries what is due; schedules what is new."""
         core = self._core
-        if self._started is None:
-            self._started = core.now
         waiting = core.groups.groups_with_open_intents()
         self._due = {group: due for group, due in self._due.items() if group in waiting}
         for group in waiting:
@@ -36,9 +33,9 @@ class Wishes:
             if row is None or row.status != GroupStatus.ACTIVE or not row.accepted:
                 self._due.pop(group, None)
                 continue
-            self._consider(row, self._started)
+            self._consider(row)
 
-    def _consider(self, row: GroupRow, started: float) -> None:
+    def _consider(self, row: GroupRow) -> None:
         core = self._core
         members = {member.device for member in core.groups.members(row.id)}
         open_intents = core.groups.open_intents(row.id)
@@ -57,7 +54,7 @@ class Wishes:
         if epoch_id != row.epoch_id:
             place = min(staying.index(core.device.public), RANKS)
             when = core.now + QUIET_S + STEP_S * place
-            if core.now == started:
+            if min(seen for _, _, seen in open_intents) < core.started:
                 when += AFTER_START_S
             self._due[row.id] = (row.epoch_id, when)
         if when <= core.now:

@@ -154,6 +154,15 @@ def test_unknown_union_member_is_named_as_such() -> None:
     assert caught.value.code == "unknown-kind"
 
 
+def test_unknown_enum_value_is_malformed() -> None:
+    info = messages.GroupInfo("x", messages.GroupKind.DIRECT, (), messages.InvitePolicy.MEMBERS)
+    data = bytearray(info.encode())
+    at = data.index((1).to_bytes(2, "little"), 18)  # after the version: the kind
+    data[at : at + 2] = (77).to_bytes(2, "little")
+    with pytest.raises(Malformed):
+        messages.GroupInfo.decode(bytes(data))
+
+
 def test_capnp_bomb_is_refused_before_it_costs_memory() -> None:
     """A few words that claim millions of list elements (hazards.md: 61 MiB from 32 bytes)."""
     root = (0 << 2 | 0) | (1 << 32) | (1 << 48)  # struct: one data word, one pointer
