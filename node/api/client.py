@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -95,7 +95,7 @@ class Client:
             connection.close()
         return _decoded(response.status, data, operation.answer)
 
-    def events(self, deadline: float | None = None) -> Iterator[Event]:
+    def events(self, deadline: float | None = None) -> Generator[Event, None, None]:
         """Events from now on, heartbeats too, until `deadline` (of `time.monotonic`).
 
         The first is `subscribed`: what happens after it is not missed. Raises NotRunning; NodeGone

@@ -109,7 +109,6 @@ def message(view: v.MessageView) -> s.Message:
         group_name=view.group_name,
         device=view.sender_device.hex(),
         arrival=view.arrival,
-        own=view.own,
     )
 
 
@@ -120,6 +119,7 @@ def ledger_row(view: v.LedgerView) -> s.LedgerRow:
         state=str(view.state),
         path=view.path,
         relay=view.relay,
+        held_until=None if view.held_until is None else utc(view.held_until),
         updated_at=utc(view.updated_at),
         reason=view.reason,
         name=view.name,

@@ -77,6 +77,14 @@ CHECK_KEY = _operation(
     "What relays hold for a person, without taking anything",
 )
 
+LOOK = _operation(
+    "look",
+    "GET",
+    "/look",
+    s.Nothing,
+    s.Done,
+    "Answered when our mailboxes were read once since the node started, or after 3 s",
+)
 PEERS = _operation(
     "peers", "GET", "/peers", s.Nothing, list[s.Peer], "Who is on the LAN and who is connected"
 )

@@ -30,6 +30,7 @@ from schemas.ids import DeviceKey, GroupId, IdentityKey
 R = TypeVar("R")
 
 VERSION: Final = version("quicnprotochat")
+LOOK_S: Final = 3.0  # for relays to answer a command that wants to know what is there
 
 
 class ServedNode(Protocol):
@@ -59,6 +60,7 @@ class ServedNode(Protocol):
     ) -> tuple[FetchedKeyView, ...]: ...
     async def check_key(self, identity: IdentityKey) -> tuple[KeyHoldingView, ...]: ...
     async def peers(self) -> tuple[PeerLinkView, ...]: ...
+    async def looked(self, deadline_s: float) -> None: ...
     async def drained(self, deadline_s: float) -> bool: ...
 
 
@@ -75,6 +77,7 @@ class Service:
             op.REFRESH_KEY_PACKAGE.name: self.refresh_key_package,
             op.FETCH_KEY.name: self.fetch_key,
             op.CHECK_KEY.name: self.check_key,
+            op.LOOK.name: self.look,
             op.PEERS.name: self.peers,
             op.PING.name: self.ping,
             op.HEALTH.name: self.health,
@@ -147,6 +150,10 @@ class Service:
         return [convert.key_holding(view) for view in views]
 
     # --- the network
+
+    async def look(self, _: s.Nothing) -> s.Done:
+        await self.node.looked(LOOK_S)
+        return s.Done()
 
     async def peers(self, _: s.Nothing) -> list[s.Peer]:
         return [convert.peer(view) for view in await self.node.peers()]

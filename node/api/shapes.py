@@ -260,7 +260,6 @@ class Message(Answer):
     group_name: str
     device: str
     arrival: int
-    own: bool
 
 
 class LedgerRow(Answer):
@@ -269,6 +268,7 @@ class LedgerRow(Answer):
     state: str
     path: str | None
     relay: str | None
+    held_until: str | None
     updated_at: str
     reason: str | None
     name: str

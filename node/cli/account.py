@@ -62,8 +62,8 @@ def _show_new(state: State, account: Account, more: Fields) -> None:
         [("name", account.name), ("identity", account.identity), ("card", account.card)],
     )
     state.out.note(
-        f"\nThis account exists only in {clean(state.home)}. Back up that folder's disk, and never "
-        "run two copies of it.\nGive the card to people who want to write to you."
+        f"\nThe keys of this account exist only in {clean(state.home)}: keep that folder, and "
+        "never run a copy of it.\nGive the card to people who want to write to you."
     )
 
 

@@ -124,6 +124,7 @@ def requests(state: State) -> None:
     from node.api.shapes import Nothing
 
     with state.session() as session:
+        session.call(op.LOOK, Nothing())
         rows = session.call(op.REQUESTS, Nothing())
     state.out.listing(
         [row.to_json() for row in rows],
@@ -164,9 +165,10 @@ def join(state: State, group: str | None, wait: float | None) -> None:
 
 def _join(session: Session, group: str, wait: float | None) -> Group:
     from node.api import operations as op
-    from node.api.shapes import ByGroup
+    from node.api.shapes import ByGroup, Nothing
 
     if wait is None:
+        session.call(op.LOOK, Nothing())
         return session.call(op.JOIN, ByGroup(group))
     for _ in session.events(time.monotonic() + wait):
         try:
@@ -188,6 +190,7 @@ def _invitations(session: Session, wait: float | None) -> list[Group]:
         return [group for group in session.call(op.GROUPS, Nothing()) if not group.accepted]
 
     if wait is None:
+        session.call(op.LOOK, Nothing())
         return look()
     for _ in session.events(time.monotonic() + wait):
         if rows := look():

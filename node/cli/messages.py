@@ -119,7 +119,6 @@ def _every_group(session: Session) -> list[str]:
     metavar="NAME",
     help="Whose place in the messages to use; it moves as lines are written.",
 )
-@click.option("--own", is_flag=True, help="Show what you wrote, too.")
 def recv(
     state: State,
     group: str | None,
@@ -127,16 +126,19 @@ def recv(
     timeout: float | None,
     count: int | None,
     cursor: str,
-    own: bool,
 ) -> None:
     """Show what this cursor has not shown yet, of GROUP or all groups."""
+    from node.api import operations as op
+    from node.api.shapes import Nothing
+
     with state.session() as session:
-        receiver = Receiver(session, state.out, group or "", cursor, count, own)
+        receiver = Receiver(session, state.out, group or "", cursor, count)
         if stream:
             receiver.follow(timeout)
         elif timeout is not None:
             receiver.wait(timeout)
         else:
+            session.call(op.LOOK, Nothing())
             receiver.take()
 
 

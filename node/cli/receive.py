@@ -20,14 +20,13 @@ class Receiver:
     """Takes messages for one cursor; each line is at least once on standard output."""
 
     def __init__(
-        self, session: Session, out: Output, group: str, cursor: str, count: int | None, own: bool
+        self, session: Session, out: Output, group: str, cursor: str, count: int | None
     ) -> None:
         self._session = session
         self._out = out
         self._group = group
         self._cursor = cursor
         self._left = count
-        self._own = own
         self._written = 0
 
     def take(self) -> int:
@@ -82,11 +81,10 @@ class Receiver:
         written: list[Message] = []
         try:
             for message in batch:
-                if self._own or not message.own:
-                    self._out.result(message.to_json(), _line(message))
-                    self._written += 1
-                    if self._left is not None:
-                        self._left -= 1
+                self._out.result(message.to_json(), _line(message))
+                self._written += 1
+                if self._left is not None:
+                    self._left -= 1
                 written.append(message)
         finally:
             self._acknowledge(written, batch[len(written) :])

@@ -1,0 +1,163 @@
+"""A Node that answers from fixed values and remembers what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+from node import views
+from node.engine import commands as c
+from node.engine import values as v
+from schemas.addresses import Address
+from schemas.errors import Refused, Unreachable
+from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
+
+R = TypeVar("R")
+
+ALICE, BOB = IdentityKey(b"a" * 32), IdentityKey(b"b" * 32)
+DEVICE, BOBS = DeviceKey(b"d" * 32), DeviceKey(b"e" * 32)
+FRIENDS = GroupId(b"g" * 16)
+MESSAGE = MessageId(b"m" * 16)
+RELAY = f"192.0.2.1:7000#{DEVICE}"
+CARD = "quicnprotochat:card"
+
+MEMBERS = (
+    v.MemberView(ALICE, (DEVICE,), "Alice", "admin"),
+    v.MemberView(BOB, (BOBS,), "Bob", "member"),
+)
+GROUP = v.GroupView(
+    FRIENDS,
+    "friends",
+    "group",
+    3,
+    "hybrid",
+    v.GroupStatus.ACTIVE,
+    True,
+    None,
+    MEMBERS,
+    EpochId(b"x" * 32),
+)
+CONTACT = v.ContactView(BOB, (BOBS,), "Bob", False, "12345", True)
+INBOX = v.MessageView(
+    7, MESSAGE, FRIENDS, "friends", BOB, BOBS, "Bob", 1, "hi", 0.0, 1.5, "direct", False
+)
+
+
+def _find(text: str, known: dict[str, R], code: str) -> R:
+    try:
+        return known[text]
+    except KeyError:
+        raise Refused(code, f"nobody knows {text!r}", hint="look at the list") from None
+
+
+class FakeNode:
+    """`answers` overrides what a command answers; a Fault in it is raised."""
+
+    listen = Address("192.0.2.9", 7000)
+    device = DEVICE
+    started_at = 0.0
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+        self.answers: dict[type, Any] = {
+            c.WhoAmI: v.AccountView(ALICE, DEVICE, "Alice", CARD, "111", (RELAY,), ("h:1",)),
+            c.ListContacts: (CONTACT,),
+            c.VerifyContact: CONTACT,
+            c.ListGroups: (GROUP,),
+            c.CreateGroup: GROUP,
+            c.Join: GROUP,
+            c.Leave: GROUP,
+            c.RemoveMember: GROUP,
+            c.UpdateKey: GROUP,
+            c.ListRequests: (v.RequestView(FRIENDS, "friends", "group", BOB, "Bob", True),),
+            c.Send: v.SentView(MESSAGE, FRIENDS, "queued"),
+            c.ReadMessages: (INBOX,),
+            c.MoveCursor: None,
+            c.ReadLedger: (
+                v.LedgerView(BOB, BOBS, "Bob", v.State.HELD, "relay", RELAY, 9.0, 2.0, None),
+            ),
+            c.Why: (v.WhyView(BOB, BOBS, "Bob is away.", "Wait."),),
+        }
+        self.queues: list[asyncio.Queue[v.Event]] = []
+        self.hold: asyncio.Event | None = None
+
+    async def ask(self, command: c.Command[R]) -> R:
+        self.asked.append(command)
+        if isinstance(command, c.FindPerson):
+            return cast(R, _find(command.text, {"Bob": BOB, BOB.hex(): BOB}, "unknown-person"))
+        if isinstance(command, c.FindGroup):
+            return cast(R, _find(command.text, {"friends": GROUP, "a/b ü": GROUP}, "unknown-group"))
+        if self.hold is not None:
+            await self.hold.wait()
+        answer = self.answers[type(command)]
+        if isinstance(answer, Exception):
+            raise answer
+        return cast(R, answer)
+
+    @contextmanager
+    def subscribe(self) -> Iterator[AsyncIterator[v.Event]]:
+        queue: asyncio.Queue[v.Event] = asyncio.Queue()
+        self.queues.append(queue)
+
+        async def events() -> AsyncIterator[v.Event]:
+            while True:
+                yield await queue.get()
+
+        try:
+            yield events()
+        finally:
+            self.queues.remove(queue)
+
+    def tell(self, event: v.Event) -> None:
+        for queue in self.queues:
+            queue.put_nowait(event)
+
+    async def invite(
+        self, group: GroupId, people: Sequence[IdentityKey], *, admin: bool = False
+    ) -> v.GroupView:
+        self.asked.append(("invite", group, tuple(people), admin))
+        return GROUP
+
+    async def direct_group(self, identity: IdentityKey, *, suite: int | None = None) -> v.GroupView:
+        self.asked.append(("direct_group", identity, suite))
+        return GROUP
+
+    async def add_contact(self, card: str) -> v.ContactView:
+        self.asked.append(("add_contact", card))
+        return CONTACT
+
+    async def ping(self, target: str) -> views.PingView:
+        if target == "away":
+            raise Unreachable("unreachable", "no answer", hint="wait")
+        return views.PingView(BOBS, 1.23456, "direct")
+
+    async def health(self, relay: str | None = None) -> tuple[views.HealthView, ...]:
+        return (views.HealthView(relay or RELAY, "ok", "0.1", 12, None),)
+
+    async def register(self) -> tuple[views.RegisterView, ...]:
+        return (views.RegisterView(DEVICE, "ff", RELAY, "hybrid", 20),)
+
+    async def refresh_key_package(self) -> tuple[views.RegisterView, ...]:
+        return await self.register()
+
+    async def fetch_key(
+        self, identity: IdentityKey, suite: int | None = None
+    ) -> tuple[views.FetchedKeyView, ...]:
+        return (views.FetchedKeyView(identity, BOBS, "ff", RELAY, "hybrid", False),)
+
+    async def check_key(self, identity: IdentityKey) -> tuple[views.KeyHoldingView, ...]:
+        return (views.KeyHoldingView(identity, BOBS, RELAY, 2, True, False),)
+
+    async def peers(self) -> tuple[views.PeerLinkView, ...]:
+        return (views.PeerLinkView(BOBS, None, "Bob", ("h:1",), "mdns", False, None, None, None),)
+
+    async def looked(self, deadline_s: float) -> None:
+        self.asked.append("looked")
+
+    async def drained(self, deadline_s: float) -> bool:
+        return True
+
+
+OnLoop = Callable[[Callable[[], object]], None]
