@@ -34,10 +34,19 @@ UNREADABLE_TRIES = 5
 _ENDS_WITH_ACK = frozenset({"commit", "welcome", "bundles", "summary", "intent"})
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Taken:
+    """A parcel that delivery has, and whose outcome is open."""
+
+    since: float
+    message: MessageId | None
+    recipient: DeviceKey
+
+
 class Outbox:
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._taken: dict[ParcelId, float] = {}
+        self._taken: dict[ParcelId, _Taken] = {}
 
     def put(
         self,
@@ -72,9 +81,10 @@ class Outbox:
         for row in rows:
             if row.expires <= core.now or len(items) >= command.limit:
                 continue
-            if core.now - self._taken.get(row.parcel, 0.0) < TAKEN_LIMIT_S:
+            taken = self._taken.get(row.parcel)
+            if taken is not None and core.now - taken.since < TAKEN_LIMIT_S:
                 continue
-            self._taken[row.parcel] = core.now
+            self._taken[row.parcel] = _Taken(core.now, row.message, row.recipient)
             body = ParcelBody.decode(core.outbox.payload_body(row.payload))
             items.append(
                 values.OutboxItem(
@@ -89,11 +99,12 @@ class Outbox:
 
     def report(self, command: commands.ReportOutcomes) -> None:
         for outcome in command.outcomes:
-            self._taken.pop(outcome.parcel, None)
+            taken = self._taken.pop(outcome.parcel, None)
             row = self._core.outbox.get(outcome.parcel)
-            if row is None:
-                continue  # delivered meanwhile, or no longer wanted
-            if outcome.acked:
+            if row is None:  # delivered meanwhile, or no longer wanted
+                if taken is not None and (outcome.acked or outcome.held is not None):
+                    self._note_path(taken, outcome)
+            elif outcome.acked:
                 self._acked(row)
             elif outcome.held is not None:
                 self._held(row, *outcome.held)
@@ -101,6 +112,17 @@ class Outbox:
                 self._refused(row, outcome.refused)
             else:
                 self._again(row, outcome.reason, outcome.retry_after_s)
+
+    def _note_path(self, taken: _Taken, outcome: commands.Outcome) -> None:
+        """The receipt was faster than the word by which path the message went."""
+        if taken.message is None:
+            return
+        entry = self._core.outbox.ledger_entry(taken.message, taken.recipient)
+        if entry is not None:
+            relay, until = outcome.held if outcome.held is not None else (None, None)
+            path = "relay" if relay is not None else "direct"
+            entry = dataclasses.replace(entry, path=path, relay=relay, held_until=until)
+            self._core.outbox.write_ledger(entry)
 
     def _acked(self, row: OutboxRow) -> None:
         if row.kind in _ENDS_WITH_ACK:
@@ -155,7 +177,7 @@ class Outbox:
         core = self._core
         for row in core.outbox.expired(core.now):
             self.give_up(row, State.EXPIRED, "expired")
-        overdue = [p for p, when in self._taken.items() if core.now - when >= TAKEN_LIMIT_S]
+        overdue = [p for p, t in self._taken.items() if core.now - t.since >= TAKEN_LIMIT_S]
         for parcel in overdue:
             del self._taken[parcel]
         ready = core.outbox.due_recipients(core.now)

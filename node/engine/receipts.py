@@ -111,7 +111,10 @@ class Receipts:
         for entry in core.outbox.unsettled(summary.group, device, mark.read):
             if mark.covers(entry.sequence):
                 state = State.READ if entry.sequence <= mark.read else State.DELIVERED
-                self._outbox.note(entry.message, device, state)
+                # A receipt over a link is usually faster than the link's ack is reported.
+                linked = entry.path is None and device in core.linked
+                path = "direct" if linked else None
+                self._outbox.note(entry.message, device, state, path=path)
                 core.outbox.remove_message(entry.message, device)
             elif entry.sequence in mark.gaps and core.now - entry.updated > RESEND_GAP_S:
                 core.outbox.bring_message_forward(entry.message, device, core.now)
