@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 from identity.credential import verify_credential_untrusted
 from node.delivery.asking import Ask
@@ -14,6 +15,8 @@ from schemas.errors import Blame, Fault, Malformed
 from schemas.frames import P2P_VERSION, ErrorFrame, Frame, Hello, decode_frame, encode_frame
 from schemas.ids import IdentityKey
 from transport import Connection, FrameStream
+
+_VERSION_MISMATCH: Final = "version-mismatch"
 
 
 class HelloRefused(Fault):
@@ -56,7 +59,7 @@ async def shake_hands(connection: Connection, ask: Ask, limits: DeliveryLimits) 
             await say_error(frames, fault, limits)
         raise fault from None
     except (Malformed, HelloRefused) as fault:
-        if frames is not None and fault.code != "hello-refused":
+        if frames is not None:
             await say_error(frames, fault, limits)
         raise
     # One limit for both directions: what one side sends, the other must be ready to read.
@@ -75,14 +78,18 @@ def _check(payload: bytes | None) -> Hello:
         raise HelloRefused("no-hello", "the peer ended before its hello", blame=Blame.PEER)
     frame: Frame = decode_frame(payload)
     if isinstance(frame, ErrorFrame):
+        other_version = frame.code == _VERSION_MISMATCH
         raise HelloRefused(
-            "hello-refused", f"the peer refused: {frame.code}", blame=Blame.PEER, hint=frame.hint
+            frame.code if other_version else "hello-refused",
+            f"the peer refused: {frame.message or frame.code}",
+            blame=Blame.INCOMPATIBLE if other_version else Blame.PEER,
+            hint=frame.hint,
         )
     if not isinstance(frame, Hello):
         raise Malformed("no-hello", "the first frame is not a hello")
     if P2P_VERSION not in frame.versions:
         raise HelloRefused(
-            "version-mismatch",
+            _VERSION_MISMATCH,
             f"the peer speaks versions {list(frame.versions)}, this node {P2P_VERSION}",
             blame=Blame.INCOMPATIBLE,
             hint="upgrade whichever of the two is older",

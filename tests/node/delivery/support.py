@@ -288,6 +288,7 @@ async def fake_node(
     engine: FakeEngine | None = None,
     limits: DeliveryLimits = QUICK,
     listen: Address = LOOPBACK,
+    transport_limits: TransportLimits = QUICK_TRANSPORT,
     **changes: Any,
 ) -> AsyncIterator[FakeNode]:
     made = FakeEngine() if engine is None else engine
@@ -311,7 +312,7 @@ async def fake_node(
             listen,
             mdns=False,
             limits=dataclasses.replace(limits, **changes),
-            transport_limits=QUICK_TRANSPORT,
+            transport_limits=transport_limits,
         )
         async with open_delivery(made.device, thread.ask, config, counters=Counter()) as delivery:
             deliveries.append(delivery)
@@ -388,14 +389,12 @@ class Relays:
     """Real relays on loopback, closed at the end of the test."""
 
     def __init__(self, stack: AsyncExitStack, folder: Path) -> None:
-        self._stack = stack
-        self._folder = folder
+        self.folder = folder
         self.stack = stack
 
-    async def __call__(self, name: str = "relay") -> Relay:
-        return await self._stack.enter_async_context(
-            open_relay(relay_config(self._folder / name), limits=QUICK_TRANSPORT)
-        )
+    async def __call__(self, name: str = "relay", **changes: Any) -> Relay:
+        config = dataclasses.replace(relay_config(self.folder / name), **changes)
+        return await self.stack.enter_async_context(open_relay(config, limits=QUICK_TRANSPORT))
 
 
 def relay_config(folder: Path, listen: str = "127.0.0.1:0") -> RelayConfig:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
 from node.engine.commands import Arrived, Outcome, ReceiveBundle
-from node.engine.values import Accepted, Deferred, Rejected, SummaryReady
+from node.engine.values import Accepted, Deferred, Rejected, SummaryReady, Verdict
 from schemas.errors import Refused
 from schemas.records import Signed
 from tests.node.delivery.support import FakeNode, FakeNodes, eventually, within
@@ -72,7 +73,7 @@ async def test_no_ack_before_the_recipients_commit(nodes: FakeNodes) -> None:
 async def test_deferred_and_refused_parcels_say_so(nodes: FakeNodes) -> None:
     a, b = await nodes(), await nodes()
     a.meets(b)
-    verdicts = iter([Deferred(7.5), Rejected("cannot-open"), Accepted()])
+    verdicts: Iterator[Verdict] = iter([Deferred(7.5), Rejected("cannot-open"), Accepted()])
     b.engine.verdict = lambda arrived: next(verdicts)
     later, never, good = await a.outcomes(a.post(b.engine, 3))
     assert later.retry_after_s == 7.5
