@@ -239,13 +239,12 @@ class Node:
         raise last
 
     async def _devices_of(self, target: str) -> Sequence[DeviceKey]:
-        try:
-            return await self.ask(DevicesOf(await self.ask(FindPerson(target))))
-        except Refused as fault:
-            try:
-                return [DeviceKey.from_hex(target)]
-            except ValueError:
-                raise fault from None
+        """A person's devices; a key that is nobody's we know may be a device's."""
+        person = await self.ask(FindPerson(target))
+        devices = await self.ask(DevicesOf(person))
+        if not devices and target.strip().lower() == person.hex():
+            return [DeviceKey(person)]
+        return devices
 
     async def _ping_relay(self, address: RelayAddress) -> PingView:
         client = await self._net.pool.client(address, eager=True)
