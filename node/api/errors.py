@@ -10,7 +10,7 @@ from schemas.errors import Blame, Fault, Unreachable
 NOT_FOUND: Final = frozenset(
     {"unknown-person", "unknown-group", "unknown-message", "unknown-operation", "no-account"}
 )
-UNREACHABLE_CODES: Final = frozenset({"unreachable", "connection-lost", "no-path", "no-relay"})
+UNREACHABLE_CODES: Final = frozenset({"unreachable", "connection-lost", "no-path"})
 _STATUS: Final = {
     Blame.CALLER: 400,
     Blame.PEER: 502,

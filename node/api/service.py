@@ -162,7 +162,13 @@ class Service:
         return convert.pong(await self.node.ping(request.target))
 
     async def health(self, request: s.HealthOf) -> list[s.Health]:
-        return [convert.health(view) for view in await self.node.health(request.relay or None)]
+        try:
+            views = await self.node.health(request.relay or None)
+        except Refused as fault:
+            if request.relay or fault.code != "no-relay":
+                raise
+            return []  # all of none
+        return [convert.health(view) for view in views]
 
     # --- people
 

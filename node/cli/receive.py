@@ -108,8 +108,8 @@ class Receiver:
             self._session.call(op.MOVE_CURSOR, MoveCursor(self._cursor, seen))
 
     def _tell_split(self, event: dict[str, Any]) -> None:
-        text = event.get("text") or event.get("message") or "two changes met; it is being mended"
-        self._out.note(f"-- group {clean(event.get('name') or event.get('group', ''))}: {text}")
+        name = event.get("name") or event.get("group", "")
+        self._out.note(f"-- {clean(name)}: {clean(event.get('detail', 'the group is split'))}")
 
 
 def _line(message: Message) -> str:

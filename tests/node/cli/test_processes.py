@@ -1,0 +1,245 @@
+"""The real program on real homes: alone, beside `run`, and several at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEADLINE_S = 60.0
+PROGRAM = [sys.executable, "-c", "import sys; from node.cli.main import main; sys.exit(main())"]
+
+
+class Person:
+    """A home, and the processes started on it."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        self.home = home
+        self.name = name
+        self.processes: list[subprocess.Popen[str]] = []
+        self.environment = {
+            **os.environ,
+            "QUICNPROTOCHAT_HOME": str(home),
+            "QUICNPROTOCHAT_MDNS": "0",  # the machine's own networks are not for tests
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*PROGRAM, *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def ask(self, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
+        return finished(self.start(*arguments, "--json"), code)
+
+    def one(self, *arguments: str) -> dict[str, Any]:
+        (fields,) = self.ask(*arguments)
+        return fields
+
+    def run(self) -> subprocess.Popen[str]:
+        process = self.start("run", "--listen", "127.0.0.1:0", "--json")
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert ready["event"] == "ready"
+        assert ready["web"] is None
+        assert ready["device"] == self.one("whoami")["device"]
+        return process
+
+
+def finished(process: subprocess.Popen[str], code: int = 0) -> list[dict[str, Any]]:
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == code, (out, err)
+    return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[list[Person]]:
+    made = [Person(tmp_path / name, name) for name in ("Alice", "Bob")]
+    yield made
+    for person in made:
+        for process in person.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate(timeout=DEADLINE_S)
+
+
+@pytest.fixture
+def alice(people: list[Person]) -> Person:
+    people[0].ask("init", "--name", "Alice")
+    return people[0]
+
+
+@pytest.fixture
+def bob(people: list[Person]) -> Person:
+    people[1].ask("init", "--name", "Bob")
+    return people[1]
+
+
+def test_an_account_is_made_once_and_found_again(alice: Person) -> None:
+    me = alice.one("whoami")
+
+    assert me["name"] == "Alice"
+    assert me["identity"] != me["device"]
+    (again,) = alice.ask("init", "--name", "Eve", code=1)
+    assert again["error"]["code"] == "home-exists"
+    assert alice.one("whoami")["identity"] == me["identity"]
+    assert stat.S_IMODE(alice.home.stat().st_mode) == 0o700
+    assert not (alice.home / "control.sock").exists()
+
+
+def test_without_an_account_the_hint_says_what_to_do(people: list[Person]) -> None:
+    (told,) = people[0].ask("groups", code=1)
+
+    assert told["error"]["code"] == "no-account"
+    assert "init" in told["error"]["hint"]
+
+
+def test_what_one_command_made_the_next_one_finds(alice: Person) -> None:
+    made = alice.one("create-group", "friends")
+    alice.one("create-group", "old friends", "--suite", "classic")
+
+    groups = {group["name"]: group for group in alice.ask("groups")}
+    assert groups["friends"] == made
+    assert groups["old friends"]["suite"] == "classic"
+    assert alice.one("members", made["group"][:8])["members"][0]["role"] == "admin"
+    (twice,) = alice.ask("members", "enemies", code=1)
+    assert twice["error"]["code"] == "unknown-group"
+
+
+def test_commands_use_the_node_that_runs(alice: Person) -> None:
+    node = alice.run()
+    assert stat.S_IMODE((alice.home / "control.sock").stat().st_mode) == 0o600
+
+    alice.one("create-group", "friends")
+    assert [group["name"] for group in alice.ask("groups")] == ["friends"]
+    (refused,) = alice.ask("run", "--listen", "127.0.0.1:0", code=1)
+    assert refused["error"]["code"] == "already-running"
+
+    node.send_signal(signal.SIGTERM)
+    finished(node)
+    assert not (alice.home / "control.sock").exists()
+    assert [group["name"] for group in alice.ask("groups")] == ["friends"]
+
+
+def test_a_killed_node_leaves_nothing_in_the_way(alice: Person) -> None:
+    node = alice.run()
+    node.kill()
+    node.communicate(timeout=DEADLINE_S)
+    assert (alice.home / "control.sock").exists()
+
+    assert alice.one("whoami")["name"] == "Alice"
+
+
+def test_a_taken_port_is_said_clearly(alice: Person) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        (refused,) = alice.ask("run", "--listen", f"127.0.0.1:{port}", code=1)
+
+    assert refused["error"]["code"] == "port-busy"
+    assert refused["error"]["hint"]
+
+
+def test_commands_that_start_at_once_share_one_node(alice: Person) -> None:
+    names = [f"group {number}" for number in range(4)]
+    started = [alice.start("create-group", name, "--json") for name in names]
+
+    with ThreadPoolExecutor(len(started)) as pool:
+        made = [fields for (fields,) in pool.map(finished, started)]
+
+    assert [each["name"] for each in made] == names
+    assert sorted(group["name"] for group in alice.ask("groups")) == names
+
+
+def test_a_waiting_command_takes_over_when_its_node_ends(alice: Person, bob: Person) -> None:
+    """`recv` joined the node of `run`; `run` ends; the message still arrives."""
+    node = alice.run()
+    waiting = alice.start("recv", "--timeout", str(DEADLINE_S), "--json")
+    # The group is made through the same node, so the waiting one is served or about to be.
+    alice.one("create-group", "friends")
+    node.send_signal(signal.SIGINT)
+    finished(node)
+
+    runs = bob.run()
+    alice.one("contacts", "add", bob.one("whoami")["card"])
+    alice.one("invite", "friends", "Bob")
+    bob.one("join", "friends", "--wait", str(DEADLINE_S))
+    # Bob's node learnt Alice's address from her link, which is that of the waiting command.
+    bob.one("send", "friends", "--msg", "still there?")
+    (message,) = finished(waiting)
+
+    assert message["text"] == "still there?"
+    assert runs.poll() is None
+
+
+def test_two_people_talk(alice: Person, bob: Person) -> None:
+    alice.run()
+    bob.run()
+    contact = alice.one("contacts", "add", bob.one("whoami")["card"])
+    assert contact["reachable"]
+    assert alice.one("ping", "Bob")["path"] == "direct"
+    group = alice.one("create-group", "friends")["group"]
+    assert alice.one("invite", "friends", "Bob")["invited"] == [contact["identity"]]
+    joined = bob.one("join", "friends", "--wait", str(DEADLINE_S))
+    assert {member["name"] for member in joined["members"]} == {"Alice", "Bob"}
+
+    waiting = bob.start("recv", "--timeout", str(DEADLINE_S), "--json")
+    sent = alice.one(
+        "send", "friends", "--msg", "hello\nBob", "--wait", "delivered", "--timeout", "30"
+    )
+    (message,) = finished(waiting)
+
+    assert (sent["group"], sent["status"]) == (group, "delivered")
+    assert (message["message"], message["text"]) == (sent["message"], "hello\nBob")
+    assert (message["sender_name"], message["group_name"]) == ("Alice", "friends")
+    assert bob.ask("recv") == [], "the cursor moved"
+    assert [each["text"] for each in bob.ask("recv", "--cursor", "bot")] == ["hello\nBob"]
+    (row,) = alice.ask("ledger", sent["message"])
+    assert row["state"] in ("delivered", "read")
+    assert alice.ask("why", sent["message"][:8]) == []
+
+
+def test_a_message_to_nobody_reachable_stays_and_says_why(alice: Person, bob: Person) -> None:
+    node = bob.run()
+    alice.one("contacts", "add", bob.one("whoami")["card"])
+    alice.one("create-group", "friends")
+    alice.one("invite", "friends", "Bob")
+    node.send_signal(signal.SIGINT)
+    finished(node)
+
+    sent = alice.one("send", "friends", "--msg", "are you there?")
+
+    assert sent["status"] == "queued"
+    (row,) = alice.ask("why", sent["message"])
+    assert row["sentence"]
+    assert row["action"]
+    (unreachable,) = alice.ask("ping", "Bob", code=4)
+    assert unreachable["error"]["code"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_waiting_command_and_frees_the_home(
+    alice: Person, number: signal.Signals
+) -> None:
+    waiting = alice.start("recv", "--stream", "--json")
+    alice.ask("groups")  # the other one has the home, or is about to join this one
+    waiting.send_signal(number)
+    waiting.communicate(timeout=DEADLINE_S)
+
+    assert waiting.returncode in (130, -number)
+    assert alice.one("whoami")["name"] == "Alice"
