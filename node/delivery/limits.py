@@ -14,6 +14,8 @@ class DeliveryLimits:
     # Links
     hello_deadline_s: float = 5.0  # who says nothing after the handshake has nothing to say
     ack_deadline_s: float = 30.0  # above any fsync or MLS operation; then the link is stalled
+    doubt_s: float = 0.7  # an unacknowledged parcel makes us ask whether anybody is there
+    proof_s: float = 0.8  # who does not answer by then is gone: the relay gets it 1.5 s after all
     ping_deadline_s: float = 2.0
     arrivals_at_once: int = 64  # of one link, in the engine; then it is not read
     links_per_device: int = 4  # two by simultaneous open, and as many left over from a restart

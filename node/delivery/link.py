@@ -72,6 +72,7 @@ class Link:
         self.last_used_at = self._loop.time()
         self._unacked: dict[ParcelId, tuple[float, asyncio.Future[Outcome]]] = {}
         self._ack_timer: asyncio.TimerHandle | None = None
+        self._proven_at = self.last_used_at  # when the peer last answered a ping of ours
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._slots = asyncio.Semaphore(limits.arrivals_at_once)
         self._arriving = 0
@@ -104,7 +105,7 @@ class Link:
         if len(payload) > self._largest_frame:
             return _settled(outcome, Outcome(parcel.id, reason="too-large-for-peer"))
         if self.closed:
-            return _settled(outcome, Outcome(parcel.id, reason=CONNECTION_LOST))
+            return _settled(outcome, _lost(parcel.id))
         if parcel.id in self._unacked:
             return _settled(outcome, Outcome(parcel.id, reason="under-way"))
         self._unacked[parcel.id] = (self._loop.time(), outcome)
@@ -112,7 +113,7 @@ class Link:
         try:
             await self._write_payload(payload)
         except (ConnectionLost, StreamReset):
-            self._settle(Outcome(parcel.id, reason=CONNECTION_LOST))
+            self._settle(_lost(parcel.id))
         except BaseException:
             self._settle(Outcome(parcel.id, reason="stopped"))
             raise
@@ -278,19 +279,32 @@ class Link:
     def _arm_ack_timer(self) -> None:
         if self._ack_timer is None and self._unacked:
             oldest, _ = next(iter(self._unacked.values()))
-            self._ack_timer = self._loop.call_at(
-                oldest + self._limits.ack_deadline_s, self._on_ack_timer
-            )
+            soonest = max(oldest, self._proven_at) + self._limits.doubt_s
+            self._ack_timer = self._loop.call_at(soonest, self._on_ack_timer)
 
     def _on_ack_timer(self) -> None:
         self._ack_timer = None
         if not self._unacked:
             return
+        now = self._loop.time() + 1e-6
         oldest, _ = next(iter(self._unacked.values()))
-        if self._loop.time() + 1e-6 >= oldest + self._limits.ack_deadline_s:
+        if now >= oldest + self._limits.ack_deadline_s:
             self._counters["link-stalled"] += 1
             self.close("no acknowledgements")  # a link that does not work must not look as if
+        elif now >= max(oldest, self._proven_at) + self._limits.doubt_s:
+            self._tasks.start(self._prove(), name="proof")
+        else:
+            self._arm_ack_timer()
+
+    async def _prove(self) -> None:
+        """Somebody is there, or the link ends: QUIC alone takes its whole idle timeout to say."""
+        try:
+            await self.ping(self._limits.proof_s)
+        except (Unreachable, ConnectionLost, StreamReset):
+            self._counters["link-dead"] += 1
+            self.close("no answer")
             return
+        self._proven_at = self._loop.time()
         self._arm_ack_timer()
 
     def _end(self) -> None:
@@ -298,7 +312,7 @@ class Link:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
         for parcel in list(self._unacked):
-            self._settle(Outcome(parcel, reason=CONNECTION_LOST))
+            self._settle(_lost(parcel))
         for answered in self._pings.values():
             if not answered.done():
                 answered.set_exception(
@@ -308,6 +322,11 @@ class Link:
 
     def _crashed(self, name: str) -> None:
         self._counters[f"{name}-crashed"] += 1
+
+
+def _lost(parcel: ParcelId) -> Outcome:
+    """The next try is at once: by another link, or the relay."""
+    return Outcome(parcel, reason=CONNECTION_LOST, retry_after_s=0.0)
 
 
 def _settled(future: asyncio.Future[Outcome], outcome: Outcome) -> asyncio.Future[Outcome]:

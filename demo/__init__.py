@@ -1,0 +1,1 @@
+"""`make demo`: the main job on real processes, each step verified before it counts."""
