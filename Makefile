@@ -9,7 +9,7 @@ V   := .venv
 PY  := $(V)/bin/python
 ST  := $(V)/.stamps
 UV  := UV_PYTHON_DOWNLOADS=never $(V)/bin/uv pip install -q --python $(V)/bin/python
-PKG := schemas storage identity transport discovery relay node demo
+
 CRATES := mls-rs-python
 WHEEL_LIMIT := 4000000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
