@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -14,7 +15,7 @@ DEFAULT_PORT = 7000
 
 
 class Address(NamedTuple):
-    """A UDP address: numeric host or DNS name, and port."""
+    """A UDP address. `host` is an IPv4 or IPv6 literal (scope id allowed) or a DNS name."""
 
     host: str
     port: int
@@ -22,29 +23,64 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def is_literal(self) -> bool:
+        """True when no name has to be looked up."""
+        return is_ip(self.host, 4) or is_ip(self.host, 6)
+
     @classmethod
     def parse(cls, text: str, *, default_port: int | None = None) -> Address:
         """From `HOST:PORT` or `[IPV6]:PORT`. Raises Refused `bad-address`."""
-        host, separator, port = text.rpartition(":")
-        if default_port is not None and (not separator or text.endswith("]")):
-            host, port = text, str(default_port)
-        bracketed = host.startswith("[") and host.endswith("]")
-        host = host[1:-1] if bracketed else host
-        digits = port.isascii() and port.isdigit() and len(port) <= 5
-        if (
-            not host
-            or len(host) > ADDRESS_TEXT
-            or (":" in host) != bracketed
-            or not digits
-            or not 0 <= int(port) <= 65535
-            or any(c.isspace() or ord(c) < 33 for c in host)
-        ):
-            raise Refused(
-                "bad-address",
-                f"not an address: {text[:80]!r}",
-                hint="write HOST:PORT, or [IPV6]:PORT",
-            )
-        return cls(host, int(port))
+        if len(text) > ADDRESS_TEXT:
+            raise _bad(text[:32] + "…", f"longer than {ADDRESS_TEXT} characters")
+        host, colon, digits = text.rpartition(":")
+        if default_port is not None and (not colon or text.endswith("]")):
+            host, colon, digits = text, ":", str(default_port)
+        if not colon:
+            raise _bad(text, "there is no port")
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) < 65536):
+            raise _bad(text, "the port is not a number from 0 to 65535")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+            if not is_ip(host, 6):
+                raise _bad(text, "what stands in brackets is not an IPv6 address")
+        elif ":" in host:
+            raise _bad(text, "an IPv6 address needs brackets")
+        elif not _is_host(host):
+            raise _bad(text, "the host is neither an address nor a name")
+        return cls(host, int(digits))
+
+
+def is_ip(host: str, version: int) -> bool:
+    """`host` is a literal of that IP version."""
+    try:
+        return ipaddress.ip_address(host).version == version
+    except ValueError:
+        return False
+
+
+def _is_host(host: str) -> bool:
+    if is_ip(host, 4):
+        return True
+    labels = host.removesuffix(".").split(".")
+    return (
+        all(
+            0 < len(label) <= 63
+            and label.isascii()
+            and label.replace("-", "").replace("_", "").isalnum()
+            and not label.startswith("-")
+            for label in labels
+        )
+        and not labels[-1].isdigit()
+    )
+
+
+def _bad(text: str, why: str) -> Refused:
+    return Refused(
+        "bad-address",
+        f"{text!r} is not an address: {why}",
+        hint="write HOST:PORT, for example 192.0.2.7:7000 or [2001:db8::7]:7000",
+    )
 
 
 class AddressKind(StrEnum):

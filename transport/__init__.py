@@ -5,7 +5,8 @@ gets to see has a proven peer; a dialled one is the pinned device; every wait fo
 deadline; every buffer a bound; everything dropped is counted by reason in `Endpoint.counters`.
 """
 
-from .address import Address
+from schemas.addresses import Address
+
 from .connection import Connection
 from .endpoint import Endpoint, Handler
 from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset

@@ -15,10 +15,11 @@ from typing import Protocol
 from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode
 
+from schemas.addresses import Address
 from schemas.errors import Blame, Fault, Refused, Unreachable
 from schemas.ids import DeviceKey
 
-from .address import Address, SockAddr
+from .address import SockAddr, address_of_socket
 from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset
 from .limits import TransportLimits
 from .stream import Stream
@@ -103,7 +104,7 @@ class Connection:
     @property
     def remote(self) -> Address:
         """Where the peer is now; it may move."""
-        return Address.of_socket(self._quic.get_peer_address() or self._first_remote)
+        return address_of_socket(self._quic.get_peer_address() or self._first_remote)
 
     @property
     def key_exchange(self) -> str:

@@ -15,10 +15,11 @@ from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from schemas.addresses import Address
 from schemas.errors import Blame, Fault, Unreachable
 from schemas.ids import DeviceKey
 
-from .address import Address, SockAddr, numeric_sockaddr
+from .address import SockAddr, address_of_socket, numeric_sockaddr
 from .admission import Admission, Verdict, destination_id_untrusted, version_negotiation_for
 from .certificate import RENEW_AFTER, device_key_of, make_certificate
 from .connection import Connection
@@ -164,7 +165,7 @@ class Endpoint:
                 for connection in [c for c in self._ids if c.dialed and not c.established]:
                     if connection.quic.get_peer_address() == to:
                         connection.fail_dial(
-                            Unreachable("no-route", f"There is no way to {Address.of_socket(to)}")
+                            Unreachable("no-route", f"There is no way to {address_of_socket(to)}")
                         )
 
     def route(self, connection_id: bytes, connection: Connection) -> None:

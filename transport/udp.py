@@ -6,9 +6,10 @@ import contextlib
 import errno
 import socket
 
+from schemas.addresses import Address, is_ip
 from schemas.errors import Blame, Fault, Refused
 
-from .address import Address, SockAddr, numeric_sockaddr
+from .address import SockAddr, address_of_socket, numeric_sockaddr
 
 MAX_UDP_PAYLOAD = 65_535
 
@@ -24,7 +25,7 @@ def bind_udp(listen: Address, buffer_bytes: int) -> socket.socket:
             f"{listen.host!r} cannot be listened on: it is not an IP address",
             hint="Use 0.0.0.0 or :: for all interfaces.",
         )
-    family = socket.AF_INET6 if listen.is_ipv6 else socket.AF_INET
+    family = socket.AF_INET6 if is_ip(listen.host, 6) else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
@@ -56,7 +57,7 @@ def bind_udp(listen: Address, buffer_bytes: int) -> socket.socket:
 
 def bound_address(sock: socket.socket) -> Address:
     sockaddr: SockAddr = sock.getsockname()
-    return Address.of_socket(sockaddr)
+    return address_of_socket(sockaddr)
 
 
 def _cannot_bind(listen: Address, why: str) -> Fault:

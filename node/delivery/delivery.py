@@ -53,11 +53,10 @@ from schemas.ids import DeviceKey
 from schemas.limits import ENDPOINT_LIFETIME_S
 from schemas.records import SUMMARY_BYTES, Signed
 from transport import DEFAULT_LIMITS, Endpoint, TransportLimits
-from transport import Address as TransportAddress
 from transport.supervise import Supervisor
 
 _SETTLE_S = 2.0  # for the last outcomes to be written
-_ANYWHERE = (TransportAddress("::", 0), TransportAddress("0.0.0.0", 0))  # noqa: S104 - dials only
+_ANYWHERE = (Address("::", 0), Address("0.0.0.0", 0))  # noqa: S104 - dials only
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +193,7 @@ class Delivery:
 
     async def _open_endpoint(self) -> Endpoint:
         listen = self._config.listen
-        wanted = _ANYWHERE if listen is None else (TransportAddress(*listen),)
+        wanted = _ANYWHERE if listen is None else (listen,)
         fault: Fault | None = None
         for address in wanted:
             try:
@@ -209,7 +208,7 @@ class Delivery:
         raise fault if fault is not None else AssertionError("no address to bind")
 
     def own_addresses(self) -> tuple[EndpointAddress, ...]:
-        return own_addresses(Address(*self.endpoint.address))
+        return own_addresses(self.endpoint.address)
 
     async def _set_endpoint(self) -> None:
         await self._ask(SetEndpoint(self.own_addresses()))
@@ -252,7 +251,7 @@ class Delivery:
         if not self.public:
             return None
         me = await self._ask(WhoAmI())
-        found = own_addresses(Address(*self.endpoint.address), link_local=True)
+        found = own_addresses(self.endpoint.address, link_local=True)
         addresses = tuple(endpoint.address for endpoint in found)
         return Advert(self._device.public, me.name, addresses) if addresses else None
 

@@ -258,7 +258,7 @@ class Dialer:
 
 
 def _addresses(resolution: Resolution) -> list[Address]:
-    return [Address(*found.address.address) for found in resolution.found]
+    return [found.address.address for found in resolution.found]
 
 
 def _no_address() -> Unreachable:

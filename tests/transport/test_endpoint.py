@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from schemas.errors import Blame, Fault, Malformed, Refused, Unreachable
 from tests.transport.support import ALPN, QUICK, Inbox, Open, eventually, pair, within
 from transport import Address, Connection, ConnectionLost, EndedBy, Endpoint
+from transport.address import address_of_socket
 from transport.certificate import device_key_of
 
 
@@ -22,7 +23,7 @@ def dead_address() -> tuple[socket.socket, Address]:
     """A bound socket that never answers."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
-    return sock, Address.of_socket(sock.getsockname())
+    return sock, address_of_socket(sock.getsockname())
 
 
 # Dialling

@@ -24,6 +24,7 @@ from schemas.errors import Blame, Fault, Malformed, Refused, Unreachable
 from schemas.ids import DeviceKey
 from tests.transport.support import ALPN, LOOPBACK, Inbox, Open, eventually, within
 from transport import Address, ConnectionLost, Endpoint
+from transport.address import address_of_socket
 from transport.certificate import check_certificate_untrusted, device_key_of, make_certificate
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -223,7 +224,7 @@ async def plain_server(key: Ed25519PrivateKey) -> AsyncIterator[Address]:
     transport = server._transport
     assert transport is not None
     try:
-        yield Address.of_socket(transport.get_extra_info("sockname"))
+        yield address_of_socket(transport.get_extra_info("sockname"))
     finally:
         server.close()
         for each in created:
