@@ -36,7 +36,7 @@ class ControlApp:
         self._heartbeat_s = heartbeat_s
         self._closing = asyncio.Event()
         self._subscribers = 0
-        self.requests = 0  # so far
+        self.changes = 0  # operations so far that may have changed something
         routes = [
             Route(operation.path, self._endpoint(operation), methods=[operation.method])
             for operation in OPERATIONS
@@ -50,7 +50,7 @@ class ControlApp:
 
     def _endpoint(self, operation: Operation[Any, Any]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            self.requests += 1
+            self.changes += operation.method != "GET"
             try:
                 question = await _read(operation, request)
                 return _json(200, await self._service.answer(operation, question))
@@ -75,7 +75,6 @@ class ControlApp:
         return _json(200, describe(VERSION))
 
     async def _events(self, request: Request) -> Response:
-        self.requests += 1
         if self._subscribers >= SUBSCRIBERS:
             return _refusal(
                 Fault(

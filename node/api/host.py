@@ -27,7 +27,7 @@ from schemas.addresses import Address
 from schemas.errors import Blame, Fault
 from transport.kj import kj_loop
 
-LINGER_S: Final = 3.0  # for deliveries, after the last request
+LINGER_S: Final = 3.0  # for deliveries, after the last change
 _LINGER_MOST_S: Final = 30.0  # however many commands join meanwhile
 _TAKE_OVER_S: Final = 10.0  # `run` waits for a command that has the home to end
 _LOOK_S: Final = 0.2
@@ -69,13 +69,15 @@ async def hosting(settings: NodeSettings, *, lasting: bool) -> AsyncIterator[Hos
 
 
 async def _linger(hosted: Hosted) -> None:
-    """Until nothing waits that could leave now, or LINGER_S after the last request."""
+    """Until nothing waits that could leave now, or LINGER_S after the last change.
+
+    A command that only looked does not wait for what an earlier one could not deliver.
+    """
     end = time.monotonic() + _LINGER_MOST_S
-    while (left := min(LINGER_S, end - time.monotonic())) > 0:
-        before = hosted.server.requests
-        await hosted.node.drained(left)
-        if hosted.server.requests == before:
-            return
+    before = 0
+    while hosted.server.changes != before and (left := end - time.monotonic()) > 0:
+        before = hosted.server.changes
+        await hosted.node.drained(min(LINGER_S, left))
 
 
 class InProcessNode:
@@ -182,7 +184,7 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    deadline = loop.time() + _TAKE_OVER_S
+    deadline, told = loop.time() + _TAKE_OVER_S, False
     while not stop.is_set():
         try:
             async with hosting(settings, lasting=True) as hosted:
@@ -205,8 +207,9 @@ async def _run(
                 raise
             if await asyncio.to_thread(_is_lasting, settings.home):
                 raise
-        if deadline - loop.time() > _TAKE_OVER_S - _LOOK_S:
+        if not told:
             waiting("a command uses this home; waiting for it to end")
+            told = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_S):
                 await stop.wait()
@@ -225,14 +228,14 @@ def _is_lasting(home: Path) -> bool:
 
 
 def the_fault(error: BaseException) -> BaseException:
-    """The one Fault inside the groups that task groups make; anything else as it is."""
+    """The one Fault inside the groups that task groups make; a bug becomes one (`internal`)."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, BaseExceptionGroup):
         faults = error.subgroup(Fault)
         if faults is not None and faults.exceptions:
             return the_fault(faults.exceptions[0])
-    if isinstance(error, Exception) and not isinstance(error, Fault):
+    if isinstance(error, Exception) and not isinstance(error, (Fault, BrokenPipeError)):
         fault = Fault(
             "internal",
             f"this program failed: {error!r}",

@@ -88,7 +88,7 @@ LOOK = _operation(
 PEERS = _operation(
     "peers", "GET", "/peers", s.Nothing, list[s.Peer], "Who is on the LAN and who is connected"
 )
-PING = _operation("ping", "POST", "/ping", s.Ping, s.Pong, "A round trip over the real transport")
+PING = _operation("ping", "GET", "/ping", s.Ping, s.Pong, "A round trip over the real transport")
 HEALTH = _operation("health", "GET", "/health", s.HealthOf, list[s.Health], "Whether relays are up")
 
 CONTACTS = _operation(

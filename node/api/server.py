@@ -30,9 +30,9 @@ class ControlServer:
         self._state = state
 
     @property
-    def requests(self) -> int:
-        """How many came so far."""
-        return self._app.requests
+    def changes(self) -> int:
+        """How many operations came so far that may have changed something."""
+        return self._app.changes
 
 
 @asynccontextmanager
