@@ -25,7 +25,7 @@ from schemas.frames import (
     encode_frame,
 )
 from schemas.ids import DeviceKey, IdentityKey
-from transport import ConnectionLost, Stream, StreamReset, read_frame, write_frame
+from transport import CloseCode, ConnectionLost, Stream, StreamReset, read_frame, write_frame
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class RequestServer:
             self._counters["request-abandoned"] += 1
         except Malformed as fault:
             self._counters[f"request-{fault.code}"] += 1
-            link.close(fault.code, code=2)
+            link.close(fault.code, CloseCode.PROTOCOL)
         finally:
             stream.cancel()
 

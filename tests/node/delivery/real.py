@@ -57,7 +57,7 @@ async def befriend(a: Node, b: Node) -> None:
 async def joined(node: Node, group: GroupId, seconds: float = 10.0) -> None:
     """Be in the group: accept the invitation when it has come, unless that went by itself."""
     async with asyncio.timeout(seconds):
-        while group not in {view.group for view in await node.ask(c.ListGroups())}:
+        while group not in {g.group for g in await node.ask(c.ListGroups()) if g.accepted}:
             if group in {request.group for request in await node.ask(c.ListRequests())}:
                 await node.ask(c.Join(group))
                 return
