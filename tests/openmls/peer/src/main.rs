@@ -11,7 +11,7 @@ use std::error::Error;
 use std::io::{BufRead, Write, stdin, stdout};
 
 use hex::Hex;
-use openmls::prelude::tls_codec::Deserialize as _;
+use openmls::prelude::tls_codec::{Deserialize as _, Serialize as _};
 use openmls::prelude::*;
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
@@ -359,11 +359,16 @@ fn ratchets() -> SenderRatchetConfiguration {
     SenderRatchetConfiguration::new(OUT_OF_ORDER_TOLERANCE, FORWARD_DISTANCE)
 }
 
-fn context(extensions: Vec<(u16, Hex)>) -> Result<Extensions<GroupContext>, InvalidExtensionError> {
+fn context(extensions: Vec<(u16, Hex)>) -> Result<Extensions<GroupContext>, Box<dyn Error>> {
     let extensions = extensions
         .into_iter()
-        .map(|(kind, data)| Extension::Unknown(kind, UnknownExtension(data.0)));
-    Extensions::from_vec(extensions.collect())
+        .map(|(kind, data)| {
+            let mut wire = kind.to_be_bytes().to_vec();
+            VLBytes::new(data.0).tls_serialize(&mut wire)?;
+            Extension::tls_deserialize_exact(&wire)
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Extensions::from_vec(extensions)?)
 }
 
 fn decoded(message: &Hex) -> Result<MlsMessageIn, Box<dyn Error>> {
