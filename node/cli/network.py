@@ -50,9 +50,8 @@ def _listen(session: Session, timeout: float | None) -> list[Peer]:
     from node.api import operations as op
     from node.api.shapes import Nothing
 
-    # Whether the node had time to listen is known before it is asked for the first time.
+    status = session.call(op.NODE, Nothing())  # which starts one to listen, if none runs
     if timeout is None:
-        status = session.call(op.NODE, Nothing())
         timeout = max(0.0, _LISTEN_S - (status.uptime_s if status.lasting else 0.0))
     deadline = time.monotonic() + timeout
     while (left := deadline - time.monotonic()) > 0:

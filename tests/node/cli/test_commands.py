@@ -469,6 +469,7 @@ def test_peers_listens_as_long_as_it_is_told(
     clock = [0.0]
 
     def sleep(seconds: float) -> None:
+        assert session.asked, "the node has to run before anything can be heard"
         slept.append(seconds)
         clock[0] += seconds
 

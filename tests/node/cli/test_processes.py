@@ -214,6 +214,22 @@ def test_two_people_talk(alice: Person, bob: Person) -> None:
     assert alice.ask("why", sent["message"][:8]) == []
 
 
+def test_peers_on_the_local_network_are_seen(alice: Person, bob: Person) -> None:
+    for person in (alice, bob):
+        person.environment["QUICNPROTOCHAT_MDNS"] = "1"
+        person.environment["QUICNPROTOCHAT_MDNS_INTERFACES"] = "127.0.0.1"
+    bob.run()
+    device = bob.one("whoami")["device"]
+
+    watching = alice.start("peers", "--watch", "--timeout", str(DEADLINE_S), "--json")
+    assert watching.stdout is not None
+    seen = json.loads(watching.stdout.readline())
+
+    while seen["device"] != device:  # other tests may be on this loopback
+        seen = json.loads(watching.stdout.readline())
+    assert (seen["name"], seen["source"], seen["gone"]) == ("Bob", "mdns", False)
+
+
 def test_a_message_to_nobody_reachable_stays_and_says_why(alice: Person, bob: Person) -> None:
     node = bob.run()
     alice.one("contacts", "add", bob.one("whoami")["card"])
