@@ -38,6 +38,9 @@ _FORGOTTEN: Final = 256
 
 _log = logging.getLogger(__name__)
 
+# It logs a traceback for every address without a route; what matters is in `fault`, `dropped`.
+logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
+
 
 class Mdns:
     """Advertises this node on the LAN and keeps the table of the others there.

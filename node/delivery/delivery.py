@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import time
 from collections import Counter
@@ -103,6 +104,14 @@ class Delivery:
             on_wish=self._on_wish,
         )
 
+    def _mdns_interfaces(self) -> tuple[str, ...] | None:
+        """As configured; else where we listen: a node on one address is seen on that one."""
+        listen = self._config.listen
+        if self._config.mdns_interfaces is not None or listen is None:
+            return self._config.mdns_interfaces
+        everywhere = ipaddress.ip_address(listen.host).is_unspecified if listen.is_literal else True
+        return None if everywhere or ":" in listen.host else (listen.host,)
+
     async def start(self, stack: AsyncExitStack) -> None:
         """Raises Fault `port-busy`, `cannot-bind`; what was started is stopped by the stack."""
         config, limits, own = self._config, self._limits, self._device.public
@@ -111,7 +120,7 @@ class Delivery:
         stack.push_async_callback(self.links.settle)
         stack.push_async_callback(self.endpoint.close)
         if config.mdns:
-            self.mdns = Mdns(own, interfaces=config.mdns_interfaces, clock=self._clock)
+            self.mdns = Mdns(own, interfaces=self._mdns_interfaces(), clock=self._clock)
         self.pool = RelayPool(
             self.endpoint, own, limits, self.counters, transport_limits=config.transport_limits
         )
