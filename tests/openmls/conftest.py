@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.openmls.support import PeerProcess, build_peer
+from tests.openmls.program import PeerProcess, build_peer
 from tests.openmls.table import Table
 
 

@@ -9,16 +9,8 @@ import mls_rs
 
 from schemas.ids import IdentityKey
 from schemas.messages import GROUP_INFO_EXTENSION, GroupInfo, GroupKind, InvitePolicy
-from tests.openmls.support import (
-    Change,
-    Extensions,
-    Member,
-    Offer,
-    Ours,
-    PeerProcess,
-    Received,
-    Theirs,
-)
+from tests.openmls.members import Change, Extensions, Member, Offer, Ours, Received, Theirs
+from tests.openmls.program import PeerProcess
 
 Side = Literal["ours", "openmls"]
 

@@ -2,8 +2,8 @@
 
 Ours are made as the node makes them: device credentials and their validator, key package
 lifetimes, the group-info extension, cipher suite 1. The other side is `peer/`, a program on the
-openmls crate that is built for these tests alone: cargo 1.87 or newer, about a minute the first
-time. After each commit all members are compared: epoch authenticator, an exported secret, roster.
+openmls crate that is built for these tests alone: Rust 1.87 or newer (older skips them; OpenMLS
+0.7.4 and later does not compile with less), about a minute the first time. After each commit all members are compared: epoch authenticator, an exported secret, roster.
 OpenMLS is set to refuse handshake messages that are not PublicMessages.
 """
 
@@ -16,7 +16,8 @@ import mls_rs
 import pytest
 
 from schemas.messages import GROUP_INFO_EXTENSION
-from tests.openmls.support import Received, Refused
+from tests.openmls.members import Received
+from tests.openmls.program import Refused
 from tests.openmls.table import EXTENSIONS, GROUP_INFO, REQUIRED_CAPABILITIES, Side, Table
 
 # The build of the session fixture has its own deadline.
