@@ -49,7 +49,7 @@ from node.views import (
     RegisterView,
 )
 from schemas.addresses import Address, RelayAddress
-from schemas.errors import Fault, Refused, Unreachable
+from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey, GroupId, IdentityKey
 from storage.lock import FolderLock
 from transport import DEFAULT_LIMITS, TransportLimits

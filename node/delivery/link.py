@@ -279,7 +279,7 @@ class Link:
     def _arm_ack_timer(self) -> None:
         if self._ack_timer is None and self._unacked:
             oldest, _ = next(iter(self._unacked.values()))
-            soonest = max(oldest, self._proven_at) + self._limits.doubt_s
+            soonest = max(oldest, self._heard_at) + self._limits.doubt_s
             self._ack_timer = self._loop.call_at(soonest, self._on_ack_timer)
 
     def _on_ack_timer(self) -> None:
@@ -291,16 +291,22 @@ class Link:
         if now >= oldest + self._limits.ack_deadline_s:
             self._counters["link-stalled"] += 1
             self.close("no acknowledgements")  # a link that does not work must not look as if
-        elif now >= max(oldest, self._proven_at) + self._limits.doubt_s:
+        elif now >= max(oldest, self._heard_at) + self._limits.doubt_s:
             self._tasks.start(self._prove(), name="proof")
         else:
             self._arm_ack_timer()
 
+    @property
+    def _heard_at(self) -> float:
+        """When the peer gave its last sign of life (loop time)."""
+        return max(self._proven_at, self.connection.last_heard_at)
+
     async def _prove(self) -> None:
         """Somebody is there, or the link ends: QUIC alone takes its whole idle timeout to say."""
         try:
-            await self.ping(self._limits.proof_s)
-        except (Unreachable, ConnectionLost, StreamReset):
+            # Not a frame: that would wait behind half a MiB of parcel on a slow line.
+            await self.connection.ping(self._limits.proof_s)
+        except (Unreachable, ConnectionLost):
             self._counters["link-dead"] += 1
             self.close("no answer")
             return

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class OwnRelays:
-    """A task per relay of ours. `stock` False: KeyPackages only when one was used up."""
+    """A task per relay of ours. Not `public`: no endpoint record, KeyPackages only on demand."""
 
     def __init__(
         self,

@@ -7,11 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from node.engine.commands import Arrived, Outcome, ReceiveBundle
+from node.engine.commands import Arrived, LinkUp, Outcome, ReceiveBundle
 from node.engine.values import Accepted, Deferred, Rejected, SummaryReady, Verdict
 from schemas.errors import Refused
 from schemas.records import Signed
-from tests.node.delivery.support import FakeNode, FakeNodes, eventually, within
+from tests.node.delivery.support import (
+    FakeNode,
+    FakeNodes,
+    eventually,
+    fake_node,
+    raw_peer,
+    within,
+)
+from transport import TransportLimits
 
 SUMMARY = Signed(b"payload", bytes(32), bytes(64))
 
@@ -136,6 +144,34 @@ async def test_a_link_without_acks_is_ended(nodes: FakeNodes) -> None:
     b.engine.gate.set()
 
 
+async def test_a_killed_peer_is_noticed_long_before_the_idle_timeout(nodes: FakeNodes) -> None:
+    """Else its messages wait half a minute for a link that only looks alive."""
+    node = await nodes(transport_limits=TransportLimits())
+    async with raw_peer() as peer:
+        link = await peer.greet(node)
+        await link.hear()
+        await eventually(lambda: node.delivery.links.get(peer.engine.key))
+        asyncio.get_running_loop().remove_reader(peer.endpoint._sock)  # deaf
+        peer.endpoint.send = lambda data, to: None  # type: ignore[method-assign]  # and mute
+        [parcel] = node.post(peer.engine)
+        await node.outcomes([parcel], 3.0)
+        assert node.engine.outcomes[parcel][0].reason == "connection-lost"
+    assert node.delivery.counters["link-dead"] == 1
+
+
+async def test_a_slow_peer_is_not_a_dead_one(nodes: FakeNodes) -> None:
+    """Its disk may be busy: as long as its transport answers, the link stays."""
+    a, b = await nodes(doubt_s=0.1, proof_s=0.2), await nodes()
+    await linked(a, b)
+    b.engine.gate.clear()
+    parcels = a.post(b.engine)
+    await asyncio.sleep(0.6)
+    b.engine.gate.set()
+    [outcome] = await a.outcomes(parcels)
+    assert outcome.acked
+    assert not a.delivery.counters
+
+
 async def test_summaries_travel_on_the_link_and_are_dropped_without_one(nodes: FakeNodes) -> None:
     a, b = await nodes(), await nodes()
     a.delivery.on_effect(SummaryReady(b.engine.key, SUMMARY.encode()))
@@ -151,8 +187,6 @@ async def test_what_the_engine_sends_at_link_up_finds_the_link(nodes: FakeNodes)
     original = b.engine._answer
 
     def answer(command: object, effects: list[object]) -> object:
-        from node.engine.commands import LinkUp
-
         if isinstance(command, LinkUp):
             effects.append(SummaryReady(command.device, SUMMARY.encode()))
         return original(command, effects)  # type: ignore[arg-type]
@@ -211,8 +245,6 @@ async def test_a_peer_that_comes_back_replaces_its_dead_link(nodes: FakeNodes) -
     """A killed peer says nothing; its new link must not be refused for the old one's sake."""
     b = await nodes()
     engine = b.engine
-    from tests.node.delivery.support import fake_node, raw_peer
-
     async with raw_peer() as peer:
         link = await peer.greet(b)
         await link.hear()

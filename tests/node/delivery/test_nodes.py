@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import mls_rs
 import pytest
@@ -15,9 +17,18 @@ from node.engine.values import Event
 from node.events import EventHub
 from node.home import create_home
 from node.node import Node, NodeConfig
+from relay.server import open_relay
+from relay.service import RelayService
 from schemas.errors import Fault, Refused, Unreachable
+from schemas.node_service import EnqueueItem
 from tests.node.delivery.real import DONE, Person, befriend, card, joined, ledger, texts
-from tests.node.delivery.support import Relays, eventually, within
+from tests.node.delivery.support import (
+    QUICK_TRANSPORT,
+    Relays,
+    eventually,
+    relay_config,
+    within,
+)
 
 SUITES = [mls_rs.HYBRID, mls_rs.CLASSIC]
 
@@ -120,8 +131,6 @@ async def test_a_relay_that_damages_parcels_causes_no_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A flipped byte is refused by the reader; the good copy still arrives, over a direct link."""
-    from relay.service import RelayService
-
     relay = await relays()
     address = str(relay.address)
     ada = await stack.enter_async_context(people["ada"].running(address))
@@ -132,9 +141,7 @@ async def test_a_relay_that_damages_parcels_causes_no_loss(
         await ledger(ada, await ada.ask(c.Send(group, "before")), DONE)
     original = RelayService._enqueue
 
-    async def damage(self: RelayService, batch: list) -> list:  # type: ignore[type-arg]
-        import dataclasses
-
+    async def damage(self: RelayService, batch: Sequence[EnqueueItem]) -> Any:
         flipped = [
             dataclasses.replace(i, sealed=i.sealed[:-1] + bytes([i.sealed[-1] ^ 1])) for i in batch
         ]
@@ -147,6 +154,38 @@ async def test_a_relay_that_damages_parcels_causes_no_loss(
     received = await texts(bob, 2, seconds=30)
     assert [m.text for m in received] == ["before", "through a bad relay"]
     [row] = await ledger(ada, sent, DONE, seconds=30)
+
+
+async def test_a_relay_that_restarts_loses_nothing(
+    people: dict[str, Person], stack: AsyncExitStack, tmp_path: Path
+) -> None:
+    """What it held is there again; what could not be left meanwhile follows by itself."""
+    folder = tmp_path / "relay"
+    async with AsyncExitStack() as first:
+        relay = await first.enter_async_context(
+            open_relay(relay_config(folder), limits=QUICK_TRANSPORT)
+        )
+        address, listen = str(relay.address), str(relay.listen)
+        ada = await stack.enter_async_context(people["ada"].running(address))
+        async with people["bob"].running(address) as bob:
+            await befriend(ada, bob)
+            group = (await within(ada.direct_group(bob.identity))).group
+            await joined(bob, group)
+            await ledger(ada, await ada.ask(c.Send(group, "one")), DONE)
+        two = await ada.ask(c.Send(group, "two"))
+        await ledger(ada, two, ["held"])
+    three = await ada.ask(c.Send(group, "three"))
+    [why] = await ada.ask(c.Why(three.message.hex()))
+    assert why.sentence
+    assert not await within(ada.drained(0.5)), "there is nowhere to go"
+    await stack.enter_async_context(
+        open_relay(relay_config(folder, listen), limits=QUICK_TRANSPORT)
+    )
+    await ledger(ada, three, ["held"], seconds=30)
+    bob = await stack.enter_async_context(people["bob"].running())
+    assert [m.text for m in await texts(bob, 3)] == ["one", "two", "three"]
+    for message in (two, three):
+        await ledger(ada, message, DONE)
 
 
 async def test_a_home_has_one_node(people: dict[str, Person], stack: AsyncExitStack) -> None:
