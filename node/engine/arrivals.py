@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import mls_rs
 
 from identity.envelope import open_untrusted
@@ -53,18 +55,20 @@ class Arrivals:
         self._contacts = contacts
 
     def arrived(self, command: commands.Arrived) -> values.Verdict:
-        """A parcel counts as seen only after it was opened and stored: garbage under a known id
-        must not shut out the good one."""
+        """A parcel counts as seen by what is in it, never by its id: a relay knows the id and our
+        public key, and could shut out the good parcel with one of its own making."""
         core, parcel = self._core, command.parcel
         if parcel.recipient != core.device.public:
             return values.Rejected("not-for-me")
-        seen = core.messages.seen(parcel.id)
-        if isinstance(seen, tuple) and seen[1] is not None:
-            self._receipts.owe(seen[0], seen[1])  # its author missed our receipt
-        if seen:
-            return values.Accepted()
         try:
-            body = self._open(parcel.sealed)
+            opened = self._open(parcel.sealed)
+            digest = hashlib.sha256(opened).digest()
+            seen = core.messages.seen(digest)
+            if isinstance(seen, tuple) and seen[1] is not None:
+                self._receipts.owe(seen[0], seen[1])  # its author missed our receipt
+            if seen:
+                return values.Accepted()
+            body = ParcelBody.decode(opened)
             if body.parcel != parcel.id:
                 raise Malformed("wrong-parcel-id", "a parcel under another parcel's id")
             author = self._act(body, command.path)
@@ -74,15 +78,15 @@ class Arrivals:
             return values.Rejected(fault.code, forget=fault.code not in _KEEP_FOR_LATER)
         group = body.group if author is not None else None
         until = max(parcel.expires, core.now) + SEEN_AFTER_EXPIRY_S
-        core.messages.mark_seen(parcel.id, until, group, author)
+        core.messages.mark_seen(digest, until, group, author)
         return values.Accepted()
 
-    def _open(self, sealed: bytes) -> ParcelBody:
+    def _open(self, sealed: bytes) -> bytes:
         """With the current hybrid key, or the one before. Raises Malformed."""
         failure: Malformed | None = None
         for keys in self._core.hybrid_keys:
             try:
-                return ParcelBody.decode(unpad(open_untrusted(keys, sealed)))
+                return unpad(open_untrusted(keys, sealed))
             except Malformed as error:
                 if error.code != "cannot-open":
                     raise

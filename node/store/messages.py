@@ -8,7 +8,7 @@ from typing import Any
 
 from node.store.database import Database
 from schemas import limits
-from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId, ParcelId
+from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
 from schemas.records import Signed
 
 
@@ -157,9 +157,9 @@ class MessageStore:
 
     # --- parcels seen
 
-    def seen(self, parcel: ParcelId) -> tuple[GroupId, DeviceKey | None] | bool:
+    def seen(self, digest: bytes) -> tuple[GroupId, DeviceKey | None] | bool:
         """False, True, or whose message it was: (group, author)."""
-        row = self._db.row("SELECT group_id, author FROM seen_parcels WHERE id = ?", parcel)
+        row = self._db.row("SELECT group_id, author FROM seen_parcels WHERE digest = ?", digest)
         if row is None:
             return False
         if row[0] is None:
@@ -167,10 +167,10 @@ class MessageStore:
         return GroupId(row[0]), None if row[1] is None else DeviceKey(row[1])
 
     def mark_seen(
-        self, parcel: ParcelId, until: float, group: GroupId | None, author: DeviceKey | None
+        self, digest: bytes, until: float, group: GroupId | None, author: DeviceKey | None
     ) -> None:
         self._db.run(
-            "INSERT OR REPLACE INTO seen_parcels VALUES (?, ?, ?, ?)", parcel, until, group, author
+            "INSERT OR REPLACE INTO seen_parcels VALUES (?, ?, ?, ?)", digest, until, group, author
         )
 
     # --- ciphertexts, kept for members who missed them

@@ -152,7 +152,8 @@ CREATE TABLE peer_summaries (
     PRIMARY KEY (group_id, device)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE seen_parcels (
-    id BLOB PRIMARY KEY, until REAL NOT NULL,
+    digest BLOB PRIMARY KEY,          -- SHA-256 of the opened body: an id is anybody's word
+    until REAL NOT NULL,
     group_id BLOB, author BLOB        -- of a message: whom to tell again when it comes again
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX seen_parcels_by_until ON seen_parcels (until);
