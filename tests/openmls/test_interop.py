@@ -2,9 +2,10 @@
 
 Ours are made as the node makes them: device credentials and their validator, key package
 lifetimes, the group-info extension, cipher suite 1. The other side is `peer/`, a program on the
-openmls crate that is built for these tests alone: Rust 1.87 or newer (older skips them; OpenMLS
-0.7.4 and later does not compile with less), about a minute the first time. After each commit all members are compared: epoch authenticator, an exported secret, roster.
-OpenMLS is set to refuse handshake messages that are not PublicMessages.
+openmls crate that is built for these tests alone, in about a minute the first time. It needs Rust
+1.87, what OpenMLS compiles with; an older one skips these tests. After each commit all members are
+compared: epoch authenticator, an exported secret, roster. OpenMLS is set to refuse handshake
+messages that are not PublicMessages.
 """
 
 from __future__ import annotations
