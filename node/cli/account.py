@@ -9,6 +9,7 @@ import click
 from node.cli.command import Commands, relay_option
 from node.cli.output import Fields, clean, short
 from node.cli.state import State
+from schemas.addresses import RelayAddress
 from schemas.errors import Fault
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def init(state: State, name: str, relays: tuple[str, ...]) -> None:
     """Create an identity, a device and their store."""
     from node.api.host import new_home
 
+    _check(relays)
     new_home(state.home, name)
     with state.session(relays=relays or None) as session:
         from node.api import operations as op
@@ -44,6 +46,7 @@ def register_state(state: State, name: str | None, relays: tuple[str, ...]) -> N
     from node.api.host import new_home
     from node.api.shapes import Nothing
 
+    _check(relays)
     if name is not None:
         try:
             new_home(state.home, name)
@@ -54,6 +57,12 @@ def register_state(state: State, name: str | None, relays: tuple[str, ...]) -> N
         registered = session.call(op.REGISTER, Nothing())
         more = {"registered": [each.to_json() for each in registered]}
         _show_new(state, session.call(op.WHOAMI, Nothing()), more)
+
+
+def _check(relays: tuple[str, ...]) -> None:
+    """A mistyped relay must not leave a home behind. Raises Refused `bad-relay`."""
+    for relay in relays:
+        RelayAddress.parse(relay)
 
 
 def _show_new(state: State, account: Account, more: Fields) -> None:

@@ -109,6 +109,13 @@ def test_without_an_account_the_hint_says_what_to_do(people: list[Person]) -> No
     assert "init" in told["error"]["hint"]
 
 
+def test_a_mistyped_relay_leaves_no_home(people: list[Person]) -> None:
+    (told,) = people[0].ask("init", "--name", "Alice", "--relay", "nonsense", code=1)
+
+    assert told["error"]["code"] == "bad-relay"
+    assert not people[0].home.exists()
+
+
 def test_what_one_command_made_the_next_one_finds(alice: Person) -> None:
     made = alice.one("create-group", "friends")
     alice.one("create-group", "old friends", "--suite", "classic")
