@@ -40,7 +40,7 @@ $(ST)/venv:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "error: no '$(PYTHON)' found; install Python 3.11 or newer, or: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed; %s is %s. Try: make PYTHON=python3.12" % (sys.executable, sys.version.split()[0]))'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: this Python lacks venv/ensurepip (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@command -v cargo >/dev/null 2>&1 || { echo "error: cargo not found; the MLS binding is built from Rust (install a Rust toolchain, 1.85 or newer)" >&2; exit 1; }
+	@command -v cargo >/dev/null 2>&1 || { echo "error: cargo not found; the MLS binding is built from Rust (install a Rust toolchain, 1.87 or newer)" >&2; exit 1; }
 	@command -v cc >/dev/null 2>&1 || { echo "error: cc not found; the MLS binding needs a C compiler (Debian and Ubuntu: apt install gcc)" >&2; exit 1; }
 	@echo "setup: virtual environment" >&2
 	@$(PYTHON) -m venv $(V)

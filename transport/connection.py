@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -23,6 +22,7 @@ from .address import SockAddr, address_of_socket
 from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset
 from .limits import TransportLimits
 from .stream import Stream
+from .stream_table import StreamTable
 from .tls import MutualQuicConnection
 
 log = logging.getLogger(__name__)
@@ -69,12 +69,13 @@ class Connection:
         self._established: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[CloseReason] = self._loop.create_future()
         self._reason: CloseReason | None = None
-        self._streams: dict[int, Stream] = {}
+        self._streams = StreamTable(
+            dialed=dialed,
+            accept_queue=limits.accept_queue,
+            make=lambda stream_id: Stream(self, stream_id, wake_room=limits.stream_buffer // 4),
+            refuse=self._refuse_stream,
+        )
         self._dirty: set[Stream] = set()
-        self._seen_streams = 0  # opened by the peer, as a count of ids of that kind
-        self._unseen_streams: set[int] = set()  # below that count, with no data yet
-        self._accept: deque[Stream] = deque()
-        self._acceptors: deque[asyncio.Future[None]] = deque()
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._unsent = 0  # estimate over all streams, corrected by each transmit
         self._pings: dict[int, asyncio.Future[None]] = {}
@@ -152,23 +153,14 @@ class Connection:
             self._check_alive()
         stream_id = self._quic.get_next_available_stream_id()
         self._quic.send_stream_data(stream_id, b"")  # reserves the id
-        return self._add_stream(stream_id)
+        return self._streams.add(stream_id)
 
     async def accept_stream(self) -> Stream:
         """The next stream that the peer opened. Raises ConnectionLost when the connection is over.
 
         At most `accept_queue` wait here; more are refused to the peer and counted.
         """
-        while not self._accept:
-            self._check_alive()
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._acceptors.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._acceptors:
-                    self._acceptors.remove(waiter)
-        return self._accept.popleft()
+        return await self._streams.accept(self._check_alive)
 
     # Life
 
@@ -292,7 +284,7 @@ class Connection:
 
     def finished(self, stream: Stream) -> None:
         # Kept while bytes wait in `pending`; late data of a forgotten id is dropped below.
-        if self._streams.pop(stream.stream_id, None) is not None:
+        if self._streams.forget(stream.stream_id):
             self._quic.forget_stream(stream.stream_id)
 
     async def wait_until(
@@ -326,7 +318,7 @@ class Connection:
                 case events.StreamReset():
                     self._on_stream_reset(event)
                 case events.StopSendingReceived():
-                    stream = self._find_stream(event.stream_id)
+                    stream = self._streams.find(event.stream_id)
                     if stream is not None:
                         stream.end_writing(StreamReset.by_peer(event.stream_id, event.error_code))
                 case events.PingAcknowledged():
@@ -357,52 +349,21 @@ class Connection:
         self._wire.handshake_completed(self)
 
     def _on_stream_data(self, event: events.StreamDataReceived) -> None:
-        stream = self._find_stream(event.stream_id)
+        stream = self._streams.find(event.stream_id)
         if stream is not None:
             stream.feed(event.data, end=event.end_stream)
         elif self._quic.consume(event.stream_id, len(event.data)):
             self._transmit_soon()
 
     def _on_stream_reset(self, event: events.StreamReset) -> None:
-        stream = self._find_stream(event.stream_id)
+        stream = self._streams.find(event.stream_id)
         if stream is not None:
             delivered = stream.end_reading(StreamReset.by_peer(event.stream_id, event.error_code))
             self._quic.consume_rest(event.stream_id, delivered)
 
-    def _find_stream(self, stream_id: int) -> Stream | None:
-        """The stream that an event is about, opened if it is new, None if it is long finished."""
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            return stream
-        if (stream_id & 1 == 0) == self.dialed:
-            return None  # ours, and forgotten
-        index = stream_id // 4
-        if index >= self._seen_streams:
-            # Opening a stream opens all lower ones of its kind (RFC 9000, 2.1), whose data may
-            # come later; the peer's stream limit bounds how many.
-            self._unseen_streams.update(range(self._seen_streams, index))
-            self._seen_streams = index + 1
-        elif index in self._unseen_streams:
-            self._unseen_streams.remove(index)
-        else:
-            return None
-        stream = self._add_stream(stream_id)
-        if len(self._accept) >= self._limits.accept_queue:
-            self._wire.count("stream-refused")
-            stream.cancel(StreamCode.REFUSED)
-            return None
-        self._accept.append(stream)
-        while self._acceptors:
-            waiter = self._acceptors.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                break
-        return stream
-
-    def _add_stream(self, stream_id: int) -> Stream:
-        stream = Stream(self, stream_id, wake_room=self._limits.stream_buffer // 4)
-        self._streams[stream_id] = stream
-        return stream
+    def _refuse_stream(self, stream: Stream) -> None:
+        self._wire.count("stream-refused")
+        stream.cancel(StreamCode.REFUSED)
 
     # Sending
 
@@ -516,12 +477,10 @@ class Connection:
         if not self._established.done():
             self._established.set_exception(self._quic.refusal or lost)
         self._established.exception()  # retrieved: nobody may be waiting for it
-        for waiter in [*self._pings.values(), *self._acceptors, *(w for _, w in self._waiting)]:
+        for waiter in [*self._pings.values(), *(w for _, w in self._waiting)]:
             if not waiter.done():
                 waiter.set_result(None)
-        for stream in list(self._streams.values()):
-            stream.connection_over()
-        self._streams.clear()
+        self._streams.connection_over()
         self._dirty.clear()
         self._wire.ended(self)
 

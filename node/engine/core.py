@@ -26,6 +26,8 @@ IDENTITY_SEED = "identity_seed"
 DEVICE_SEED = "device_seed"
 DISCOVERY_SECRET = "discovery_secret"  # noqa: S105 - the name of a row
 
+REQUIRED_CAPABILITIES = 3  # RFC 9420 section 17.3
+
 SUITE_NAMES = {mls_rs.HYBRID: "hybrid", mls_rs.CLASSIC: "classic"}
 
 
@@ -166,6 +168,16 @@ def _bytes(value: int | bytes | None) -> bytes:
 def epoch_id(group: mls_rs.Group) -> EpochId:
     """Tells branches that share an epoch number apart (RFC 9420 section 8.5 exporter)."""
     return EpochId(group.export_secret(EPOCH_ID_LABEL, b"", EpochId.LENGTH))
+
+
+def group_extensions(info: GroupInfo) -> list[tuple[int, bytes]]:
+    """The whole group context: our extension, and that every member must know it.
+
+    Other implementations refuse to change an extension that is not required (RFC 9420 section
+    11.1 defines `required_capabilities`: extension types, proposal types, credential types).
+    """
+    required = bytes([2]) + GROUP_INFO_EXTENSION.to_bytes(2, "big") + bytes(2)
+    return [(REQUIRED_CAPABILITIES, required), (GROUP_INFO_EXTENSION, info.encode())]
 
 
 def group_info(group: mls_rs.Group) -> GroupInfo:

@@ -15,7 +15,7 @@ from identity.bundle import bundle_hash
 from identity.signing import sign
 from node.engine import commands, values
 from node.engine.conversation import check_writable
-from node.engine.core import SUITE_NAMES, Core, epoch_id, group_info
+from node.engine.core import SUITE_NAMES, Core, epoch_id, group_extensions, group_info
 from node.engine.epochs import NO_COMMIT, Epochs, commit_hash
 from node.engine.outbox import Outbox
 from node.engine.receipts import Receipts
@@ -26,7 +26,7 @@ from node.store.groups import GroupRow, MemberRow
 from schemas import limits
 from schemas.errors import Blame, Refused
 from schemas.ids import DeviceKey, GroupId, IntentId
-from schemas.messages import GROUP_INFO_EXTENSION, GroupInfo, GroupKind, InvitePolicy
+from schemas.messages import GroupInfo, GroupKind, InvitePolicy
 from schemas.parcels import (
     BundleDigest,
     BundlesContent,
@@ -79,7 +79,7 @@ class Membership:
         if suite not in SUITE_NAMES:
             raise Refused("unknown-suite", f"no cipher suite {suite}", hint="hybrid or classic")
         group_id = GroupId(core.random(GroupId.LENGTH))
-        mls = core.mls.create_group(group_id, suite, [(GROUP_INFO_EXTENSION, info.encode())])
+        mls = core.mls.create_group(group_id, suite, group_extensions(info))
         row = GroupRow(
             id=group_id,
             incarnation=1,
@@ -209,7 +209,7 @@ class Membership:
         )
         extensions = None
         if change.info_after != info:
-            extensions = [(GROUP_INFO_EXTENSION, change.info_after.encode())]
+            extensions = group_extensions(change.info_after)
         pending = group.commit(
             add=list(add),
             remove=[member.leaf for member in removed],

@@ -73,6 +73,8 @@ impl Core {
                 .iter()
                 .copied()
                 .map(ExtensionType::new)
+                // RFC 9420 section 10: what a KeyPackage carries, its leaf must list.
+                .chain([ExtensionType::LAST_RESORT_KEY_PACKAGE])
                 .collect(),
             sealer,
             identity,
