@@ -8,9 +8,10 @@ from typing import Any
 from schemas import limits
 from schemas.capnp_codec import counter, exactly, items, load, reading, sized, text, which
 from schemas.errors import Malformed
+from schemas.group_records import SUMMARY_BYTES
 from schemas.ids import IdentityKey, ParcelId
 from schemas.parcels import Parcel, fill_parcel, read_parcel
-from schemas.records import SUMMARY_BYTES, Signed, fill_signed, read_signed
+from schemas.records import Signed, fill_signed, read_signed
 
 _frame = load("frame.capnp")
 

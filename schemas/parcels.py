@@ -8,10 +8,9 @@ from typing import Any
 from schemas import limits
 from schemas.capnp_codec import counter, exactly, items, load, reading, sized, which
 from schemas.errors import Malformed
+from schemas.group_records import COMMIT_HEADER_BYTES, SUMMARY_BYTES
 from schemas.ids import DeviceKey, EpochId, GroupId, ParcelId
 from schemas.records import (
-    COMMIT_HEADER_BYTES,
-    SUMMARY_BYTES,
     BundlePrivate,
     Signed,
     fill_bundle_private,

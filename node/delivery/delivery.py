@@ -50,9 +50,10 @@ from node.engine.values import (
 from schemas.addresses import Address, EndpointAddress, RelayAddress
 from schemas.errors import Fault
 from schemas.frames import P2P_ALPN
+from schemas.group_records import SUMMARY_BYTES
 from schemas.ids import DeviceKey
 from schemas.limits import ENDPOINT_LIFETIME_S
-from schemas.records import SUMMARY_BYTES, Signed
+from schemas.records import Signed
 from transport import DEFAULT_LIMITS, Endpoint, TransportLimits
 from transport.supervise import Supervisor
 

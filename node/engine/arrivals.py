@@ -17,6 +17,7 @@ from node.engine.receipts import Receipts
 from node.engine.welcome import Welcomes
 from node.store.groups import GroupRow
 from schemas.errors import Fault, Malformed
+from schemas.group_records import Intent
 from schemas.ids import DeviceKey, GroupId
 from schemas.parcels import (
     BundlesContent,
@@ -28,7 +29,7 @@ from schemas.parcels import (
     WelcomeContent,
     unpad,
 )
-from schemas.records import Intent, SignedType
+from schemas.records import SignedType
 
 BUFFER_FULL_S = 60.0
 SEEN_AFTER_EXPIRY_S = 86_400.0

@@ -11,9 +11,10 @@ from node.engine.rules import Change, authorise
 from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Malformed, Refused
+from schemas.group_records import CommitHeader, Intent, IntentKind, Statement
 from schemas.ids import DeviceKey
 from schemas.parcels import CommitContent
-from schemas.records import CommitHeader, Intent, IntentKind, Signed, SignedType, Statement
+from schemas.records import Signed, SignedType
 
 
 class Early(Exception):

@@ -14,10 +14,10 @@ from node.store.groups import GroupRow
 from node.store.messages import MessageRow
 from schemas import limits
 from schemas.errors import Refused
+from schemas.group_records import MemberRef
 from schemas.ids import DeviceKey, IdentityKey, MessageId
 from schemas.messages import AppMessage
 from schemas.parcels import MessageContent
-from schemas.records import MemberRef
 
 CIPHERTEXT_LIFETIME_S = 7 * 86_400
 GROUP_SPLIT = "group_split"

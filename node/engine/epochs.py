@@ -11,8 +11,9 @@ from node.engine.core import Core, epoch_id, group_info
 from node.engine.outbox import Outbox
 from node.engine.values import GroupStatus, State
 from node.store.groups import GroupRow, MemberRow
+from schemas.group_records import CommitHeader, IntentKind, MemberRef, Statement
 from schemas.ids import CommitHash, DeviceKey, IdentityKey
-from schemas.records import CommitHeader, IntentKind, MemberRef, Signed, SignedType, Statement
+from schemas.records import Signed, SignedType
 
 NO_COMMIT = CommitHash(bytes(32))
 

@@ -25,6 +25,7 @@ from node.engine.views import group_view
 from node.store.groups import GroupRow, MemberRow
 from schemas import limits
 from schemas.errors import Blame, Refused
+from schemas.group_records import CommitHeader, Intent, IntentKind, MemberRef
 from schemas.ids import DeviceKey, GroupId, IntentId
 from schemas.messages import GroupInfo, GroupKind, InvitePolicy
 from schemas.parcels import (
@@ -34,14 +35,7 @@ from schemas.parcels import (
     IntentContent,
     WelcomeContent,
 )
-from schemas.records import (
-    CommitHeader,
-    Intent,
-    IntentKind,
-    MemberRef,
-    Signed,
-    SignedType,
-)
+from schemas.records import Signed, SignedType
 
 BUNDLES_PER_PARCEL = 20
 

@@ -14,9 +14,10 @@ from node.engine import commands, values
 from node.engine.core import Core
 from node.engine.values import State
 from node.store.outbox import NO_PARCEL, LedgerRow, OutboxRow
+from schemas.group_records import MemberRef
 from schemas.ids import DeviceKey, EpochId, GroupId, MessageId, ParcelId
 from schemas.parcels import NO_EPOCH, NO_GROUP, Content, ParcelBody
-from schemas.records import MemberRef, Signed
+from schemas.records import Signed
 
 MESSAGE_LIFETIME_S = 30 * 86_400
 SUMMARY_LIFETIME_S = 7 * 86_400

@@ -13,9 +13,10 @@ from node.engine.outbox import SUMMARY_LIFETIME_S, Outbox
 from node.engine.values import GroupStatus, State
 from node.engine.watermarks import as_mark
 from schemas.errors import Malformed
+from schemas.group_records import Summary
 from schemas.ids import DeviceKey, GroupId
 from schemas.parcels import SummaryContent
-from schemas.records import Signed, SignedType, Summary
+from schemas.records import Signed, SignedType
 
 FIRST_PARCEL_S = 1.0  # to an author without a link: soon the first time
 NEXT_PARCEL_S = 60.0  # then at most once a minute

@@ -9,9 +9,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from schemas.errors import Refused
+from schemas.group_records import MemberRef
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.messages import GroupInfo, GroupKind, InvitePolicy
-from schemas.records import MemberRef
 
 
 @dataclass(frozen=True, slots=True)

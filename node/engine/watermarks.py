@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from node.store.messages import Watermark
+from schemas.group_records import AuthorMark
 from schemas.ids import DeviceKey
 from schemas.limits import SUMMARY_GAPS
-from schemas.records import AuthorMark
 
 MAX_MISSING = 2000  # beyond: the oldest are given up as not ours to expect
 

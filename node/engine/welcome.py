@@ -12,11 +12,12 @@ from node.engine.epochs import Epochs, member_ref
 from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Malformed, Refused
+from schemas.group_records import CommitHeader
 from schemas.ids import GroupId
 from schemas.limits import GROUP_DEVICES
 from schemas.messages import GroupKind
 from schemas.parcels import WelcomeContent
-from schemas.records import CommitHeader, SignedType
+from schemas.records import SignedType
 
 
 class Welcomes:

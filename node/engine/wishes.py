@@ -8,8 +8,8 @@ from node.engine.core import Core
 from node.engine.membership import Membership
 from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
+from schemas.group_records import IntentKind
 from schemas.ids import DeviceKey, GroupId
-from schemas.records import IntentKind
 
 QUIET_S = 1.0
 STEP_S = 0.7  # later ranks wait for the earlier

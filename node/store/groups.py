@@ -7,8 +7,9 @@ from typing import Any
 
 from node.store.database import Database
 from schemas import limits
+from schemas.group_records import CommitHeader, Intent, Statement
 from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId, IdentityKey, IntentId
-from schemas.records import CommitHeader, Intent, Signed, Statement
+from schemas.records import Signed
 
 KEPT_EPOCHS = 16  # MLS secrets of past epochs, for late messages
 

@@ -14,8 +14,9 @@ from pqcrypto.kem import ml_kem_768
 from identity import bundle, credential, envelope, kem, keys, safety, signing
 from schemas.card import Card
 from schemas.errors import Malformed
+from schemas.group_records import Intent, IntentKind
 from schemas.ids import GroupId, IntentId
-from schemas.records import BundleCore, Intent, IntentKind, Signed, SignedType
+from schemas.records import BundleCore, Signed, SignedType
 
 PERSON = keys.identity_from_seed(b"\x01" * 32)
 DEVICE = keys.device_from_seed(b"\x02" * 32)

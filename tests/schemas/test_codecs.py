@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import frames, limits, messages, parcels, records
+from schemas import frames, group_records, limits, messages, parcels, records
 from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
 from schemas.card import Card
 from schemas.errors import Malformed, Refused
@@ -43,20 +43,20 @@ RECORDS: list[Any] = [
         (records.BundleDevice(D, "laptop", b"k" * records.HYBRID_KEY_LENGTH, b"s" * 64, 5),),
         (RELAY,),
     ),
-    records.CommitHeader(
+    group_records.CommitHeader(
         HEAD,
         CommitHash(bytes(32)),
         GROUP,
         4,
         D,
-        (records.MemberRef(E, PERSON),),
+        (group_records.MemberRef(E, PERSON),),
         (),
         (IntentId(b"n" * 16),),
     ),
-    records.Statement(GROUP, 9, HEAD, EPOCH),
-    records.Intent(IntentId(b"n" * 16), GROUP, D, records.IntentKind.LEAVE),
-    records.Intent(IntentId(b"n" * 16), GROUP, D, records.IntentKind.REMOVE, PERSON),
-    records.Summary(GROUP, EPOCH, HEAD, 2, (records.AuthorMark(D, 1, 9, (3, 4), 2),)),
+    group_records.Statement(GROUP, 9, HEAD, EPOCH),
+    group_records.Intent(IntentId(b"n" * 16), GROUP, D, group_records.IntentKind.LEAVE),
+    group_records.Intent(IntentId(b"n" * 16), GROUP, D, group_records.IntentKind.REMOVE, PERSON),
+    group_records.Summary(GROUP, EPOCH, HEAD, 2, (group_records.AuthorMark(D, 1, 9, (3, 4), 2),)),
     messages.AppMessage(
         MessageId(b"m" * 16), 5, 2, 11, (MessageId(b"o" * 16),), 123, "hi\nthere ☃"
     ),

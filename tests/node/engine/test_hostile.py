@@ -15,6 +15,15 @@ from node.engine import commands as c
 from node.engine import values as v
 from node.engine.epochs import commit_hash
 from schemas.errors import Fault, Malformed
+from schemas.group_records import (
+    AuthorMark,
+    CommitHeader,
+    Intent,
+    IntentKind,
+    MemberRef,
+    Statement,
+    Summary,
+)
 from schemas.ids import CommitHash, EpochId, GroupId, IntentId, ParcelId
 from schemas.parcels import (
     BundlesContent,
@@ -29,17 +38,7 @@ from schemas.parcels import (
     pad,
     unpad,
 )
-from schemas.records import (
-    AuthorMark,
-    CommitHeader,
-    Intent,
-    IntentKind,
-    MemberRef,
-    Signed,
-    SignedType,
-    Statement,
-    Summary,
-)
+from schemas.records import Signed, SignedType
 from tests.node.engine.world import Person, World
 
 NOBODY = Signed(b"", bytes(32), bytes(64))

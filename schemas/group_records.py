@@ -1,0 +1,211 @@
+"""Signed things about groups: commit headers, statements, intents, summaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from schemas import limits
+from schemas.capnp_codec import counter, ids, items, load, reading, which
+from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId, IdentityKey, IntentId
+
+_record = load("record.capnp")
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRef:
+    """A device in a group, with the person it belongs to."""
+
+    device: DeviceKey
+    identity: IdentityKey
+
+
+@dataclass(frozen=True, slots=True)
+class CommitHeader:
+    """What everybody may know of a commit; `epoch` is the one it opens. Signed by `author`."""
+
+    commit: CommitHash
+    parent: CommitHash
+    group: GroupId
+    epoch: int
+    author: DeviceKey
+    added: tuple[MemberRef, ...] = ()
+    removed: tuple[MemberRef, ...] = ()
+    intents: tuple[IntentId, ...] = ()
+
+    def encode(self) -> bytes:
+        message = _record.CommitHeader.new_message(
+            commit=bytes(self.commit),
+            parent=bytes(self.parent),
+            group=bytes(self.group),
+            epoch=self.epoch,
+            author=bytes(self.author),
+            intents=[bytes(intent) for intent in self.intents],
+        )
+        for field, members in (("added", self.added), ("removed", self.removed)):
+            for slot, member in zip(message.init(field, len(members)), members, strict=True):
+                slot.device = bytes(member.device)
+                slot.identity = bytes(member.identity)
+        return bytes(message.to_bytes())
+
+    @classmethod
+    def decode(cls, payload: bytes) -> CommitHeader:
+        """Raises Malformed."""
+        with reading(
+            _record.CommitHeader, payload, limit=COMMIT_HEADER_BYTES, what="commit-header"
+        ) as reader:
+            return cls(
+                CommitHash(reader.commit),
+                CommitHash(reader.parent),
+                GroupId(reader.group),
+                counter(reader.epoch),
+                DeviceKey(reader.author),
+                items(reader.added, limits.COMMIT_CHANGES, _read_member),
+                items(reader.removed, limits.COMMIT_CHANGES, _read_member),
+                ids(reader.intents, limits.COMMIT_CHANGES, IntentId),
+            )
+
+
+COMMIT_HEADER_BYTES = 512 + 2 * limits.COMMIT_CHANGES * 96 + limits.COMMIT_CHANGES * 24
+
+
+def _read_member(reader: Any) -> MemberRef:
+    return MemberRef(DeviceKey(reader.device), IdentityKey(reader.identity))
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A device's word which head it stands on; its latest number is its vote."""
+
+    group: GroupId
+    number: int
+    commit: CommitHash
+    epoch_id: EpochId
+
+    def encode(self) -> bytes:
+        return bytes(
+            _record.Statement.new_message(
+                group=bytes(self.group),
+                number=self.number,
+                commit=bytes(self.commit),
+                epochId=bytes(self.epoch_id),
+            ).to_bytes()
+        )
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Statement:
+        """Raises Malformed."""
+        with reading(_record.Statement, payload, limit=512, what="statement") as reader:
+            return cls(
+                GroupId(reader.group),
+                counter(reader.number),
+                CommitHash(reader.commit),
+                EpochId(reader.epochId),
+            )
+
+
+class IntentKind(StrEnum):
+    LEAVE = "leave"
+    REMOVE = "remove"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A signed wish to change a group; any member may carry it. `subject` only for REMOVE."""
+
+    id: IntentId
+    group: GroupId
+    author: DeviceKey
+    kind: IntentKind
+    subject: IdentityKey | None = None
+
+    def encode(self) -> bytes:
+        message = _record.Intent.new_message(
+            id=bytes(self.id), group=bytes(self.group), author=bytes(self.author)
+        )
+        subject = None if self.subject is None else bytes(self.subject)
+        setattr(message, self.kind.value, subject)
+        return bytes(message.to_bytes())
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Intent:
+        """Raises Malformed."""
+        with reading(_record.Intent, payload, limit=512, what="intent") as reader:
+            kind = IntentKind(which(reader))
+            return cls(
+                IntentId(reader.id),
+                GroupId(reader.group),
+                DeviceKey(reader.author),
+                kind,
+                IdentityKey(reader.remove) if kind is IntentKind.REMOVE else None,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorMark:
+    """What a reader has of one author: everything in base..contiguous but `gaps`."""
+
+    device: DeviceKey
+    base: int
+    contiguous: int
+    gaps: tuple[int, ...]
+    read: int
+
+    def covers(self, sequence: int) -> bool:
+        """The reader has message number `sequence` decrypted and on disk."""
+        return self.base <= sequence <= self.contiguous and sequence not in self.gaps
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A device's watermarks in one group: receipts, and the start of catch-up."""
+
+    group: GroupId
+    epoch_id: EpochId
+    head: CommitHash
+    number: int
+    authors: tuple[AuthorMark, ...]
+
+    def encode(self) -> bytes:
+        message = _record.Summary.new_message(
+            group=bytes(self.group),
+            epochId=bytes(self.epoch_id),
+            head=bytes(self.head),
+            number=self.number,
+        )
+        for slot, mark in zip(
+            message.init("authors", len(self.authors)), self.authors, strict=True
+        ):
+            slot.device = bytes(mark.device)
+            slot.base = mark.base
+            slot.contiguous = mark.contiguous
+            slot.gaps = list(mark.gaps)
+            slot.read = mark.read
+        return bytes(message.to_bytes())
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Summary:
+        """Raises Malformed."""
+        with reading(_record.Summary, payload, limit=SUMMARY_BYTES, what="summary") as reader:
+            return cls(
+                GroupId(reader.group),
+                EpochId(reader.epochId),
+                CommitHash(reader.head),
+                counter(reader.number),
+                items(reader.authors, limits.SUMMARY_AUTHORS, _read_mark),
+            )
+
+
+SUMMARY_BYTES = 512 + limits.SUMMARY_AUTHORS * (72 + limits.SUMMARY_GAPS * 8)
+
+
+def _read_mark(reader: Any) -> AuthorMark:
+    return AuthorMark(
+        DeviceKey(reader.device),
+        counter(reader.base),
+        counter(reader.contiguous),
+        items(reader.gaps, limits.SUMMARY_GAPS, counter),
+        counter(reader.read),
+    )
