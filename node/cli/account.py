@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from node.cli.command import Commands, relay_option
 from node.cli.output import Fields, clean, short
+from node.cli.sentences import sentence
 from node.cli.state import State
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault
@@ -104,19 +105,12 @@ def run(state: State, listen: str | None, relays: tuple[str, ...], mdns: bool | 
         )
 
     def event(fields: dict[str, object]) -> None:
-        out.result(fields, _sentence(fields))
+        text = None if out.as_json else sentence(fields)
+        if out.as_json or text is not None:
+            out.result(fields, clean(text))
 
     settings = state.settings(lasting=True, listen=listen, relays=relays or None, mdns=mdns)
     host.run(settings, ready=ready, event=event, waiting=out.note)
-
-
-def _sentence(event: dict[str, Any]) -> str:
-    words = [
-        f"{name}={clean(value)}"
-        for name, value in event.items()
-        if name != "event" and isinstance(value, (str, int, float)) and value != ""
-    ]
-    return " ".join([f"{event['event']}:", *words])
 
 
 @commands.add("whoami", example="quicnprotochat whoami --qr")

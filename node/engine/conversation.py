@@ -129,7 +129,16 @@ class Conversation:
         # Who speaks in a group has entered it.
         core.outbox.remove_kind(row.id, ("welcome",), author)
         if row.accepted:
-            core.emit("message", group=row.id.hex(), arrival=arrival, message=message.id.hex())
+            core.emit(
+                "message",
+                group=row.id.hex(),
+                name=row.name,
+                arrival=arrival,
+                message=message.id.hex(),
+                sender=identity.hex(),
+                sender_name=core.name_of(identity),
+                path=path,
+            )
         return author
 
     # --- reading

@@ -150,7 +150,8 @@ class Membership:
             self._core.groups.save(row)
             for author in self._core.messages.authors(row.id):
                 self._receipts.owe(row.id, author)
-            self._core.emit("joined", group=row.id.hex(), name=row.name)
+            inviter = "" if row.inviter is None else self._core.name_of(row.inviter)
+            self._core.emit("joined", group=row.id.hex(), name=row.name, inviter_name=inviter)
         return group_view(self._core, row)
 
     def leave(self, command: commands.Leave) -> values.GroupView:

@@ -252,6 +252,7 @@ class Outbox:
             group=entry.group.hex(),
             identity=entry.identity.hex(),
             device=entry.device.hex(),
+            name=self._core.name_of(entry.identity),
             state=entry.state,
             path=entry.path,
             relay=entry.relay,

@@ -1,0 +1,68 @@
+"""Events in words, for people who watch a node run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from node.cli.output import short
+
+Event = Mapping[str, Any]
+
+
+def sentence(event: Event) -> str | None:
+    """One line about an event; None for what only scripts need."""
+    words = _WORDS.get(str(event["event"]))
+    return words(event) if words is not None else str(event["event"])
+
+
+def _message(event: Event) -> str:
+    where = f" in {event['name']}" if event.get("name") else ""
+    return f"{event['sender_name']} wrote{where}"
+
+
+def _ledger(event: Event) -> str | None:
+    what, name = f"message {short(event['message'])}", event["name"]
+    match event["state"]:
+        case "delivered":
+            return f"{what}: delivered to {name}{_way(event)}"
+        case "read":
+            return f"{what}: read by {name}"
+        case "held":
+            return f"{what}: a relay keeps it for {name}"
+        case "queued" | "expired" | "refused" as state:
+            return f"{what}: {state} for {name}, {event['reason']}"
+    return None
+
+
+def _way(event: Event) -> str:
+    return {"direct": ", directly", "relay": ", by relay"}.get(event.get("path") or "", "")
+
+
+def _members(event: Event) -> str:
+    changes = [
+        f"{word} {', '.join(event[key])}"
+        for key, word in (("added", "added"), ("removed", "removed"))
+        if event[key]
+    ]
+    done = " and ".join(changes) or "renewed their key"
+    return f"{event['by']} {done} in {event['name'] or 'a conversation'} (epoch {event['epoch']})"
+
+
+def _request(event: Event) -> str:
+    what = f"invites you to {event['name']}" if event.get("name") else "writes to you"
+    return f"{event['inviter_name']} {what}: quicnprotochat join {event['group'][:8]}"
+
+
+_WORDS: dict[str, Callable[[Event], str | None]] = {
+    "message": _message,
+    "ledger": _ledger,
+    "members": _members,
+    "request": _request,
+    "joined": lambda e: f"joined {e['name'] or 'a conversation with ' + e['inviter_name']}",
+    "left": lambda e: f"left {e['name']}",
+    "removed": lambda e: f"you were removed from {e['name']}",
+    "group-split": lambda e: f"{e['name']} is split: {e['detail']}",
+    "contact-changed": lambda e: f"news of {e['name']}: how to reach them, or their keys",
+    "lagged": lambda e: "some events were left out: this terminal is too slow",
+}

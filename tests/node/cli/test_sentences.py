@@ -1,0 +1,51 @@
+"""What people read while a node runs: words for every event the engine can emit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mls_rs
+import pytest
+
+from node.cli.sentences import sentence
+from node.engine import commands as c
+from tests.node.engine.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_every_event_of_a_lively_group_reads_as_a_sentence(world: World) -> None:
+    ada, bob, cy = world.friends("ada", "bob", "cy")
+    group = ada.create("tea", mls_rs.CLASSIC, bob, cy)
+    world.settle()
+    for person in (bob, cy):
+        person.ask(c.Join(group))
+    message = ada.send(group, "hello")
+    world.settle(2)
+    bob.read()
+    world.settle(65)  # receipts without a link: one a minute
+    bob.ask(c.UpdateKey(group))
+    world.settle(2)
+    cy.ask(c.Leave(group))
+    world.settle(10)
+    ada.ask(c.UpdateKey(group))
+    bob.ask(c.UpdateKey(group))
+    world.settle(2)
+    said = {
+        person.name: [sentence({"event": e.kind, **e.fields}) or "" for e in person.events]
+        for person in (ada, bob, cy)
+    }
+    short = message.hex()[:12]
+    assert f"message {short}: delivered to bob, directly" in said["ada"]
+    assert f"message {short}: read by bob" in said["ada"]
+    assert "bob renewed their key in tea (epoch 2)" in said["ada"]
+    assert f"ada invites you to tea: quicnprotochat join {group.hex()[:8]}" in said["bob"]
+    assert "ada wrote in tea" in said["bob"]
+    assert "joined tea" in said["bob"]
+    assert "left tea" in said["cy"]
+    assert any("tea is split" in line for line in said["ada"])
+    everything = [line for lines in said.values() for line in lines]
+    assert not any("{" in line or "None" in line for line in everything), everything
