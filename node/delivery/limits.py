@@ -51,6 +51,7 @@ class DeliveryLimits:
     poll_page: int = 128
     relay_dial_s: float = 3.0
     relay_call_s: float = 10.0
+    relay_proof_s: float = 1.5  # one that waits for a call and is silent so long is dialled anew
     relay_retry_first_s: float = 0.25
     relay_retry_last_s: float = 30.0
     relay_idle_s: float = 60.0  # a stranger's relay is let go then

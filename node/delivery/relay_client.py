@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from node.delivery.limits import DeliveryLimits
 from schemas import limits as wire
 from schemas.addresses import RelayAddress
 from schemas.capnp_codec import blaming_the_peer, exactly, items, sized, text
@@ -54,12 +56,19 @@ class RelayClient:
     """
 
     def __init__(
-        self, service: RpcService, own: DeviceKey, address: RelayAddress, connection: Connection
+        self,
+        service: RpcService,
+        own: DeviceKey,
+        address: RelayAddress,
+        connection: Connection,
+        limits: DeliveryLimits,
     ) -> None:
         self._service = service
         self._own = own
         self.address = address
         self.connection = connection
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
 
     async def health(self) -> Health:
         answer = await self._send(self._service.health_request())
@@ -174,11 +183,25 @@ class RelayClient:
 
     async def _send(self, request: Any) -> Any:
         try:
-            return await request.send()
+            return await self._answer(request)
         except (ConnectionLost, Unreachable):
             # A relay that does not answer is dialled anew, or backed off; see RelayPool.
             self.connection.close_now(CloseCode.NORMAL, "a call was not answered")
             raise
+
+    async def _answer(self, request: Any) -> Any:
+        """Waits while the relay gives signs of life: one that was killed, and may be back already,
+        is silent for as long as the call may take."""
+        call = asyncio.ensure_future(request.send())
+        try:
+            while not (await asyncio.wait({call}, timeout=self._limits.doubt_s))[0]:
+                if self._loop.time() - self.connection.last_heard_at >= self._limits.doubt_s:
+                    await self.connection.ping(self._limits.relay_proof_s)
+            return await call
+        finally:
+            if not call.done():
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
 
     def _request(self, method: str) -> Any:
         request = getattr(self._service, f"{method}_request")()

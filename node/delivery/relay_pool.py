@@ -112,7 +112,9 @@ class RelayPool:
                 stream = await connection.open_stream()
                 async with connect_rpc(stream, limits=self._transport_limits) as rpc:
                     service = rpc.cast_as(NodeService, deadline_s=self._limits.relay_call_s)
-                    client = RelayClient(service, self._own, relay.address, connection)
+                    client = RelayClient(
+                        service, self._own, relay.address, connection, limits=self._limits
+                    )
                     await client.health()  # it answers, and not only its transport
                     relay.failures, relay.not_before, relay.fault = 0, 0.0, None
                     ready.set_result(client)
