@@ -41,12 +41,14 @@ class Daemon:
                 self.command, stdout=subprocess.PIPE, stderr=log, env=self.env, text=True
             )
         assert self.process.stdout is not None
-        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
         self.ready = self.wait_for("ready")
 
     def _read(self, stream: IO[str]) -> None:
-        for line in stream:
-            self._events.put(json.loads(line))
+        with stream:
+            for line in stream:
+                self._events.put(json.loads(line))
 
     def wait_for(self, event: str, timeout_s: float = READY_S) -> dict[str, Any]:
         """The next event of that kind. Raises StepFailed."""
@@ -70,7 +72,7 @@ class Daemon:
         """kill -9."""
         self.expected_to_run = False
         self.process.kill()
-        self.process.wait()
+        self._ended()
 
     def stop(self) -> None:
         self.expected_to_run = False
@@ -80,7 +82,11 @@ class Daemon:
                 self.process.wait(5)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait()
+        self._ended()
+
+    def _ended(self) -> None:
+        self.process.wait()
+        self._reader.join()
 
     @property
     def died(self) -> bool:
