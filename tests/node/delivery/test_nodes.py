@@ -300,7 +300,7 @@ async def test_nodes_on_one_lan_find_each_other(
     async with asyncio.timeout(10):
         while bob.device not in {peer.device for peer in await ada.peers()}:
             await asyncio.sleep(0.05)
-    [seen] = await ada.peers()
+    seen = next(peer for peer in await ada.peers() if peer.device == bob.device)
     assert (seen.name, seen.source, seen.connected) == ("bob", "mdns", False)
 
 
