@@ -114,6 +114,8 @@ class Membership:
 
     def invite(self, command: commands.Invite) -> values.GroupView:
         row = self._writable(command.group)
+        if not command.key_packages:  # an invitation repeated after a crash: no empty commit
+            raise Refused("already-member", "everybody named is in this group")
         added = self._added(row, command.key_packages)
         self._check_size(row, added)
         info = group_info(self._core.mls_group(row.id))
