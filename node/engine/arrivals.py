@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import mls_rs
@@ -32,7 +33,7 @@ from schemas.parcels import (
 from schemas.records import SignedType
 
 BUFFER_FULL_S = 60.0
-SEEN_AFTER_EXPIRY_S = 86_400.0
+SEEN_S = 31 * 86_400.0  # longer than a message is tried
 
 # A newer version of this program may be able to read these: a relay's copy must stay.
 _KEEP_FOR_LATER = frozenset({"unknown-kind", "unknown-envelope-version", "unknown-group-version"})
@@ -72,14 +73,26 @@ class Arrivals:
             body = ParcelBody.decode(opened)
             if body.parcel != parcel.id:
                 raise Malformed("wrong-parcel-id", "a parcel under another parcel's id")
-            author = self._act(body, command.path)
-        except Deferral:
-            return values.Deferred(BUFFER_FULL_S)
+            return self._settle(digest, body, command.path, parcel.expires)
         except Fault as fault:
             return values.Rejected(fault.code, forget=fault.code not in _KEEP_FOR_LATER)
-        group = body.group if author is not None else None
-        until = max(parcel.expires, core.now) + SEEN_AFTER_EXPIRY_S
-        core.messages.mark_seen(digest, until, group, author)
+
+    def _settle(self, digest: bytes, body: ParcelBody, path: str, expires: float) -> values.Verdict:
+        """Acts on a parcel and marks it as seen; an early one waits, and is not seen yet.
+
+        Raises Fault when it is refused.
+        """
+        core = self._core
+        try:
+            author = self._act(body, path)
+        except Early:
+            known = core.groups.get(body.group) is not None
+            kept = core.messages.park(body.group, known, path, digest, body.encode(), core.now)
+            return values.Accepted() if kept else values.Deferred(BUFFER_FULL_S)
+        except mls_rs.MlsError as error:
+            raise Malformed(f"mls-{error.code}", "MLS refuses it") from error
+        until = max(expires, core.now + SEEN_S)
+        core.messages.mark_seen(digest, until, None if author is None else body.group, author)
         return values.Accepted()
 
     def _open(self, sealed: bytes) -> bytes:
@@ -97,28 +110,23 @@ class Arrivals:
     def _act(self, body: ParcelBody, path: str) -> DeviceKey | None:
         """Does what a parcel says; answers the author when it was a message.
 
-        Raises Deferral when it is early and the buffer is full, Fault when it is refused.
+        Raises Early, MlsError, or Fault when it is refused.
         """
         row = self._core.groups.get(body.group)
-        try:
-            match body.content:
-                case BundlesContent():
-                    self._contacts.receive_bundles(body.content)
-                case WelcomeContent():
-                    self._welcomes.receive(body.content)
-                    self._drain(body.group)
-                case SummaryContent(summary):
-                    self._receipts.receive(summary)
-                case MessageContent(mls):
-                    return self._message(self._known(row), body, mls, path)
-                case CommitContent():
-                    self._commit(self._known(row), body, body.content)
-                case IntentContent():
-                    self._intent(self._known(row), body.content)
-        except Early:
-            self._park(body, row, path)
-        except mls_rs.MlsError as error:
-            raise Malformed(f"mls-{error.code}", "MLS refuses it") from error
+        match body.content:
+            case BundlesContent():
+                self._contacts.receive_bundles(body.content)
+            case WelcomeContent():
+                self._welcomes.receive(body.content)
+                self._drain(body.group)
+            case SummaryContent(summary):
+                self._receipts.receive(summary)
+            case MessageContent(mls):
+                return self._message(self._known(row), body, mls, path)
+            case CommitContent():
+                self._commit(self._known(row), body, body.content)
+            case IntentContent():
+                self._intent(self._known(row), body.content)
         return None
 
     def _known(self, row: GroupRow | None) -> GroupRow:
@@ -174,25 +182,13 @@ class Arrivals:
             raise Malformed("not-a-member", "a wish of a stranger")
         self._core.groups.add_intent(content.intent, intent, self._core.now)
 
-    # --- early arrivals
-
-    def _park(self, body: ParcelBody, row: GroupRow | None, path: str) -> None:
-        core = self._core
-        if not core.messages.park(body.group, row is not None, path, body.encode(), core.now):
-            raise Deferral
-
     def _drain(self, group: GroupId) -> None:
-        """Something came that others may have waited for."""
+        """Something came that early arrivals may have waited for."""
+        parked = self._core.messages.take_parked(group)
         row = self._core.groups.get(group)
         if row is None or is_over(row):
             return
-        for path, encoded, _ in self._core.messages.take_parked(group):
-            body = ParcelBody.decode(encoded)
-            try:
-                self._act(body, path)
-            except (Fault, Deferral):
-                continue  # it was not what it claimed to be
-
-
-class Deferral(Exception):
-    """The buffer of early messages is full: the acknowledgement is withheld."""
+        for path, digest, encoded in parked:
+            # One that is refused was not what it claimed to be.
+            with contextlib.suppress(Fault):
+                self._settle(digest, ParcelBody.decode(encoded), path, 0)

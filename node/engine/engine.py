@@ -152,6 +152,7 @@ class Engine:
         try:
             with self._db.transaction():
                 answers.extend(self._one(command) for command in batch)
+                self._wishes.tick()
                 self._receipts.flush()
         except Fault as fault:
             core.forget_everything()
@@ -182,7 +183,6 @@ class Engine:
     def _tick(self, _: commands.Tick) -> None:
         core = self._core
         self._outbox.tick()
-        self._wishes.tick()
         if core.now >= self._next_sweep:
             self._next_sweep = core.now + SWEEP_S
             core.messages.sweep(core.now)
@@ -194,9 +194,6 @@ class Engine:
             self._receipts.next_due(),
             self._wishes.next_due(),
         ]
-        # New wishes are scheduled by a tick.
-        if core.groups.groups_with_open_intents() and times[2] is None:
-            times.append(core.now + 1.0)
         soonest = min((time for time in times if time is not None), default=core.now)
         soonest = soonest if soonest > core.now else core.now + LONGEST_WAIT_S
         return min(soonest, core.now + LONGEST_WAIT_S)

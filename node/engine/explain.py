@@ -19,9 +19,17 @@ _QUEUED = {
         "The group is split: two members changed it at once, and it has not healed yet.",
         "Nothing to do: the message is kept and goes out when the group is one again.",
     ),
-    "no-bundle": (
+    "no-hybrid-key": (
         "The keys of {name}'s device are not here yet, so nothing can be sealed to it.",
         "They arrive as soon as {name} or one of their relays can be reached once.",
+    ),
+    "relay-unreachable": (
+        "Neither {name}'s device nor a relay of theirs can be reached.",
+        "It is tried again by itself. See `health` and `peers`; ask {name} to start their node.",
+    ),
+    "wrong-peer": (
+        "Somebody else answers at {name}'s address.",
+        "It is tried again by itself; {name}'s node announces its new address when it runs.",
     ),
     "recipient-cannot-open": (
         "{name}'s device could not open it: it has newer keys than we know.",

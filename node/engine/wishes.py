@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 
+import mls_rs
+
 from node.engine.core import Core
 from node.engine.membership import Membership
 from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
-from schemas.group_records import IntentKind
+from schemas.errors import Fault
+from schemas.group_records import Intent, IntentKind
 from schemas.ids import DeviceKey, GroupId
+from schemas.records import Signed
 
 QUIET_S = 1.0
 STEP_S = 0.7  # later ranks wait for the earlier
 RANKS = 20
+AGAIN_S = 60.0
 AFTER_START_S = 10.0  # what others did meanwhile may be on its way
 
 
@@ -58,8 +63,18 @@ class Wishes:
                 when += AFTER_START_S
             self._due[row.id] = (row.epoch_id, when)
         if when <= core.now:
-            del self._due[row.id]
-            self._membership.carry(row, leaving)
+            self._due[row.id] = (row.epoch_id, core.now + AGAIN_S)
+            self._carry(row, leaving)
+
+    def _carry(self, row: GroupRow, leaving: list[tuple[Intent, Signed]]) -> None:
+        """A wish that cannot be carried must not stop the clock for everything else."""
+        effects = len(self._core.effects)
+        try:
+            with self._core.db.savepoint():
+                self._membership.carry(row, leaving)
+        except (Fault, mls_rs.MlsError):
+            self._core.forget_command()
+            del self._core.effects[effects:]
 
     def next_due(self) -> float | None:
         return min((when for _, when in self._due.values()), default=None)

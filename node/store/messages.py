@@ -196,8 +196,12 @@ class MessageStore:
 
     # --- early arrivals
 
-    def park(self, group: GroupId, known: bool, path: str, body: bytes, now: float) -> bool:
-        """Keeps an early parcel's body; False when the buffer is full."""
+    def park(
+        self, group: GroupId, known: bool, path: str, digest: bytes, body: bytes, now: float
+    ) -> bool:
+        """Keeps an early parcel's body, once; False when the buffer is full."""
+        if self._db.row("SELECT 1 FROM future WHERE digest = ?", digest) is not None:
+            return True
         where, budget = ("group_id = ?", limits.FUTURE_MESSAGES) if known else ("known = 0", 200)
         count, size = self._db.row(
             f"SELECT count(*), coalesce(sum(length(body)), 0) FROM future WHERE {where}",  # noqa: S608
@@ -206,19 +210,21 @@ class MessageStore:
         if count >= budget or size + len(body) > limits.FUTURE_BYTES:
             return False
         self._db.run(
-            "INSERT INTO future (group_id, known, path, body, arrival) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO future (group_id, known, digest, path, body, arrival)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             group,
             known,
+            digest,
             path,
             body,
             now,
         )
         return True
 
-    def take_parked(self, group: GroupId) -> list[tuple[str, bytes, float]]:
-        """Takes out all (path, body, arrival) of a group, oldest first."""
+    def take_parked(self, group: GroupId) -> list[tuple[str, bytes, bytes]]:
+        """Takes out all (path, digest, body) of a group, oldest first."""
         rows = self._db.rows(
-            "SELECT path, body, arrival FROM future WHERE group_id = ? ORDER BY id", group
+            "SELECT path, digest, body FROM future WHERE group_id = ? ORDER BY id", group
         )
         if rows:
             self._db.run("DELETE FROM future WHERE group_id = ?", group)

@@ -161,6 +161,7 @@ CREATE TABLE future (                 -- early: waiting for a commit or a Welcom
     id INTEGER PRIMARY KEY,
     group_id BLOB NOT NULL,
     known INTEGER NOT NULL,           -- of a group we are in
+    digest BLOB NOT NULL UNIQUE,      -- SHA-256 of body
     path TEXT NOT NULL,
     body BLOB NOT NULL,
     arrival REAL NOT NULL

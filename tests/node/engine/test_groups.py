@@ -7,7 +7,7 @@ import pytest
 
 from node.engine import commands as c
 from node.engine import values as v
-from schemas.errors import Fault
+from schemas.errors import Fault, Refused
 from tests.node.engine.world import World
 
 
@@ -335,3 +335,44 @@ def test_order_is_the_same_everywhere(world: World) -> None:
     ]
     ours = [m.text for m in ada.ask(c.ReadMessages("default", group)) if "bob" in m.text]
     assert ours == [text for text in orders[0] if "bob" in text]
+
+
+def test_message_that_waited_too_long_for_its_welcome_is_taken_when_it_comes_again(
+    world: World,
+) -> None:
+    ada, bob = world.friends("ada", "bob")
+    group = ada.create("tea", mls_rs.CLASSIC, bob)
+    message = ada.send(group, "patience")
+    welcome, *others = world.take(ada, bob)
+    (early,) = [parcel for parcel in others if parcel is others[-1]]
+    world.hand(ada, bob, [early])
+    world.now += 3 * 86_400
+    bob.ask(c.Tick())  # strangers' early messages are kept for a day
+    world.hand(ada, bob, [welcome])
+    bob.ask(c.Join(group))
+    assert bob.read() == []
+    ada.ask(c.Tick())
+    world.settle(5)
+    assert bob.read() == ["patience"]
+    world.settle(70)
+    assert ada.states(message) == {"bob": "read"}
+
+
+def test_wish_that_cannot_be_carried_does_not_stop_the_clock(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = world.friends("ada", "bob")
+    group = ada.create("tea", mls_rs.CLASSIC, bob)
+    world.settle()
+    bob.ask(c.Join(group))
+    bob.ask(c.Leave(group))
+    monkeypatch.setattr(
+        "node.engine.membership.authorise", lambda *_: (_ for _ in ()).throw(Refused("x", "no"))
+    )
+    world.settle(5)
+    message = ada.send(group, "tick tock")
+    world.settle(400)
+    assert ada.states(message) == {"bob": "delivered"}
+    monkeypatch.undo()
+    world.settle(120)
+    assert [member.name for member in ada.view(group).members] == ["ada"]
