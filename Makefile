@@ -9,11 +9,17 @@ V   := .venv
 PY  := $(V)/bin/python
 ST  := $(V)/.stamps
 UV  := UV_PYTHON_DOWNLOADS=never $(V)/bin/uv pip install -q --python $(V)/bin/python
-
 CRATES := mls-rs-python
 WHEEL_LIMIT := 4000000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export CARGO_TARGET_DIR := $(CURDIR)/target
+
+# rustup's cargo looks for its toolchains under HOME; with another HOME they are beside it still.
+ifeq ($(shell cargo --version 2>/dev/null),)
+ifneq ($(shell command -v cargo 2>/dev/null),)
+export RUSTUP_HOME := $(abspath $(dir $(shell command -v cargo))../../.rustup)
+endif
+endif
 
 .PHONY: help setup demo test check lock clean
 help: ## this list
@@ -40,7 +46,7 @@ $(ST)/venv:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "error: no '$(PYTHON)' found; install Python 3.11 or newer, or: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed; %s is %s. Try: make PYTHON=python3.12" % (sys.executable, sys.version.split()[0]))'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: this Python lacks venv/ensurepip (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@command -v cargo >/dev/null 2>&1 || { echo "error: cargo not found; the MLS binding is built from Rust (install a Rust toolchain, 1.87 or newer)" >&2; exit 1; }
+	@cargo --version >/dev/null 2>&1 || { echo "error: no working cargo found; the MLS binding is built from Rust (install a Rust toolchain, 1.87 or newer)" >&2; exit 1; }
 	@command -v cc >/dev/null 2>&1 || { echo "error: cc not found; the MLS binding needs a C compiler (Debian and Ubuntu: apt install gcc)" >&2; exit 1; }
 	@echo "setup: virtual environment" >&2
 	@$(PYTHON) -m venv $(V)
