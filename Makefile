@@ -8,7 +8,7 @@ PYTHON ?= python3
 V   := .venv
 PY  := $(V)/bin/python
 ST  := $(V)/.stamps
-UV  := UV_PYTHON_DOWNLOADS=never $(V)/bin/uv pip install -q --python $(V)/bin/python
+UV  := UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=true $(V)/bin/uv pip install -q --python $(V)/bin/python
 CRATES := mls-rs-python
 WHEEL_LIMIT := 4000000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -235,8 +235,16 @@ class Links:
             if not newer.closed:
                 self._use(newer)
             better.close("replaced by a newer link")
+            await self._tell_again(newer)
         else:
             self._retire(newer)
+
+    async def _tell_again(self, link: Link) -> None:
+        """Receipts that went into the dead link are due again; parcels have their outcomes."""
+        try:
+            await self._ask(LinkUp(link.peer, link.hello))
+        except Fault as fault:
+            log.info("the engine was not told which link works: %s", fault)
 
     def _retire(self, link: Link) -> None:
         self._counters["link-retired"] += 1

@@ -237,7 +237,7 @@ class NodeProgram(Program):
         return (
             "quicnprotochat",
             "node",
-            ["--home", str(self.home), "--json", "run", "--no-mdns", *where],
+            ["-v", "--home", str(self.home), "--json", "run", "--no-mdns", *where],
         )
 
     # --- what users do, through the control socket

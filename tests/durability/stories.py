@@ -216,7 +216,7 @@ def cursor(world: World, where: Boundary, mutation: str = "") -> Talk:
     talk = world.talk(world.ada, world.bob)
     said = talk.must_say(world.ada)
     reader = talk.reader(world.bob)
-    page = wait_until(reader.page, "the message is shown")
+    page = wait_until(lambda: reader.page() or None, "the message is shown")
     assert [message.message for message in page] == [said.id]
     world.bob.arm()
     with pytest.raises(Fault):
