@@ -157,10 +157,12 @@ class Engine:
         except Fault as fault:
             core.forget_everything()
             self._outbox.forget_taken()
+            self._receipts.forget_told()
             return BatchResult(tuple(fault for _ in batch), (), now + LONGEST_WAIT_S)
         except BaseException:
             core.forget_everything()
             self._outbox.forget_taken()
+            self._receipts.forget_told()
             raise
         return BatchResult(tuple(answers), _merged(core.effects), self._wake_at())
 

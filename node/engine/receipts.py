@@ -30,6 +30,7 @@ class Receipts:
         # Not durable: an author without a receipt sends again, which makes one due again.
         self._due: dict[tuple[GroupId, DeviceKey], float] = {}
         self._last_parcel: dict[tuple[GroupId, DeviceKey], float] = {}
+        self._told: list[tuple[GroupId, DeviceKey]] = []  # by the last flush
 
     # --- out
 
@@ -51,8 +52,8 @@ class Receipts:
     def flush(self) -> None:
         """At the end of each batch: one summary per group and author, however many messages."""
         core = self._core
-        ready = [key for key, when in self._due.items() if when <= core.now]
-        for key in ready:
+        self._told = [key for key, when in self._due.items() if when <= core.now]
+        for key in self._told:
             del self._due[key]
             group, author = key
             signed = self._summary(group, author)
@@ -67,6 +68,12 @@ class Receipts:
             self._outbox.put(
                 "summary", content, [author], group=group, lifetime_s=SUMMARY_LIFETIME_S
             )
+
+    def forget_told(self) -> None:
+        """After a batch that could not be committed: nobody was told."""
+        for key in self._told:
+            self._due.setdefault(key, self._core.now)
+            self._last_parcel.pop(key, None)
 
     def next_due(self) -> float | None:
         return min(self._due.values(), default=None)
