@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.durability.programs import World
+pytest.register_assert_rewrite("tests.durability.programs", "tests.durability.stories")
+
+from tests.durability.programs import World  # noqa: E402 - rewritten from here on
 
 
 class Worlds:

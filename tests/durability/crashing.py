@@ -93,9 +93,11 @@ class Watch:
         for label in sorted(self.labels):
             self.place(label, "before")
 
-    def after_commit(self) -> None:
+    def after_commit(self, *, written: bool) -> None:
         for label in sorted(self.labels):
             self.place(label, "after")
+        if not written:
+            return
         self._outbox |= self.batch_parcels
         self._arrivals |= self.batch_arrivals
 
@@ -108,7 +110,7 @@ class Watch:
             with real(connection):
                 yield
                 self.before_commit()
-            self.after_commit()
+            self.after_commit(written=not connection.in_transaction)
 
         return watched
 
@@ -418,7 +420,7 @@ def _answer_before_commit(watch: Watch) -> None:
 class _Uncommitting:
     """Of a connection, what `transaction` uses of it, without BEGIN and COMMIT."""
 
-    in_transaction = False
+    in_transaction = True
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
