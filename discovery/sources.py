@@ -49,32 +49,22 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HintSource:
-    """Addresses from cards, the command line or memory: [(address, learnt at, Unix seconds)]."""
+    """Addresses from cards, the command line or memory: (address, learnt at, Unix seconds)."""
 
-    look: Callable[[DeviceKey], Sequence[tuple[Address, float]]]
+    ask: Callable[[DeviceKey], Awaitable[Sequence[tuple[Address, float]]]]
     name: str = HINTS
 
     async def resolve(self, device: DeviceKey) -> Sequence[Lead]:
-        return [Hint(with_kind(address), learnt_at) for address, learnt_at in self.look(device)]
+        found = await self.ask(device)
+        return [Hint(with_kind(address), learnt_at) for address, learnt_at in found]
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSource:
-    """Signed records that this node already holds: they travel beside bundles."""
-
-    look: Callable[[DeviceKey], Sequence[Signed]]
-    name: str = RECORDS
-
-    async def resolve(self, device: DeviceKey) -> Sequence[Lead]:
-        return self.look(device)
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteRecordSource:
-    """Signed records that have to be asked for: a relay's directory, later the DHT."""
+    """Signed records: those this node holds, a relay's directory, later the DHT."""
 
     ask: Callable[[DeviceKey], Awaitable[Sequence[Signed]]]
-    name: str = RELAY
+    name: str
 
     async def resolve(self, device: DeviceKey) -> Sequence[Lead]:
         return await self.ask(device)

@@ -1,63 +1,22 @@
-"""A home: the folder that is one node's whole state, and where things are in it."""
+"""Making and opening a home: the folder that is one node's whole state."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import apsw
-import platformdirs
 
+from node.engine.account import checked_name
 from node.engine.engine import Engine
-from schemas.errors import Blame, Fault, Refused
-from schemas.limits import DISPLAY_NAME
+from node.paths import DATABASE
+from node.store.database import MIGRATIONS
+from schemas.errors import Blame, Fault
 from storage.files import make_private_folder
-from storage.lock import LOCK_FILE, FolderLock
+from storage.lock import FolderLock
 from storage.sqlite import migrate, open_database
-
-APP_NAME: Final = "quicnprotochat"
-MIGRATIONS: Final = "node.store.migrations"
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """The paths in one home folder; nothing is touched by making one."""
-
-    folder: Path
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that runs this node."""
-        return self.folder / LOCK_FILE
-
-    @property
-    def database(self) -> Path:
-        return self.folder / "node.db"
-
-    @property
-    def control_socket(self) -> Path:
-        """Bind it relative to its folder: a Unix socket's path holds about 107 bytes."""
-        return self.folder / "control.sock"
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "config.toml"
-
-    @property
-    def exists(self) -> bool:
-        """Whether `create_home` has been here (an interrupted one may have been)."""
-        return self.database.exists()
-
-
-def default_folder() -> Path:
-    """`QUICNPROTOCHAT_HOME`, else the platform's data folder for this program."""
-    chosen = os.environ.get("QUICNPROTOCHAT_HOME")
-    return Path(chosen) if chosen else Path(platformdirs.user_data_path(APP_NAME))
 
 
 def create_home(path: Path, name: str) -> None:
@@ -66,12 +25,7 @@ def create_home(path: Path, name: str) -> None:
     Raises Refused `bad-name` or `home-exists`; Fault `already-running`, `cannot-use-folder`, or
     what the disk did.
     """
-    if not name.strip() or len(name.encode()) > DISPLAY_NAME or not name.isprintable():
-        raise Refused(
-            "bad-name",
-            f"a name is 1 to {DISPLAY_NAME} bytes of printable text",
-            hint="choose another name",
-        )
+    checked_name(name)  # before there is a folder
     make_private_folder(path)
     with FolderLock(path), open_home_database(path) as connection:
         Engine.create(connection, name, now=time.time())
@@ -83,7 +37,7 @@ def open_home_database(path: Path) -> Iterator[apsw.Connection]:
 
     Raises Fault `database-newer` and others of `storage.sqlite`.
     """
-    connection = open_database(Home(path).database)
+    connection = open_database(path / DATABASE)
     try:
         migrate(connection, MIGRATIONS)
         yield connection
@@ -97,7 +51,7 @@ def open_engine(path: Path) -> Iterator[Engine]:
 
     Raises Fault `no-account` when there is no home, `database-newer`, and others of the disk.
     """
-    if not Home(path).exists:
+    if not (path / DATABASE).exists():
         raise Fault(
             "no-account",
             "there is no account in this home",

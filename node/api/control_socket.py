@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from node.paths import CONTROL_SOCKET
 from schemas.errors import Blame, Fault
 
-CONTROL_SOCKET: Final = "control.sock"
 _NURSERY: Final = ".control"  # a private folder in which the socket is born
 _PATH_BYTES: Final = 100  # what a socket's path may hold everywhere (Linux: 107, macOS: 103)
 _BACKLOG: Final = 64

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from node.cli.output import Output
+from node.paths import CONFIG, default_home
 from schemas.errors import Blame, Fault
 
 if TYPE_CHECKING:
     from node.api.session import Session
     from node.api.settings import NodeSettings
 
-CONFIG_FILE: Final = "config.toml"
 DEFAULT_LISTEN: Final = "0.0.0.0:7000"
 _KEYS: Final = {"listen": str, "relays": list, "mdns": bool, "mdns_interfaces": list}
 
@@ -60,9 +60,7 @@ class State:
         chosen = self.home_flag or self.environment.get("QUICNPROTOCHAT_HOME")
         if chosen:
             return Path(chosen).expanduser().absolute()
-        import platformdirs
-
-        return Path(platformdirs.user_data_path("quicnprotochat"))
+        return default_home()
 
     def session(self, *, relays: tuple[str, ...] | None = None) -> AbstractContextManager[Session]:
         """The way to ask the home's node; relays given here are remembered."""
@@ -113,7 +111,7 @@ class State:
         )
 
     def _file(self) -> dict[str, Any]:
-        path = self.home / CONFIG_FILE
+        path = self.home / CONFIG
         try:
             text = path.read_bytes().decode()
         except FileNotFoundError:
@@ -142,7 +140,7 @@ def _strings(value: list[Any] | None, key: str) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not all(isinstance(each, str) for each in value):
-        raise BadConfig(f"{CONFIG_FILE}: {key} must be a list of strings")
+        raise BadConfig(f"{CONFIG}: {key} must be a list of strings")
     return tuple(value)
 
 

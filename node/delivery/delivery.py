@@ -16,9 +16,8 @@ from discovery.lan_events import PeerChange
 from discovery.mdns import Mdns
 from discovery.mdns_service import Advert
 from discovery.resolver import Resolver
-from discovery.sources import MdnsSource, RemoteRecordSource, Source
+from discovery.sources import RECORDS, RELAY, HintSource, MdnsSource, RecordSource, Source
 from identity.keys import KeyPair
-from node.delivery.addresses import CardSource, StoredRecordSource
 from node.delivery.asking import Ask
 from node.delivery.courier import Couriers, Means
 from node.delivery.dialer import Dialer
@@ -52,7 +51,7 @@ from schemas.errors import Fault
 from schemas.frames import P2P_ALPN
 from schemas.group_records import SUMMARY_BYTES
 from schemas.ids import DeviceKey
-from schemas.limits import ENDPOINT_LIFETIME_S
+from schemas.limits import ENDPOINT_LIFETIME_S, ENDPOINT_RECORD
 from schemas.records import Signed
 from transport import DEFAULT_LIMITS, Endpoint, TransportLimits
 from transport.supervise import Supervisor
@@ -294,11 +293,20 @@ class Delivery:
 
     def _sources(self) -> list[Source]:
         sources: list[Source] = [
-            StoredRecordSource(self._ask),
-            CardSource(self._ask, self._clock),
-            RemoteRecordSource(self._ask_directories),
+            RecordSource(self._stored_record, RECORDS),
+            HintSource(self._card_hints),
+            RecordSource(self._ask_directories, RELAY),
         ]
         return sources if self.mdns is None else [MdnsSource(self.mdns), *sources]
+
+    async def _stored_record(self, device: DeviceKey) -> Sequence[Signed]:
+        """The newest endpoint record that came beside a bundle or over a link."""
+        endpoint = (await self._ask(LookUpPeer(device))).endpoint
+        return [] if endpoint is None else [Signed.decode(endpoint, limit=ENDPOINT_RECORD)]
+
+    async def _card_hints(self, device: DeviceKey) -> Sequence[tuple[Address, float]]:
+        peer = await self._ask(LookUpPeer(device))
+        return [(Address.parse(hint), self._clock()) for hint in peer.hints]
 
     async def _ask_directories(self, device: DeviceKey) -> Sequence[Signed]:
         records = await self.obtainer.endpoint_records(device)

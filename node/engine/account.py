@@ -27,14 +27,24 @@ LAST_RESORT_LIFETIME_S = 365 * 86_400
 RENEW_ENDPOINT_S = 24 * 3600  # before it expires
 
 
+def checked_name(name: str) -> str:
+    """A display name, its white space folded. Raises Refused `bad-name`."""
+    clean = " ".join(name.split())
+    if not clean or len(clean.encode()) > limits.DISPLAY_NAME or not clean.isprintable():
+        raise Refused(
+            "bad-name",
+            f"a name is 1 to {limits.DISPLAY_NAME} bytes of printable text",
+            hint="choose another name",
+        )
+    return clean
+
+
 def create_account(
     database: Database, name: str, random: Callable[[int], bytes], now: float
 ) -> None:
     """A new identity with its first device, in an empty database. Raises Refused."""
     people = PeopleStore(database)
-    clean = " ".join(name.split())
-    if not clean or len(clean.encode()) > limits.DISPLAY_NAME or not clean.isprintable():
-        raise Refused("bad-name", f"a name is 1 to {limits.DISPLAY_NAME} bytes of printable text")
+    clean = checked_name(name)
     with database.transaction():
         if people.secret(IDENTITY_SEED) is not None:
             raise Refused("home-exists", "this home has an account", hint="use another --home")

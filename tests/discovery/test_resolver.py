@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from discovery.record import sign_endpoint_record
 from discovery.resolver import CANDIDATES, LEADS_PER_SOURCE, Found, Resolver
-from discovery.sources import Hint, HintSource, Lead, RecordSource, RemoteRecordSource
+from discovery.sources import Hint, HintSource, Lead, RecordSource
 from identity import keys, signing
 from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
 from schemas.errors import Blame, Fault, Unreachable
@@ -215,15 +215,17 @@ async def test_no_address_is_from_the_future() -> None:
 
 
 async def test_sources_over_callables() -> None:
+    async def hints(device: DeviceKey) -> Sequence[tuple[Address, float]]:
+        return [(Address("192.168.1.9", 7000), 5.0)]
+
+    async def held(device: DeviceKey) -> Sequence[Signed]:
+        return [record(2, public("198.51.100.2"))]
+
     async def ask(device: DeviceKey) -> Sequence[Signed]:
         return [record(3, public("198.51.100.3"))]
 
     asked = Resolver(
-        [
-            HintSource(lambda device: [(Address("192.168.1.9", 7000), 5.0)]),
-            RecordSource(lambda device: [record(2, public("198.51.100.2"))]),
-            RemoteRecordSource(ask),
-        ],
+        [HintSource(hints), RecordSource(held, "record"), RecordSource(ask, "relay")],
         clock=lambda: NOW,
     )
     answer = await asked.resolve(DEVICE.public)

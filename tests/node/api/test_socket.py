@@ -18,8 +18,9 @@ from node.api import app
 from node.api import operations as op
 from node.api import shapes as s
 from node.api.client import Client, NodeGone, NotRunning
-from node.api.control_socket import CONTROL_SOCKET, bind_control_socket, connect_control_socket
+from node.api.control_socket import bind_control_socket, connect_control_socket
 from node.engine.values import Event
+from node.paths import CONTROL_SOCKET
 from schemas.errors import Fault
 from tests.node.api.conftest import Served, serve
 
