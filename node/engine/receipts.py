@@ -27,8 +27,9 @@ class Receipts:
     def __init__(self, core: Core, outbox: Outbox) -> None:
         self._core = core
         self._outbox = outbox
-        # Not durable: an author without a receipt sends again, which makes one due again.
-        self._due: dict[tuple[GroupId, DeviceKey], float] = {}
+        # What an earlier process owed is due at once. When is not durable; that is, is: a relay
+        # holds the author's copy for days, and without a receipt it looks as if nobody came.
+        self._due: dict[tuple[GroupId, DeviceKey], float] = dict.fromkeys(core.messages.owed(), 0.0)
         self._last_parcel: dict[tuple[GroupId, DeviceKey], float] = {}
         self._told: list[tuple[GroupId, DeviceKey]] = []  # by the last flush
 
@@ -37,6 +38,7 @@ class Receipts:
     def owe(self, group: GroupId, author: DeviceKey) -> None:
         """Something of `author` is new here, or was shown: tell them."""
         key = (group, author)
+        self._core.messages.set_owed(group, author, True)
         if author in self._core.linked:
             self._due[key] = self._core.now
         elif key not in self._due:
@@ -59,6 +61,7 @@ class Receipts:
             signed = self._summary(group, author)
             if signed is None:
                 continue
+            core.messages.set_owed(group, author, False)
             if author in core.linked:
                 core.effects.append(values.SummaryReady(author, signed.encode()))
                 continue

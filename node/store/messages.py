@@ -129,7 +129,8 @@ class MessageStore:
 
     def put_watermark(self, group: GroupId, author: DeviceKey, mark: Watermark) -> None:
         self._db.run(
-            "INSERT OR REPLACE INTO watermarks VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO watermarks (group_id, author, base, highest, missing, read)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             group,
             author,
             mark.base,
@@ -137,6 +138,16 @@ class MessageStore:
             json.dumps(mark.missing),
             mark.read,
         )
+
+    def set_owed(self, group: GroupId, author: DeviceKey, owed: bool) -> None:
+        """Whether the author waits for a receipt."""
+        self._db.run(
+            "UPDATE watermarks SET owed = ? WHERE group_id = ? AND author = ?", owed, group, author
+        )
+
+    def owed(self) -> list[tuple[GroupId, DeviceKey]]:
+        rows = self._db.rows("SELECT group_id, author FROM watermarks WHERE owed = 1")
+        return [(GroupId(row[0]), DeviceKey(row[1])) for row in rows]
 
     def authors(self, group: GroupId) -> list[DeviceKey]:
         rows = self._db.rows("SELECT author FROM watermarks WHERE group_id = ?", group)

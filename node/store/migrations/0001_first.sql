@@ -145,6 +145,7 @@ CREATE TABLE watermarks (             -- what we have of each author
     highest INTEGER NOT NULL,
     missing TEXT NOT NULL,            -- JSON list of sequence numbers between
     read INTEGER NOT NULL DEFAULT 0,
+    owed INTEGER NOT NULL DEFAULT 0,  -- the author has not been told of this yet
     PRIMARY KEY (group_id, author)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE peer_summaries (
