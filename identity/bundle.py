@@ -13,11 +13,12 @@ from schemas.records import BundleCore, BundleDevice, Signed, SignedType
 
 
 def bundle_device(
-    device: KeyPair[DeviceKey], name: str, hybrid_key: bytes, *, issued: int
+    owner: IdentityKey, device: KeyPair[DeviceKey], name: str, hybrid_key: bytes, *, issued: int
 ) -> BundleDevice:
-    """A device's entry; its hybrid key is signed by the device itself."""
+    """A device's entry; the device itself signs its hybrid key, and whose device it is."""
     signature = device.sign(prefixed(SignedType.HYBRID_KEY, hybrid_key))
-    return BundleDevice(device.public, name, hybrid_key, signature, issued)
+    owner_signature = device.sign(prefixed(SignedType.DEVICE_OWNER, owner))
+    return BundleDevice(device.public, name, hybrid_key, signature, owner_signature, issued)
 
 
 def sign_bundle(identity: KeyPair[IdentityKey], core: BundleCore) -> Signed:
@@ -35,6 +36,9 @@ def open_bundle_untrusted(signed: Signed) -> BundleCore:
         covered = prefixed(SignedType.HYBRID_KEY, device.hybrid_key)
         if not signature_holds(device.key, device.hybrid_signature, covered):
             raise Malformed("bad-hybrid-key", "a hybrid key that its device did not sign")
+        owned = prefixed(SignedType.DEVICE_OWNER, core.identity)
+        if not signature_holds(device.key, device.owner_signature, owned):
+            raise Malformed("not-their-device", "a bundle that lists somebody else's device")
     return core
 
 

@@ -211,7 +211,7 @@ class Node:
             suite_number(view.suite),
             present=present,
         )
-        return await self.ask(Invite(group, packages, admin))
+        return await self.ask(Invite(group, tuple(people), packages, admin))
 
     async def direct_group(self, identity: IdentityKey, *, suite: int | None = None) -> GroupView:
         """The one-to-one group with a person, made if there is none. Raises as `invite`."""

@@ -43,6 +43,7 @@ struct BundleCore {
     hybridKey @2 :Data;        # X25519 public key (32) | ML-KEM-768 encapsulation key (1184)
     hybridSignature @3 :Data;  # by the device key over "quicnprotochat hybrid key v1" | hybridKey
     issued @4 :Int64;
+    ownerSignature @5 :Data;   # by the device key over "quicnprotochat device owner v1" | identity
   }
 }
 

@@ -27,6 +27,7 @@ class SignedType(StrEnum):
 
     DEVICE = "device"
     HYBRID_KEY = "hybrid key"
+    DEVICE_OWNER = "device owner"
     BUNDLE_CORE = "bundle core"
     ENDPOINT_RECORD = "endpoint record"
     COMMIT_HEADER = "commit header"
@@ -140,12 +141,16 @@ def _fill_relays(message: Any, relays: tuple[RelayAddress, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BundleDevice:
-    """One device in a bundle; `hybrid_signature` is the device's own over its hybrid key."""
+    """One device in a bundle, with its own word on its hybrid key and on whose it is.
+
+    Without the latter, anybody could list somebody else's device as theirs.
+    """
 
     key: DeviceKey
     name: str
     hybrid_key: bytes
     hybrid_signature: bytes
+    owner_signature: bytes
     issued: int
 
 
@@ -170,6 +175,7 @@ class BundleCore:
             slot.name = device.name
             slot.hybridKey = device.hybrid_key
             slot.hybridSignature = device.hybrid_signature
+            slot.ownerSignature = device.owner_signature
             slot.issued = device.issued
         _fill_relays(message, self.relays)
         return bytes(message.to_bytes())
@@ -193,6 +199,7 @@ def _read_bundle_device(reader: Any) -> BundleDevice:
         text(reader.name, limits.DISPLAY_NAME),
         exactly(reader.hybridKey, HYBRID_KEY_LENGTH),
         exactly(reader.hybridSignature, SIGNATURE_LENGTH),
+        exactly(reader.ownerSignature, SIGNATURE_LENGTH),
         counter(reader.issued),
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Iterable
 
 from node.delivery.asking import Ask
 from node.delivery.dialer import Dialer
+from node.delivery.key_packages import checked_key_package_untrusted
 from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
 from node.delivery.links import Links
@@ -114,7 +115,8 @@ class Obtainer:
         link = await self._dialer.reach(device, self._limits.relay_fallback_s, pursue=False)
         if link is not None:
             try:
-                return await ask_key_package(link, suite, request_id, self._limits)
+                package = await ask_key_package(link, suite, request_id, self._limits)
+                return checked_key_package_untrusted(package, device, suite)
             except Fault as fault:
                 self._note("key-package", fault)
                 refused = fault if isinstance(fault, Refused) else refused
@@ -122,11 +124,10 @@ class Obtainer:
             try:
                 client = await self._pool.client(relay)
                 package, _ = await client.fetch_key_package(device, suite, request_id)
+                return checked_key_package_untrusted(package, device, suite)
             except Fault as fault:
                 self._note("key-package", fault)
                 refused = fault if isinstance(fault, Refused) else refused
-            else:
-                return package
         if refused is not None:
             raise Refused(NO_KEY_PACKAGE, f"no KeyPackage to be had: {refused.message}")
         raise Unreachable(

@@ -55,7 +55,7 @@ def create_account(
         people.set_secret(DISCOVERY_SECRET, random(SECRET_LENGTH))
         people.add_hybrid_key(hybrid.public, hybrid.private, now)
         people.set_setting("name", clean)
-        entry = bundle_device(device, "first", hybrid.public, issued=int(now))
+        entry = bundle_device(identity.public, device, "first", hybrid.public, issued=int(now))
         core = BundleCore(identity.public, 1, clean, (entry,), ())
         people.put_bundle(sign_bundle(identity, core), core)
 

@@ -21,6 +21,7 @@ from schemas.errors import Fault, Malformed
 from schemas.group_records import Intent
 from schemas.ids import DeviceKey, GroupId
 from schemas.parcels import (
+    NO_GROUP,
     BundlesContent,
     CommitContent,
     IntentContent,
@@ -83,14 +84,24 @@ class Arrivals:
         Raises Fault when it is refused.
         """
         core = self._core
+        effects = len(core.effects)
+        author, early = None, False
         try:
-            author = self._act(body, path)
-        except Early:
+            with core.db.savepoint():
+                try:
+                    author = self._act(body, path)
+                except Early:
+                    early = True  # and what it told on the way counts
+        except (Fault, mls_rs.MlsError) as error:
+            core.forget_command()  # what is refused leaves no trace
+            del core.effects[effects:]
+            if isinstance(error, Fault):
+                raise
+            raise Malformed(f"mls-{error.code}", "MLS refuses it") from error
+        if early:
             known = core.groups.get(body.group) is not None
             kept = core.messages.park(body.group, known, path, digest, body.encode(), core.now)
             return values.Accepted() if kept else values.Deferred(BUFFER_FULL_S)
-        except mls_rs.MlsError as error:
-            raise Malformed(f"mls-{error.code}", "MLS refuses it") from error
         until = max(expires, core.now + SEEN_S)
         core.messages.mark_seen(digest, until, None if author is None else body.group, author)
         return values.Accepted()
@@ -113,9 +124,11 @@ class Arrivals:
         Raises Early, MlsError, or Fault when it is refused.
         """
         row = self._core.groups.get(body.group)
+        over = body.group == NO_GROUP or (row is not None and is_over(row))
         match body.content:
             case BundlesContent():
-                self._contacts.receive_bundles(body.content)
+                if self._contacts.receive_bundles(body.content) and not over:
+                    raise Early  # of people who are not in the group yet, as far as we know
             case WelcomeContent():
                 self._welcomes.receive(body.content)
                 self._drain(body.group)
@@ -144,7 +157,7 @@ class Arrivals:
         if not self._core.groups.entered(row.id, body.epoch_id):
             header = mls_rs.inspect(mls)
             if header.group_id == row.id and (header.epoch or 0) <= row.epoch:
-                self._commits.other_branch(row, body.statement)
+                self._commits.other_branch(row, body.epoch_id, body.statement)
             raise Early
         try:
             opened = self._decrypt(row, body, mls)
@@ -171,6 +184,8 @@ class Arrivals:
 
     def _commit(self, row: GroupRow, body: ParcelBody, content: CommitContent) -> None:
         self._commits.receive(row, content)
+        if is_over(row):
+            return
         if body.statement is not None:
             self._commits.statement(row, body.statement)
         self._drain(row.id)

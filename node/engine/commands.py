@@ -209,9 +209,10 @@ class CreateDirect(Command[GroupView]):
 
 @dataclass(frozen=True, slots=True)
 class Invite(Command[GroupView]):
-    """Adds devices, by their KeyPackages, of people whose bundle is here."""
+    """Adds devices of these people, by their KeyPackages; their bundles are here."""
 
     group: GroupId
+    people: tuple[IdentityKey, ...]
     key_packages: tuple[bytes, ...]
     admin: bool = False
 

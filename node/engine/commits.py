@@ -12,7 +12,7 @@ from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Malformed, Refused
 from schemas.group_records import CommitHeader, Intent, IntentKind, Statement
-from schemas.ids import DeviceKey
+from schemas.ids import DeviceKey, EpochId
 from schemas.parcels import CommitContent
 from schemas.records import Signed, SignedType
 
@@ -108,17 +108,18 @@ class Commits:
             raise Malformed("wrong-statement", "a statement of a stranger, or about another group")
         core.groups.put_statement(author, signed, statement)
 
-    def other_branch(self, row: GroupRow, signed: Signed | None) -> None:
+    def other_branch(self, row: GroupRow, epoch_id: EpochId, signed: Signed | None) -> None:
         """A message of an epoch number we have reached, under an epoch id we never entered.
 
-        Only a member's signature makes that a fork: the parcel itself is anybody's word.
+        Only a member's signed word that it stands there makes that a fork: the parcel is anybody's.
         """
-        if signed is not None:
+        if signed is not None and Statement.decode(signed.payload).epoch_id == epoch_id:
             self._split(row, DeviceKey(signed.signer))
 
     def _split(self, row: GroupRow, author: DeviceKey) -> None:
-        if row.status != GroupStatus.ACTIVE:
-            return
+        members = {member.device for member in self._core.groups.members(row.id)}
+        if row.status != GroupStatus.ACTIVE or author not in members:
+            return  # who was removed cannot stop those who stay
         row.status = GroupStatus.SPLIT
         self._core.groups.save(row)
         owner = self._core.people.owner(author)

@@ -94,12 +94,24 @@ class Contacts:
 
     # --- bundles and endpoints
 
-    def receive_bundles(self, content: BundlesContent) -> None:
-        """From a parcel: of people in our groups or contacts; the rest is passed over."""
+    def receive_bundles(self, content: BundlesContent) -> bool:
+        """From a parcel: of people in our groups or contacts. True when some are strangers yet."""
+        strangers = False
         for signed in content.cores:
-            self.keep_bundle(signed, open_bundle_untrusted(signed), wanted=False)
+            bundle = open_bundle_untrusted(signed)
+            strangers |= not self._knows(bundle.identity)
+            self.keep_bundle(signed, bundle, wanted=False)
         for signed in content.endpoints:
             self.keep_endpoint(signed)
+        return strangers
+
+    def _knows(self, identity: IdentityKey) -> bool:
+        people = self._core.people
+        return (
+            identity == self._core.identity.public
+            or people.contact(identity) is not None
+            or people.shares_group(identity)
+        )
 
     def receive(self, command: commands.ReceiveBundle) -> None:
         if command.core is not None:
@@ -111,8 +123,8 @@ class Contacts:
         """The newest of each person we know. Raises Malformed when the card contradicts it."""
         people = self._core.people
         contact = people.contact(bundle.identity)
-        known = wanted or contact is not None or people.shares_group(bundle.identity)
-        if bundle.identity == self._core.identity.public or not known:
+        mine = bundle.identity == self._core.identity.public
+        if mine or not (wanted or self._knows(bundle.identity)):
             return
         if bundle.number <= people.bundle_number(bundle.identity):
             return

@@ -35,6 +35,22 @@ _QUEUED = {
         "{name}'s device could not open it: it has newer keys than we know.",
         "It is sealed again with the newer keys by itself; ask {name} to stay online.",
     ),
+    "deferred": (
+        "{name}'s node asked to wait: it cannot store anything just now.",
+        "It is tried again by itself; if it lasts, ask {name} to free some disk space.",
+    ),
+    "connection-lost": (
+        "The connection to {name}'s device broke off before it was confirmed.",
+        "It is tried again by itself, at once.",
+    ),
+    "stopped": (
+        "Our own node stopped before it was confirmed.",
+        "It is tried again by itself while a node runs.",
+    ),
+    "too-large-for-peer": (
+        "{name}'s device takes no message of this size.",
+        "Send it in smaller pieces.",
+    ),
     "mailbox-full": (
         "The relay's mailbox of {name} is full.",
         "It is tried again by itself; ask {name} to start their node and fetch their mail.",
@@ -92,7 +108,9 @@ class Explain:
                 f"no message {text[:80]!r}",
                 hint=f"give its id, or at least the first {PREFIX_DIGITS} digits",
             )
-        found = {row.id: row for row in self._core.messages.find(prefix)}
+        rows = self._core.messages.find(prefix)
+        # Another member may reuse our id: ours is the one that has a ledger.
+        found = {row.id: row for row in [row for row in rows if row.own] or rows}
         if not found:
             raise Refused("unknown-message", f"no message {text[:80]!r}")
         if len(found) > 1:

@@ -26,7 +26,7 @@ from node.store.groups import GroupRow, MemberRow
 from schemas import limits
 from schemas.errors import Blame, Refused
 from schemas.group_records import CommitHeader, Intent, IntentKind, MemberRef
-from schemas.ids import DeviceKey, GroupId, IntentId
+from schemas.ids import DeviceKey, GroupId, IdentityKey, IntentId
 from schemas.messages import GroupInfo, GroupKind, InvitePolicy
 from schemas.parcels import (
     BundleDigest,
@@ -61,11 +61,10 @@ class Membership:
             raise Refused("yourself", "a conversation with yourself is not possible")
         info = GroupInfo("", GroupKind.DIRECT, (), InvitePolicy.MEMBERS)
         row = self._create(info, command.suite)
-        invite = commands.Invite(row.id, command.key_packages)
-        added = self._added(row, invite.key_packages)
-        if {member.identity for member in added} != {command.identity}:
-            raise Refused("wrong-key-package", "a KeyPackage of somebody else", blame=Blame.PEER)
-        self._commit(row, add=invite.key_packages, added=added)
+        added = self._added(row, (command.identity,), command.key_packages)
+        if not added:
+            raise Refused("no-key-package", "no KeyPackage of theirs")
+        self._commit(row, add=command.key_packages, added=added)
         return group_view(core, row)
 
     def _create(self, info: GroupInfo, suite: int) -> GroupRow:
@@ -116,7 +115,7 @@ class Membership:
         row = self._writable(command.group)
         if not command.key_packages:  # an invitation repeated after a crash: no empty commit
             raise Refused("already-member", "everybody named is in this group")
-        added = self._added(row, command.key_packages)
+        added = self._added(row, command.people, command.key_packages)
         self._check_size(row, added)
         info = group_info(self._core.mls_group(row.id))
         new_admins = tuple(dict.fromkeys([*info.admins, *(member.identity for member in added)]))
@@ -301,8 +300,13 @@ class Membership:
             )
         return row
 
-    def _added(self, row: GroupRow, key_packages: Sequence[bytes]) -> list[MemberRef]:
-        """Whom these KeyPackages add. The binding checks their signatures and lifetimes."""
+    def _added(
+        self, row: GroupRow, people: Sequence[IdentityKey], key_packages: Sequence[bytes]
+    ) -> list[MemberRef]:
+        """Whom these KeyPackages add: nobody but `people`.
+
+        The binding checks their signatures and lifetimes.
+        """
         core = self._core
         present = {member.device for member in core.groups.members(row.id)}
         added = []
@@ -310,6 +314,10 @@ class Membership:
             info = mls_rs.verify_key_package(message)
             device = DeviceKey(info.signature_key)
             identity = core.credential_owner(info.signature_key, info.credential)
+            if identity not in people:
+                raise Refused(
+                    "wrong-key-package", "a KeyPackage of somebody else", blame=Blame.PEER
+                )
             if info.suite != row.suite:
                 raise Refused(
                     "no-key-package",

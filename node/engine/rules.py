@@ -35,7 +35,8 @@ def authorise(
     Raises Refused: `not-an-admin`, `not-allowed-to-invite`, or `direct-group`.
     """
     me = change.committer.identity
-    admin = me in info.admins
+    # When the last admin has left, everybody governs: a group must not become unchangeable.
+    admin = me in info.admins or not set(info.admins) & set(members)
     strangers = [member for member in change.added if member.identity not in members]
     others = [
         member

@@ -52,7 +52,23 @@ def _peer_name(core: Core, row: GroupRow, members: tuple[values.MemberView, ...]
 
 
 def list_groups(core: Core, _: commands.ListGroups) -> tuple[values.GroupView, ...]:
-    return tuple(group_view(core, row) for row in core.groups.all())
+    return tuple(_shown(core))
+
+
+def _shown(core: Core) -> list[values.GroupView]:
+    """All groups; of two conversations with one person the lower id stays, the other is hidden."""
+    views = [group_view(core, row) for row in core.groups.all()]
+    kept: dict[frozenset[IdentityKey], GroupId] = {}
+    for view in views:
+        if _is_live_direct(view):
+            pair = frozenset(member.identity for member in view.members)
+            kept[pair] = min(view.group, kept.get(pair, view.group))
+    return [view for view in views if not _is_live_direct(view) or view.group in kept.values()]
+
+
+def _is_live_direct(view: values.GroupView) -> bool:
+    live = view.status in (GroupStatus.ACTIVE, GroupStatus.SPLIT)
+    return view.kind == GroupKind.DIRECT.value and live and len(view.members) == 2
 
 
 def list_requests(core: Core, _: commands.ListRequests) -> tuple[values.RequestView, ...]:
@@ -77,8 +93,9 @@ def list_requests(core: Core, _: commands.ListRequests) -> tuple[values.RequestV
 
 def find_group(core: Core, command: commands.FindGroup) -> values.GroupView:
     text = command.text.strip()
-    views = [group_view(core, row) for row in core.groups.all()]
-    by_id = [view for view in views if _matches(view.group.hex(), text)]
+    everything = [group_view(core, row) for row in core.groups.all()]
+    by_id = [view for view in everything if _matches(view.group.hex(), text)]
+    views = _shown(core)
     alive = [view for view in views if view.status not in (GroupStatus.LEFT, GroupStatus.REMOVED)]
     by_name = [view for view in alive if view.name == text]
     by_name = by_name or [view for view in views if view.name == text]

@@ -38,12 +38,15 @@ class Welcomes:
             raise Refused("already-member", "a Welcome to a group that we are in")
         mls = core.mls.join(content.mls)
         info = group_info(mls)
-        roster = {ref.device: ref for ref in map(member_ref, mls.roster())}
-        inviter = roster.get(header.author)
+        roster = {member.index: member_ref(member) for member in mls.roster()}
+        # Who signed the Welcome: another invitee could send it on under a header of their own.
+        signer = mls.inviter_index
+        inviter = None if signer is None else roster.get(signer)
         if (
             mls.group_id != header.group
             or mls.epoch != header.epoch
             or inviter is None
+            or inviter.device != header.author
             or inviter.identity != inviter_core.identity
             or core.device.public not in {member.device for member in header.added}
         ):

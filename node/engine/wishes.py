@@ -35,10 +35,27 @@ class Wishes:
         self._due = {group: due for group, due in self._due.items() if group in waiting}
         for group in waiting:
             row = core.groups.get(group)
+            if row is not None and row.status == GroupStatus.LEAVING:
+                self._leave_the_empty(row)
             if row is None or row.status != GroupStatus.ACTIVE or not row.accepted:
                 self._due.pop(group, None)
                 continue
             self._consider(row)
+
+    def _leave_the_empty(self, row: GroupRow) -> None:
+        """Everybody leaves: nobody stays who could commit it."""
+        core = self._core
+        members = {member.device for member in core.groups.members(row.id)}
+        leaving = {
+            intent.author
+            for intent, _, _ in core.groups.open_intents(row.id)
+            if intent.kind is IntentKind.LEAVE
+        }
+        if members - leaving == {core.device.public}:
+            row.status = GroupStatus.LEFT
+            core.groups.save(row)
+            core.groups.set_members(row.id, [])
+            core.emit("left", group=row.id.hex(), name=row.name)
 
     def _consider(self, row: GroupRow) -> None:
         core = self._core

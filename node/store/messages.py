@@ -11,6 +11,9 @@ from schemas import limits
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
 from schemas.records import Signed
 
+EARLY_UNKNOWN_S = 86_400.0  # how long an early parcel waits: of a group that we are not in
+EARLY_S = 30 * 86_400.0  # of one that we are in
+
 
 @dataclass(frozen=True, slots=True)
 class MessageRow:
@@ -247,7 +250,8 @@ class MessageStore:
         """Forgets what is past its time."""
         self._db.run("DELETE FROM seen_parcels WHERE until < ?", now)
         self._db.run("DELETE FROM ciphertexts WHERE until < ?", now)
-        self._db.run("DELETE FROM future WHERE known = 0 AND arrival < ?", now - 86_400)
+        self._db.run("DELETE FROM future WHERE known = 0 AND arrival < ?", now - EARLY_UNKNOWN_S)
+        self._db.run("DELETE FROM future WHERE arrival < ?", now - EARLY_S)
 
 
 def _message(row: Any) -> MessageRow:

@@ -100,7 +100,10 @@ def test_a_batch_that_finds_no_room_is_refused_as_a_whole(tmp_path: Path, suite:
 
     room = no_room(ada)
     answers = ada.run(
-        c.Send(group, "short"), c.Invite(group, (package,)), c.Send(group, LONG), c.WhoAmI()
+        c.Send(group, "short"),
+        c.Invite(group, (cy.identity,), (package,)),
+        c.Send(group, LONG),
+        c.WhoAmI(),
     )
 
     only_disk(answers, "disk-full")
@@ -109,7 +112,7 @@ def test_a_batch_that_finds_no_room_is_refused_as_a_whole(tmp_path: Path, suite:
     assert world.take(ada, bob) == [], "something of a refused batch would leave"
 
     room()
-    ada.ask(c.Invite(group, (package,)))
+    ada.ask(c.Invite(group, (cy.identity,), (package,)))
     ada.send(group, "after")
     world.settle()
     cy.ask(c.Join(group))

@@ -25,7 +25,7 @@ HYBRID = envelope.generate_hybrid()
 
 
 def make_bundle(number: int = 1) -> Signed:
-    entry = bundle.bundle_device(DEVICE, "laptop", HYBRID.public, issued=10)
+    entry = bundle.bundle_device(PERSON.public, DEVICE, "laptop", HYBRID.public, issued=10)
     return bundle.sign_bundle(PERSON, BundleCore(PERSON.public, number, "Ada", (entry,), ()))
 
 
@@ -55,8 +55,10 @@ def test_bundle_opens_and_each_forgery_is_refused() -> None:
     assert core.name == "Ada"
     entry = core.devices[0]
     stolen = dataclasses.replace(entry, hybrid_key=envelope.generate_hybrid().public)
+    mine = dataclasses.replace(core, identity=STRANGER.public)
     forgeries = {
         "bad-signature": dataclasses.replace(signed, payload=signed.payload[:-1] + b"\x01"),
+        "not-their-device": bundle.sign_bundle(STRANGER, mine),
         "wrong-signer": bundle.sign_bundle(STRANGER, core),
         "bad-hybrid-key": bundle.sign_bundle(PERSON, dataclasses.replace(core, devices=(stolen,))),
         "malformed-bundle": bundle.sign_bundle(PERSON, dataclasses.replace(core, devices=())),

@@ -82,7 +82,7 @@ def endpoint_record(
 def bundle(
     identity: KeyPair[IdentityKey], device: KeyPair[DeviceKey], number: int = 1, name: str = "Ann"
 ) -> Signed:
-    entry = bundle_device(device, "laptop", generate_hybrid().public, issued=NOW)
+    entry = bundle_device(identity.public, device, "laptop", generate_hybrid().public, issued=NOW)
     return sign_bundle(identity, BundleCore(identity.public, number, name, (entry,), ()))
 
 

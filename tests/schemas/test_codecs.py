@@ -40,7 +40,11 @@ RECORDS: list[Any] = [
         PERSON,
         3,
         "Zoë",
-        (records.BundleDevice(D, "laptop", b"k" * records.HYBRID_KEY_LENGTH, b"s" * 64, 5),),
+        (
+            records.BundleDevice(
+                D, "laptop", b"k" * records.HYBRID_KEY_LENGTH, b"s" * 64, b"o" * 64, 5
+            ),
+        ),
         (RELAY,),
     ),
     group_records.CommitHeader(

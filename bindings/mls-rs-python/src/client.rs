@@ -213,7 +213,7 @@ impl Client {
         let client = self
             .core
             .client(cipher_suite, self.core.store(), UNUSED_LIFETIME_S);
-        let (group, _) = client.join_group(tree, &message, None)?;
-        Ok(Group::new(self.core.clone(), group, true, None))
+        let (group, joined) = client.join_group(tree, &message, None)?;
+        Ok(Group::new(self.core.clone(), group, true, None).invited_by(joined.sender))
     }
 }

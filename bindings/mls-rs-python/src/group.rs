@@ -44,6 +44,8 @@ impl Inner {
 pub struct Group {
     core: Arc<Core>,
     inner: Mutex<Inner>,
+    /// The leaf that made the commit by whose Welcome this client joined.
+    inviter: Option<u32>,
 }
 
 enum Processed {
@@ -76,6 +78,11 @@ impl Group {
     #[getter]
     fn own_index(&self, py: Python<'_>) -> PyResult<u32> {
         self.quick(py, |inner| Ok(inner.group.current_member_index()))
+    }
+
+    #[getter]
+    fn inviter_index(&self) -> Option<u32> {
+        self.inviter
     }
 
     #[getter]
@@ -213,6 +220,7 @@ impl Group {
         Ok(Self {
             core: self.core.clone(),
             inner: Mutex::new(copy),
+            inviter: self.inviter,
         })
     }
 
@@ -248,6 +256,14 @@ impl Group {
         Self {
             core,
             inner: Mutex::new(inner),
+            inviter: None,
+        }
+    }
+
+    pub fn invited_by(self, leaf: u32) -> Self {
+        Self {
+            inviter: Some(leaf),
+            ..self
         }
     }
 

@@ -98,7 +98,9 @@ class FakeEngine:
         self.device = device_from_seed(new_seed())
         self.identity = identity_from_seed(new_seed())
         self.hybrid = generate_hybrid()
-        entry = bundle_device(self.device, "fake", self.hybrid.public, issued=0)
+        entry = bundle_device(
+            self.identity.public, self.device, "fake", self.hybrid.public, issued=0
+        )
         self.core = BundleCore(self.identity.public, 1, "fake", (entry,), ())
         self.bundle = sign_bundle(self.identity, self.core)
         self.gate = threading.Event()

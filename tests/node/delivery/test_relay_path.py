@@ -273,7 +273,7 @@ async def test_a_restarted_relay_is_found_again_with_everything(
         await eventually(lambda: b.delivery.pool.connected(address), 20)
         parcels = a.post(away, 2)
         assert all(o.held for o in await a.outcomes(parcels))
-        # The relay may have gone before it heard that the first three were read: then they come again.
+        # The relay may have gone before it heard that the first three were read.
         await eventually(lambda: len({each.parcel.id for each in away.arrived}) == 5)
 
 

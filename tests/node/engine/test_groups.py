@@ -277,7 +277,7 @@ def test_wrong_suite_key_package_is_refused_with_the_reason(world: World) -> Non
     ada, bob = world.friends("ada", "bob")
     group = ada.create("tea", mls_rs.HYBRID)
     with pytest.raises(Fault) as caught:
-        ada.ask(c.Invite(group, (bob.key_package(mls_rs.CLASSIC),)))
+        ada.ask(c.Invite(group, (bob.identity,), (bob.key_package(mls_rs.CLASSIC),)))
     assert caught.value.code == "no-key-package"
     assert "bob" in caught.value.message
 

@@ -89,7 +89,8 @@ class Person:
     def invite(self, group: GroupId, *others: Person, admin: bool = False) -> None:
         suite = {"hybrid": mls_rs.HYBRID, "classic": mls_rs.CLASSIC}[self.view(group).suite]
         packages = tuple(other.key_package(suite) for other in others)
-        self.ask(c.Invite(group, packages, admin))
+        people = tuple(other.identity for other in others)
+        self.ask(c.Invite(group, people, packages, admin))
 
     def send(self, group: GroupId, text: str) -> MessageId:
         return self.ask(c.Send(group, text)).message

@@ -232,6 +232,9 @@ class Group:
     @property
     def own_index(self) -> int: ...
     @property
+    def inviter_index(self) -> int | None:
+        """The leaf that signed the Welcome this group was joined by; None once it was loaded."""
+    @property
     def epoch_authenticator(self) -> bytes: ...
     def roster(self) -> list[Member]: ...
     def extension(self, extension_type: int) -> bytes | None:
