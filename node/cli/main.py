@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None, state: State | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     state = state or State()
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the life of the process
     try:
         code = cli.main(
             args=arguments, prog_name="quicnprotochat", standalone_mode=False, obj=state
@@ -57,9 +60,16 @@ def main(argv: Sequence[str] | None = None, state: State | None = None) -> int:
         if isinstance(fault, TimedOut):
             return TIMED_OUT
         return NO_PATH if isinstance(fault, Unreachable) else FAILED
-    except BrokenPipeError:
-        # Whoever read us has gone; nothing more can be said, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except UnicodeError:
+        message = "an argument is not UTF-8 text"
+        Output(state.json).error(Fault("not-text", message, blame=Blame.CALLER))
+        return USAGE
+    except OSError as error:
+        # A full disk or a closed pipe behind our output: nothing more can be said there.
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: {error.strerror or error} (output-failed)", file=sys.stderr)
         return FAILED
     except (KeyboardInterrupt, click.Abort):
         if any(thread.name == "node" for thread in threading.enumerate()):

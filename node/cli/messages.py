@@ -12,7 +12,8 @@ from node.cli.output import clean, short
 from node.cli.receive import Receiver
 from node.cli.state import State
 from node.cli.waiting import send_and_wait
-from schemas.errors import Blame, Fault
+from schemas.errors import Blame, Fault, Refused
+from schemas.limits import MESSAGE_TEXT
 
 if TYPE_CHECKING:
     from node.api.session import Session
@@ -57,9 +58,7 @@ def send(
         raise click.UsageError("name one GROUP, or --peer-key KEY, or --all")
     if timeout is not None and wait is None:
         raise click.UsageError("--timeout goes with --wait")
-    text = _standard_input() if msg == "-" else msg
-    if not text:
-        raise click.UsageError("the text is empty")
+    text = _checked(_standard_input() if msg == "-" else msg)
     with state.session() as session:
         if everywhere:
             asked = [Send(text, group=group) for group in _every_group(session)]
@@ -76,8 +75,29 @@ def send(
             send_and_wait(session, asked, timeout, show)
 
 
+def _checked(text: str) -> str:
+    """What a message can hold, told before a node is asked. Raises UsageError, Refused."""
+    if not text:
+        raise click.UsageError("the text is empty")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise click.UsageError("the text is not UTF-8") from None
+    if size > MESSAGE_TEXT:
+        raise Refused(
+            "message-too-long",
+            f"a message of more than {MESSAGE_TEXT} bytes",
+            hint="split it",
+        )
+    return text
+
+
 def _standard_input() -> str:
-    return sys.stdin.read().removesuffix("\n")
+    """All of it, but no more than tells that it is too long."""
+    try:
+        return sys.stdin.buffer.read(MESSAGE_TEXT + 2).decode().removesuffix("\n")
+    except UnicodeDecodeError:
+        raise click.UsageError("the text is not UTF-8") from None
 
 
 def _every_group(session: Session) -> list[str]:
@@ -131,6 +151,8 @@ def recv(
     from node.api import operations as op
     from node.api.shapes import Nothing
 
+    if not cursor:
+        raise click.UsageError("a cursor has a name")
     with state.session() as session:
         receiver = Receiver(session, state.out, group or "", cursor, count)
         if stream:

@@ -147,6 +147,10 @@ class Program:
         assert self.plan is not None
         (Path(self.plan.folder) / ARMED).touch()
 
+    @property
+    def dead(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
     def wait_death(self) -> None:
         """It died by its own SIGKILL at the planned place, and nowhere else."""
         process, plan = self.process, self.plan

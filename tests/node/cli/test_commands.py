@@ -276,7 +276,7 @@ def test_send_reads_its_text_from_standard_input(
 ) -> None:
     session.answers = ANSWERS
     for arguments in (["friends", "-"], ["friends", "--msg", "-"], ["--peer-key", "Bob", "-"]):
-        monkeypatch.setattr(sys, "stdin", io.StringIO("two\nlines\n"))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"two\nlines\n")))
         assert run("send", *arguments).code == 0
 
     assert [(each.text, each.group, each.person) for _, each in session.asked] == [

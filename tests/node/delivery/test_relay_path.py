@@ -271,6 +271,7 @@ async def test_a_restarted_relay_is_found_again_with_everything(
     assert outcomes[0].reason == "relay-unreachable"
     async with open_relay(relay_config(folder, listen), limits=QUICK_TRANSPORT):
         await eventually(lambda: b.delivery.pool.connected(address), 20)
+        await eventually(lambda: a.delivery.pool.retry_in(address) == 0.0)
         parcels = a.post(away, 2)
         assert all(o.held for o in await a.outcomes(parcels))
         # The relay may have gone before it heard that the first three were read.
