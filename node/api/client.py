@@ -82,6 +82,8 @@ class Client:
             connection.request(operation.method, path, body, headers)
             response = connection.getresponse()
             data = response.read(_ANSWER_BYTES)
+            if response.length:  # it died half-way: a bounded read does not say so
+                raise NodeGone
         except TimeoutError:
             raise Fault(
                 "no-answer",
