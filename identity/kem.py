@@ -9,9 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import mlkem
 from pqcrypto.kem import ml_kem_768
 
-PUBLIC_LENGTH = 1184
 CIPHERTEXT_LENGTH = 1088
-SHARED_LENGTH = 32
 _SEED_LENGTH = 64
 
 

@@ -34,7 +34,6 @@ CARD_ADDRESSES: Final = 2
 DISPLAY_NAME: Final = 64  # UTF-8 bytes
 GROUP_NAME: Final = 128  # UTF-8 bytes
 ADDRESS_TEXT: Final = 255  # "host:port"
-RELAY_TEXT: Final = 330  # "host:port#device key in hex"
 
 # Groups
 GROUP_DEVICES: Final = 100  # above: a typed refusal, until trees travel in chunks

@@ -84,19 +84,14 @@ class Arrivals:
         Raises Fault when it is refused.
         """
         core = self._core
-        effects = len(core.effects)
         author, early = None, False
         try:
-            with core.db.savepoint():
+            with core.undoable():
                 try:
                     author = self._act(body, path)
                 except Early:
                     early = True  # and what it told on the way counts
-        except (Fault, mls_rs.MlsError) as error:
-            core.forget_command()  # what is refused leaves no trace
-            del core.effects[effects:]
-            if isinstance(error, Fault):
-                raise
+        except mls_rs.MlsError as error:
             raise Malformed(f"mls-{error.code}", "MLS refuses it") from error
         if early:
             known = core.groups.get(body.group) is not None

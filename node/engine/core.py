@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import mls_rs
 
@@ -103,6 +104,18 @@ class Core:
 
     def begin_command(self) -> None:
         self._touched.clear()
+
+    @contextmanager
+    def undoable(self) -> Iterator[None]:
+        """What the block wrote, announced and did in MLS never happened when it is refused."""
+        effects = len(self.effects)
+        try:
+            with self.db.savepoint():
+                yield
+        except (Fault, mls_rs.MlsError):
+            self.forget_command()
+            del self.effects[effects:]
+            raise
 
     def forget_command(self) -> None:
         """After an undone transaction: what MLS has in memory never happened."""

@@ -170,17 +170,13 @@ class Engine:
         core = self._core
         handler = self._handlers[type(command)]
         core.begin_command()
-        effects = len(core.effects)
         try:
-            with self._db.savepoint():
+            with core.undoable():
                 return handler(command)
         except Fault as fault:
-            refusal = fault
+            return fault
         except mls_rs.MlsError as error:
-            refusal = Fault(f"mls-{error.code}", f"MLS refuses it: {error}", blame=Blame.PEER)
-        core.forget_command()
-        del core.effects[effects:]
-        return refusal
+            return Fault(f"mls-{error.code}", f"MLS refuses it: {error}", blame=Blame.PEER)
 
     def _tick(self, _: commands.Tick) -> None:
         core = self._core

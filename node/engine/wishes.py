@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 
 import mls_rs
 
@@ -85,13 +86,8 @@ class Wishes:
 
     def _carry(self, row: GroupRow, leaving: list[tuple[Intent, Signed]]) -> None:
         """A wish that cannot be carried must not stop the clock for everything else."""
-        effects = len(self._core.effects)
-        try:
-            with self._core.db.savepoint():
-                self._membership.carry(row, leaving)
-        except (Fault, mls_rs.MlsError):
-            self._core.forget_command()
-            del self._core.effects[effects:]
+        with suppress(Fault, mls_rs.MlsError), self._core.undoable():
+            self._membership.carry(row, leaving)
 
     def next_due(self) -> float | None:
         return min((when for _, when in self._due.values()), default=None)
