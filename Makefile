@@ -21,7 +21,7 @@ export RUSTUP_HOME := $(abspath $(dir $(shell command -v cargo))../../.rustup)
 endif
 endif
 
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test check bench lock clean
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | while IFS=: read -r name text; do printf '  make %-8s%s\n' "$$name" "$$text"; done
 
@@ -30,6 +30,9 @@ demo: setup ## the main job on real processes: a relay, three nodes, one of them
 
 test: setup ## every test
 	@$(PY) -m pytest -q
+
+bench: setup ## every benchmark, beside its reference; minutes (BENCH="transport --quick" for less)
+	@$(PY) -m benchmarks $(BENCH)
 
 check: setup ## format, lint, types, layers, no registry address, size of the wheel
 	$(V)/bin/ruff format --check .

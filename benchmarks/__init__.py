@@ -1,0 +1,1 @@
+"""Runnable comparisons: each figure beside its reference, both taken in one run."""

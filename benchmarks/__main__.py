@@ -1,0 +1,63 @@
+"""`python -m benchmarks [NAME…] [--quick] [--json]`: measure, and say which targets are met."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from typing import Final, cast
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.report import Row, target_text
+
+# name -> module with `rows(quick: bool) -> list[Row]`
+BENCHMARKS: Final[dict[str, str]] = {}
+
+
+def _rows(name: str, quick: bool) -> list[Row]:
+    module = importlib.import_module(BENCHMARKS[name])
+    return cast("list[Row]", module.rows(quick))
+
+
+def _table(name: str, rows: list[Row]) -> Table:
+    table = Table("what", "value", "reference", "ratio", "target", "", "note", title=name)
+    for row in rows:
+        table.add_row(
+            row.what,
+            f"{row.value:,.4g} {row.unit}",
+            "" if row.beside is None else f"{row.beside:,.4g} {row.unit} ({row.reference})",
+            "" if row.ratio is None else f"{row.ratio:.2f}x",
+            target_text(row),
+            {True: "met", False: "MISSED", None: ""}[row.met],
+            row.note,
+        )
+    return table
+
+
+def main() -> int:
+    """0 when all ran; a missed target is a line in the report, not a failure: machines differ."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--quick", action="store_true", help="seconds, not minutes; rough")
+    parser.add_argument("--json", action="store_true", help="one JSON object per row")
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.names) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    console = Console()
+    for name in arguments.names or BENCHMARKS:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        rows = _rows(name, arguments.quick)
+        if arguments.json:
+            for row in rows:
+                print(json.dumps({"benchmark": name, **row.to_json()}))
+        else:
+            console.print(_table(name, rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

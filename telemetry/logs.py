@@ -1,0 +1,46 @@
+"""Logs on standard error, for people or as one JSON object per line.
+
+Modules log through `logging.getLogger(__name__)` as anywhere else. What may be logged: reasons,
+counts, durations, addresses, the first digits of a device key. What never is: text, names, whole
+keys, secrets, and anything that was opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+
+def configure(
+    *, level: str = "warning", json_lines: bool = False, to: TextIO | None = None
+) -> None:
+    """Send every logger of this process to `to` (standard error). Call it once, at the start.
+
+    `level` is a name that `logging` knows, in any case. Raises ValueError for another.
+    """
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    stream = sys.stderr if to is None else to
+    renderer: structlog.types.Processor
+    if json_lines:
+        shared.append(structlog.processors.format_exc_info)
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
