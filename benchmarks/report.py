@@ -40,7 +40,7 @@ class Row:
 
 
 def target_text(row: Row) -> str:
-    """`≥ 4 ×` or `≤ 5 ms`; empty without a target."""
+    """`>= 4x` or `<= 5 ms`; empty without a target."""
     if row.target is None:
         return ""
     unit = "x" if row.of == "ratio" else f" {row.unit}"
