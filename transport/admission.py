@@ -12,8 +12,8 @@ from aioquic.buffer import Buffer, BufferReadError  # type: ignore[attr-defined]
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
 from aioquic.quic.packet import QuicPacketType, encode_quic_version_negotiation, pull_quic_header
 
+from .configuration import CONNECTION_ID_BYTES, QUIC_VERSIONS
 from .limits import TransportLimits
-from .tls import CONNECTION_ID_BYTES, QUIC_VERSIONS
 
 
 class Verdict(StrEnum):

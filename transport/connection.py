@@ -21,9 +21,9 @@ from schemas.ids import DeviceKey
 from .address import SockAddr, address_of_socket
 from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset
 from .limits import TransportLimits
+from .quic import MutualQuicConnection
 from .stream import Stream
 from .stream_table import StreamTable
-from .tls import MutualQuicConnection
 
 log = logging.getLogger(__name__)
 

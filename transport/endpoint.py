@@ -22,18 +22,14 @@ from schemas.ids import DeviceKey
 from .address import SockAddr, address_of_socket, numeric_sockaddr
 from .admission import Admission, Verdict, destination_id_untrusted, version_negotiation_for
 from .certificate import RENEW_AFTER, device_key_of, make_certificate
+from .configuration import client_configuration, require_supported_aioquic, server_configuration
 from .connection import Connection
 from .dial import dial_fault, race
 from .errors import CloseCode, ConnectionLost, EndedBy
 from .limits import DEFAULT_LIMITS, TransportLimits
+from .quic import MutualQuicConnection
 from .supervise import Supervisor
-from .tls import (
-    MutualQuicConnection,
-    PeerPolicy,
-    client_configuration,
-    require_supported_aioquic,
-    server_configuration,
-)
+from .tls import PeerPolicy
 from .udp import MAX_UDP_PAYLOAD, bind_udp, bound_address
 
 log = logging.getLogger(__name__)

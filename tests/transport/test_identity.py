@@ -26,6 +26,7 @@ from tests.transport.support import ALPN, LOOPBACK, Inbox, Open, eventually, wit
 from transport import Address, ConnectionLost, Endpoint
 from transport.address import address_of_socket
 from transport.certificate import check_certificate_untrusted, device_key_of, make_certificate
+from transport.quic import MutualQuicConnection
 
 NOW = datetime.datetime.now(datetime.UTC)
 MONTH = datetime.timedelta(days=30)
@@ -327,11 +328,9 @@ async def test_a_hook_that_proves_nothing_fails_closed(
     open_endpoint: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If an update of the library bypassed our checks, no connection may come of it."""
-    from transport import tls as ours
-
     inbox = Inbox()
     server, client = await open_endpoint(inbox), await open_endpoint()
-    monkeypatch.setattr(ours.MutualQuicConnection, "peer", property(lambda _: None))
+    monkeypatch.setattr(MutualQuicConnection, "peer", property(lambda _: None))
     with pytest.raises((Refused, Unreachable, ConnectionLost)):
         await within(client.dial([server.address], expected=server.device, alpn=ALPN))
     assert client.connections == []

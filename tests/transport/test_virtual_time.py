@@ -14,12 +14,9 @@ from tests.transport.support import ALPN
 from transport import Connection, EndedBy, FrameStream, TransportLimits
 from transport.address import SockAddr
 from transport.certificate import device_key_of, make_certificate
-from transport.tls import (
-    MutualQuicConnection,
-    PeerPolicy,
-    client_configuration,
-    server_configuration,
-)
+from transport.configuration import client_configuration, server_configuration
+from transport.quic import MutualQuicConnection
+from transport.tls import PeerPolicy
 
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 LATENCY_S = 0.05
