@@ -71,6 +71,7 @@ class Program:
     process: subprocess.Popen[bytes] | None = None
     plan: Plan | None = None
     lives: int = 0
+    through: str = ""  # a module that runs the program in its own way
 
     @property
     def log(self) -> Path:
@@ -90,6 +91,8 @@ class Program:
         self.lives += 1
         script, program, arguments = self._arguments()
         command = [str(BIN / script), *arguments]
+        if self.through:
+            command = [sys.executable, "-m", self.through, program, *arguments]
         self.plan = None
         if label or mutation:
             folder = self.folder / f"{self.name}-{self.lives}"
