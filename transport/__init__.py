@@ -12,7 +12,7 @@ from .endpoint import Endpoint, Handler
 from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset
 from .frames import FrameStream, read_frame, write_frame
 from .limits import DEFAULT_LIMITS, TransportLimits
-from .rpc import RpcClient, RpcService, connect_rpc, kj_loop, serve_rpc
+from .rpc import RpcClient, RpcService, RpcSession, connect_rpc, kj_loop, serve_rpc
 from .stream import Stream
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Handler",
     "RpcClient",
     "RpcService",
+    "RpcSession",
     "Stream",
     "StreamCode",
     "StreamReset",

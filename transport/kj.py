@@ -39,6 +39,11 @@ async def kj_loop() -> AsyncIterator[None]:
         yield
 
 
+def new_capability(interface: Untyped, server: object) -> Untyped:
+    """`server`, which has the methods of `interface`, as a capability."""
+    return interface._new_client(server)
+
+
 class KjTransport:
     """Moves bytes between a Stream and a pycapnp protocol; `run` is the only task it needs."""
 
@@ -53,6 +58,7 @@ class KjTransport:
         self._out_paused = False
         self._out_ended = False
         self._closed = False
+        self._why_over: asyncio.Future[Fault | None] = asyncio.get_running_loop().create_future()
         connected: asyncio.Future[Untyped] = asyncio.get_running_loop().create_future()
         self._protocol: Untyped = capnp.AsyncIoStream._connect(connected.set_result)
         self._protocol.connection_made(self)
@@ -121,7 +127,14 @@ class KjTransport:
                 raise end
         if fault is None:
             fault = await self._say_last_words()
+        if not self._why_over.done():
+            self._why_over.set_result(fault)
         return fault
+
+    async def why_over(self, within_s: float) -> Fault | None:
+        """What `run` returned or is about to; None when it does not end `within_s`."""
+        done, _ = await asyncio.wait({self._why_over}, timeout=within_s)
+        return self._why_over.result() if done else None
 
     def lose(self, why: str) -> None:
         """Tell KJ that the connection is gone. Idempotent."""

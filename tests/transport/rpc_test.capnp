@@ -11,6 +11,11 @@ interface Probe {
   byContext @6 (number :UInt32) -> (number :UInt32);
   call @7 (back :Probe) -> (data :Data);
   malformed @8 () -> ();
+  subscribe @9 (sink :Sink) -> ();
+}
+
+interface Sink {
+  push @0 (data :Data) -> ();
 }
 
 interface Other {
