@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 
 import capnp
 
-from schemas.errors import Fault
 from schemas.limits import traversal_words
 
 from .errors import ConnectionLost, StreamReset

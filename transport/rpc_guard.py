@@ -1,4 +1,4 @@
-"""Stands before an object that the peer may call: bounds its calls, keeps its exceptions at home."""
+"""Before an object that the peer may call: bounds its calls, keeps its exceptions at home."""
 
 from __future__ import annotations
 
