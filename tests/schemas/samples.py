@@ -1,0 +1,105 @@
+"""One value of each kind that crosses the wire, for tests and fuzzers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas import frames, group_records, messages, parcels, records
+from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
+from schemas.card import Card
+from schemas.ids import (
+    CommitHash,
+    DeviceKey,
+    EpochId,
+    GroupId,
+    IdentityKey,
+    IntentId,
+    MessageId,
+    ParcelId,
+)
+
+D, E = DeviceKey(b"d" * 32), DeviceKey(b"e" * 32)
+PERSON = IdentityKey(b"i" * 32)
+GROUP, EPOCH, HEAD = GroupId(b"g" * 16), EpochId(b"x" * 32), CommitHash(b"h" * 32)
+RELAY = RelayAddress(Address("relay.example", 7000), E)
+SIGNED = records.Signed(b"payload", b"s" * 32, b"t" * 64)
+PARCEL = parcels.Parcel(ParcelId(b"p" * 16), D, 1_800_000_000, b"sealed bytes")
+
+RECORDS: list[Any] = [
+    records.EndpointRecord(
+        D, 7, (EndpointAddress(Address("::1", 7000), AddressKind.LAN),), (RELAY,), 1, 2
+    ),
+    records.BundleCore(
+        PERSON,
+        3,
+        "Zoë",
+        (
+            records.BundleDevice(
+                D, "laptop", b"k" * records.HYBRID_KEY_LENGTH, b"s" * 64, b"o" * 64, 5
+            ),
+        ),
+        (RELAY,),
+    ),
+    group_records.CommitHeader(
+        HEAD,
+        CommitHash(bytes(32)),
+        GROUP,
+        4,
+        D,
+        (group_records.MemberRef(E, PERSON),),
+        (),
+        (IntentId(b"n" * 16),),
+    ),
+    group_records.Statement(GROUP, 9, HEAD, EPOCH),
+    group_records.Intent(IntentId(b"n" * 16), GROUP, D, group_records.IntentKind.LEAVE),
+    group_records.Intent(IntentId(b"n" * 16), GROUP, D, group_records.IntentKind.REMOVE, PERSON),
+    group_records.Summary(GROUP, EPOCH, HEAD, 2, (group_records.AuthorMark(D, 1, 9, (3, 4), 2),)),
+    messages.AppMessage(
+        MessageId(b"m" * 16), 5, 2, 11, (MessageId(b"o" * 16),), 123, "hi\nthere ☃"
+    ),
+    messages.GroupInfo(
+        "friends", messages.GroupKind.GROUP, (PERSON,), messages.InvitePolicy.ADMINS
+    ),
+    SIGNED,
+    PARCEL,
+    Card(PERSON, D, b"c" * 32, 4, b"b" * 32, 99, (Address("10.0.0.1", 7000),), RELAY),
+]
+
+CONTENTS: list[tuple[parcels.Content, records.Signed | None]] = [
+    (parcels.MessageContent(b"mls"), SIGNED),
+    (parcels.CommitContent(SIGNED, b"mls", (SIGNED,)), None),
+    (
+        parcels.WelcomeContent(b"mls", SIGNED, SIGNED, (parcels.BundleDigest(D, 3, b"b" * 32),)),
+        None,
+    ),
+    (
+        parcels.BundlesContent(
+            (SIGNED, SIGNED), (SIGNED,), records.BundlePrivate(PERSON, b"s" * 32, b"t")
+        ),
+        None,
+    ),
+    (parcels.BundlesContent(), None),
+    (parcels.SummaryContent(SIGNED), None),
+    (parcels.IntentContent(SIGNED), None),
+]
+BODIES = [
+    parcels.ParcelBody(PARCEL.id, content, GROUP, EPOCH, statement)
+    for content, statement in CONTENTS
+]
+
+FRAMES: list[frames.Frame] = [
+    frames.Hello(b"c" * 96, 2, b"b" * 32, 8, "10.0.0.1:7000", features=("a", "b")),
+    frames.Ping(1),
+    frames.Pong(2**64 - 1),
+    frames.Deliver(PARCEL),
+    frames.Acked(PARCEL.id),
+    frames.Deferred(PARCEL.id, 500),
+    frames.RefusedParcel(PARCEL.id, "not-for-me"),
+    frames.SummaryFrame(SIGNED),
+    frames.KeyPackageRequest(1, b"r" * 16),
+    frames.KeyPackageResponse(b"kp"),
+    frames.BundleRequest(PERSON, 4),
+    frames.BundleResponse(SIGNED, (SIGNED,)),
+    frames.BundleResponse(None, ()),
+    frames.ErrorFrame("code", "message", "hint", 7),
+]
