@@ -2,6 +2,8 @@
 # Node to relay (ALPN capnp): Cap'n Proto RPC on one bidirectional stream.
 # Every result carries `error`; an empty code means success. Keys named identityKey and
 # recipientKey hold DEVICE keys (the names are the seed system's), except in resolveIdentity.
+# `refusedSince`: Unix seconds when the mailbox first refused a parcel for being full; 0: it did not.
+# `clockMs`: the relay's wall clock in Unix milliseconds.
 
 using Record = import "record.capnp";
 using Frame = import "frame.capnp";
@@ -45,6 +47,8 @@ struct DeviceEntry {
   registered @2 :Int64;
 }
 
+# What a subscriber offers: called once at a time, again when it has returned. Returning does not
+# acknowledge: only `ack` deletes.
 interface ParcelSink {
   parcels @0 (parcels :List(StoredParcel)) -> ();
 }
@@ -56,10 +60,13 @@ interface NodeService {
       -> (package :Data, lastResort :Bool, error :Frame.Error);
   enqueue @2 (auth :Auth, item :EnqueueItem) -> (result :EnqueueResult, error :Frame.Error);
   fetch @3 (auth :Auth, recipientKey :Data, channelId :Data, limit :UInt32)
-      -> (parcels :List(StoredParcel), lowest :UInt64, highest :UInt64, error :Frame.Error);
+      -> (parcels :List(StoredParcel), lowest :UInt64, highest :UInt64, error :Frame.Error,
+          refusedSince :Int64);
   fetchWait @4 (auth :Auth, recipientKey :Data, channelId :Data, limit :UInt32, timeoutMs :UInt32)
-      -> (parcels :List(StoredParcel), lowest :UInt64, highest :UInt64, error :Frame.Error);
-  health @5 () -> (status :Text, version :Text, uptimeS :UInt64, error :Frame.Error);
+      -> (parcels :List(StoredParcel), lowest :UInt64, highest :UInt64, error :Frame.Error,
+          refusedSince :Int64);
+  health @5 () -> (status :Text, version :Text, uptimeS :UInt64, error :Frame.Error,
+      clockMs :Int64);
   uploadHybridKey @6 (auth :Auth, identityKey :Data, hybridKey :Data, signature :Data)
       -> (error :Frame.Error);
   fetchHybridKey @7 (auth :Auth, identityKey :Data) -> (key :HybridKey, error :Frame.Error);
@@ -73,7 +80,8 @@ interface NodeService {
   resolveEndpoint @13 (auth :Auth, identityKey :Data)
       -> (record :Record.Signed, error :Frame.Error);
   peek @14 (auth :Auth, recipientKey :Data, channelId :Data, after :UInt64, limit :UInt32)
-      -> (parcels :List(StoredParcel), lowest :UInt64, highest :UInt64, error :Frame.Error);
+      -> (parcels :List(StoredParcel), lowest :UInt64, highest :UInt64, error :Frame.Error,
+          refusedSince :Int64);
   ack @15 (auth :Auth, recipientKey :Data, channelId :Data, sequences :List(UInt64))
       -> (acknowledged :UInt32, error :Frame.Error);
   batchEnqueue @16 (auth :Auth, items :List(EnqueueItem))

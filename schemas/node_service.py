@@ -15,6 +15,7 @@ from schemas.ids import DeviceKey, ParcelId
 _node = load("node.capnp")
 
 NodeService: Final[Any] = _node.NodeService
+ParcelSink: Final[Any] = _node.ParcelSink
 RELAY_ALPN: Final = "capnp"
 AUTH_VERSION: Final = 1
 UNIMPLEMENTED: Final = "unimplemented"
@@ -51,11 +52,15 @@ class Enqueued:
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """A look into a mailbox: parcels in order, and the range of numbers that exist (0 = empty)."""
+    """A look into a mailbox: parcels in order, and the range of numbers that exist (0 = empty).
+
+    `refused_since`: when it first refused a parcel for being full, in Unix seconds; 0: it did not.
+    """
 
     parcels: tuple[StoredParcel, ...]
     lowest: int
     highest: int
+    refused_since: int = 0
 
 
 def fill_auth(builder: Any, device: DeviceKey) -> None:
@@ -102,23 +107,38 @@ def read_enqueue_result(reader: Any) -> Enqueued | ErrorFrame:
 
 
 def fill_mailbox(builder: Any, mailbox: Mailbox) -> None:
-    slots = builder.init("parcels", len(mailbox.parcels))
-    for slot, parcel in zip(slots, mailbox.parcels, strict=True):
+    fill_parcels(builder, mailbox.parcels)
+    builder.lowest = mailbox.lowest
+    builder.highest = mailbox.highest
+    builder.refusedSince = mailbox.refused_since
+
+
+def fill_parcels(builder: Any, parcels: Sequence[StoredParcel]) -> None:
+    """The field `parcels` of a look, and of a call of ParcelSink."""
+    slots = builder.init("parcels", len(parcels))
+    for slot, parcel in zip(slots, parcels, strict=True):
         slot.sequence = parcel.sequence
         slot.id = bytes(parcel.id)
         slot.expires = parcel.expires
         slot.sealed = parcel.sealed
-    builder.lowest = mailbox.lowest
-    builder.highest = mailbox.highest
 
 
 def read_mailbox(reader: Any) -> Mailbox:
     """Raises ValueError or Malformed (call inside `blaming_the_peer`)."""
+    parcels = read_parcels(reader)
+    return Mailbox(parcels, reader.lowest, reader.highest, reader.refusedSince)
+
+
+def read_parcels(reader: Any) -> tuple[StoredParcel, ...]:
+    """The field `parcels` of a look, and of a call of ParcelSink; numbers grow.
+
+    Raises ValueError or Malformed (call inside `blaming_the_peer`).
+    """
     parcels = items(reader.parcels, limits.MAILBOX_PARCELS, _read_stored_parcel)
     sequences = [parcel.sequence for parcel in parcels]
     if sequences != sorted(set(sequences)):
         raise Malformed("malformed-mailbox", "the relay repeats or reorders sequence numbers")
-    return Mailbox(parcels, reader.lowest, reader.highest)
+    return parcels
 
 
 def _read_stored_parcel(reader: Any) -> StoredParcel:
