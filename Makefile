@@ -21,7 +21,7 @@ export RUSTUP_HOME := $(abspath $(dir $(shell command -v cargo))../../.rustup)
 endif
 endif
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench soak fuzz lock clean
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | while IFS=: read -r name text; do printf '  make %-8s%s\n' "$$name" "$$text"; done
 
@@ -33,6 +33,13 @@ test: setup ## every test
 
 bench: setup ## every benchmark, beside its reference; minutes (BENCH="transport --quick" for less)
 	@$(PY) -m benchmarks $(BENCH)
+
+SECONDS ?= 1800
+soak: setup ## nodes and a relay under traffic, kill -9 and a bad network (SECONDS=1800)
+	@$(PY) -m tests.soak --seconds $(SECONDS)
+
+fuzz: setup ## coverage-guided fuzzers of all that reads strangers' bytes (SECONDS=1800)
+	@$(PY) -m tests.fuzz --seconds $(SECONDS)
 
 check: setup ## format, lint, types, layers, no registry address, size of the wheel
 	$(V)/bin/ruff format --check .

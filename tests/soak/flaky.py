@@ -5,13 +5,12 @@ python -m tests.soak.flaky (node|relay) ARGUMENT…
 
 from __future__ import annotations
 
+import importlib
 import random
 import socket
 import sys
 import time
 from typing import Any
-
-import transport.endpoint
 
 LOST = 0.03
 REPEATED = 0.01
@@ -55,11 +54,17 @@ class FlakySocket(socket.socket):
         return sent
 
 
+def make_flaky() -> None:
+    """From now on whatever this process binds is flaky."""
+    endpoint: Any = importlib.import_module("transport.endpoint")
+    bind = endpoint.bind_udp
+    endpoint.bind_udp = lambda *args: FlakySocket(bind(*args))
+
+
 def main() -> None:
     """Patch the one place that binds, then be the program."""
     program, *arguments = sys.argv[1:]
-    bind = transport.endpoint.bind_udp
-    transport.endpoint.bind_udp = lambda *args: FlakySocket(bind(*args))
+    make_flaky()
     if program == "node":
         from node.cli.main import main as node_main
 

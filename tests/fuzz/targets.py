@@ -1,0 +1,101 @@
+"""The targets: a name, what is fuzzed, seeds. A target raises only what its contract allows."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from discovery.mdns_txt import parse_txt_untrusted
+from discovery.record import open_endpoint_record_untrusted
+from identity.bundle import open_bundle_untrusted
+from identity.envelope import generate_hybrid, open_untrusted, seal
+from schemas import frames, parcels
+from schemas.addresses import Address, RelayAddress
+from schemas.card import Card
+from schemas.errors import Malformed, Refused
+from schemas.records import Signed
+from tests.schemas.samples import BODIES, FRAMES, RECORDS, RELAY
+
+
+@dataclass(frozen=True)
+class Target:
+    """`run` reads the bytes; whatever else than `allowed` comes out of it is a finding."""
+
+    name: str
+    run: Callable[[bytes], object]
+    seeds: Sequence[bytes]
+    allowed: tuple[type[Exception], ...] = (Malformed,)
+
+    def once(self, data: bytes) -> None:
+        """Raises what nobody promised."""
+        try:
+            self.run(data)
+        except self.allowed:
+            return
+
+
+def _text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
+    return lambda data: parse(data.decode("utf-8", "surrogateescape"))
+
+
+def _round_trip(decode: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    """What was accepted can be written and read again, and is the same."""
+
+    def run(data: bytes) -> None:
+        value = decode(data)
+        again = decode(value.encode())  # type: ignore[attr-defined]
+        assert again == value, f"{value!r} became {again!r}"
+
+    return run
+
+
+def _frame(data: bytes) -> None:
+    frame = frames.decode_frame(data)
+    assert frames.decode_frame(frames.encode_frame(frame)) == frame
+
+
+@functools.cache
+def _keys() -> tuple[object, bytes]:
+    keys = generate_hybrid()
+    return keys, seal(keys.public, b"a parcel")
+
+
+def _envelope(data: bytes) -> object:
+    return open_untrusted(_keys()[0], data)  # type: ignore[arg-type]
+
+
+def _bundle(data: bytes) -> object:
+    return open_bundle_untrusted(Signed.decode(data))
+
+
+def _endpoint(data: bytes) -> object:
+    return open_endpoint_record_untrusted(Signed.decode(data), now=1_800_000_000.0)
+
+
+def _targets() -> list[Target]:
+    found = [
+        Target("frame", _frame, [frames.encode_frame(frame) for frame in FRAMES]),
+        Target("padding", parcels.unpad, [parcels.pad(b"body")]),
+        Target("envelope", _envelope, [_keys()[1]]),
+        Target("bundle", _bundle, [RECORDS[0].encode()]),
+        Target("endpoint", _endpoint, [RECORDS[0].encode()]),
+        Target("mdns-txt", parse_txt_untrusted, [b"\x03v=1\x42d=" + b"a" * 64 + b"\x05n=Ada"]),
+        Target("card-text", _text(Card.parse), [str(RECORDS[-1]).encode()]),
+        Target("relay-text", _text(RelayAddress.parse), [str(RELAY).encode()], (Refused,)),
+        Target(
+            "address-text",
+            _text(Address.parse),
+            [b"[fe80::1%eth0]:7000", b"relay.example:7000", b"10.0.0.1:1"],
+            (Refused,),
+        ),
+    ]
+    by_type = {type(value): value for value in [*RECORDS, *BODIES]}
+    for kind in by_type:
+        seeds = [value.encode() for value in [*RECORDS, *BODIES] if type(value) is kind]
+        found.append(Target(f"codec-{kind.__name__}", _round_trip(kind.decode), seeds))
+    return found
+
+
+TARGETS: Final[dict[str, Target]] = {target.name: target for target in _targets()}
