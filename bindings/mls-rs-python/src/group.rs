@@ -21,6 +21,9 @@ use crate::wire;
 /// RFC 9420 section 8: KDF.Expand yields up to 255 hashes of 32 bytes.
 const EXPORT_LIMIT: usize = 255 * 32;
 
+/// Own generations skipped by one call: about 1.5 s of key derivation.
+const SKIP_LIMIT: u32 = 1 << 20;
+
 #[derive(Clone)]
 struct Inner {
     group: MlsGroup,
@@ -150,6 +153,35 @@ impl Group {
             Ok(group
                 .encrypt_application_message(plaintext, authenticated_data)?
                 .to_bytes()?)
+        })
+    }
+
+    /// The generation that the next `encrypt` of this epoch uses (RFC 9420 section 9.1).
+    #[getter]
+    fn next_generation(&self, py: Python<'_>) -> PyResult<u32> {
+        self.quick(py, |inner| Ok(inner.live()?.peek_next_key_generation()?))
+    }
+
+    /// Skips forward, so that the next `encrypt` uses `generation`; skipped keys are erased.
+    ///
+    /// For a caller who stored ciphertext and `next_generation` of each message but not the state.
+    /// Raises KeyUnavailable: "generation-used" behind, "generation-too-far" beyond 1,048,576 ahead.
+    fn skip_to_generation(&self, py: Python<'_>, generation: u32) -> PyResult<()> {
+        self.slow(py, |inner| {
+            let group = inner.live()?;
+            let next = group.peek_next_key_generation()?;
+            let Some(ahead) = generation.checked_sub(next) else {
+                let text = format!("generation {generation}, the next unused one is {next}");
+                return Err(Fault::new(Kind::KeyUnavailable, "generation-used", text));
+            };
+            if ahead > SKIP_LIMIT {
+                let text = format!("{ahead} generations ahead, the limit is {SKIP_LIMIT}");
+                return Err(Fault::new(Kind::KeyUnavailable, "generation-too-far", text));
+            }
+            for _ in 0..ahead {
+                group.next_encryption_key()?;
+            }
+            Ok(())
         })
     }
 

@@ -244,6 +244,16 @@ class Group:
     def ratchet_tree(self) -> bytes: ...
     def encrypt(self, plaintext: bytes, authenticated_data: bytes = b"") -> bytes:
         """An application message as an MLSMessage holding a PrivateMessage."""
+    @property
+    def next_generation(self) -> int:
+        """The generation that the next `encrypt` of this epoch uses (RFC 9420 section 9.1)."""
+    def skip_to_generation(self, generation: int) -> None:
+        """Skips forward, so that the next `encrypt` uses `generation`; skipped keys are erased.
+
+        For a caller who stored ciphertext and `next_generation` of each message but not the state.
+        Raises KeyUnavailable: "generation-used" when it lies behind, "generation-too-far" when more
+        than 1,048,576 ahead.
+        """
     def commit(
         self,
         *,
