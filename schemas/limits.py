@@ -20,6 +20,7 @@ SUMMARY_GAPS: Final = 32  # per author device
 SUMMARY_AUTHORS: Final = 1000
 PARCEL_SIZE_CLASSES: Final = (512, 1024, 2048, 4096, 8192, 16 * KIB, 32 * KIB, 64 * KIB)
 PARCEL_SIZE_STEP: Final = 64 * KIB  # above the largest class
+PARCEL_BODY: Final = 7 * PARCEL_SIZE_STEP - 4  # what fits when padded and sealed
 
 # Signed records
 ENDPOINT_RECORD: Final = 1 * KIB
@@ -27,6 +28,7 @@ ENDPOINT_ADDRESSES: Final = 8
 ENDPOINT_RELAYS: Final = 4
 ENDPOINT_LIFETIME_S: Final = 48 * 3600
 BUNDLE: Final = 16 * KIB
+BUNDLE_PRIVATE: Final = 512
 BUNDLE_DEVICES: Final = 8
 BUNDLE_RELAYS: Final = 8
 CARD: Final = 300
@@ -36,7 +38,9 @@ GROUP_NAME: Final = 128  # UTF-8 bytes
 ADDRESS_TEXT: Final = 255  # "host:port"
 
 # Groups
-GROUP_DEVICES: Final = 100  # above: a typed refusal, until trees travel in chunks
+GROUP_DEVICES: Final = 250  # above: a typed refusal
+TREE_CHUNK: Final = 128 * KIB
+TREE_CHUNKS: Final = 16  # of one tree: 2 MiB, a hybrid group of over 1,000
 GROUP_ADMINS: Final = 64
 COMMIT_CHANGES: Final = 250  # devices added or removed by one commit
 FUTURE_MESSAGES: Final = 1000  # per group, waiting for their epoch

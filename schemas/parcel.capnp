@@ -22,6 +22,7 @@ struct ParcelBody {
     bundles @7 :Bundles;
     summary @8 :Record.Signed;
     intent @9 :Record.Signed;
+    treeChunk @10 :Data;  # a part of a ratchet tree: a Welcome names its SHA-256
   }
 }
 
@@ -36,6 +37,7 @@ struct Welcome {
   header @1 :Record.Signed;
   inviter @2 :Record.Signed;  # bundle core
   members @3 :List(Digest);   # which bundles follow
+  treeChunks @4 :List(Data);  # SHA-256 of each, in order; empty when the tree is in the Welcome
 
   struct Digest {
     device @0 :Data;
@@ -47,5 +49,6 @@ struct Welcome {
 struct Bundles {
   cores @0 :List(Record.Signed);
   endpoints @1 :List(Record.Signed);
-  private @2 :Record.BundlePrivate;  # the sender's own, for this reader only
+  private @2 :Record.BundlePrivate;  # never sent: nobody signed it
+  privatePart @3 :Record.Signed;     # BundlePrivate: the sender's own, for this reader only
 }

@@ -10,14 +10,7 @@ from schemas.capnp_codec import counter, exactly, items, load, reading, sized, w
 from schemas.errors import Malformed
 from schemas.group_records import COMMIT_HEADER_BYTES, SUMMARY_BYTES
 from schemas.ids import DeviceKey, EpochId, GroupId, ParcelId
-from schemas.records import (
-    BundlePrivate,
-    Signed,
-    fill_bundle_private,
-    fill_signed,
-    read_bundle_private,
-    read_signed,
-)
+from schemas.records import Signed, fill_signed, read_signed
 
 _parcel = load("parcel.capnp")
 
@@ -97,12 +90,23 @@ class BundleDigest:
 
 @dataclass(frozen=True, slots=True)
 class WelcomeContent:
-    """An MLS Welcome, the header of its commit and the inviter's bundle core."""
+    """An MLS Welcome, the header of its commit and the inviter's bundle core.
+
+    `tree_chunks` are SHA-256 of the tree's parts, which follow; empty when the tree is inside.
+    """
 
     mls: bytes
     header: Signed
     inviter: Signed
     members: tuple[BundleDigest, ...]
+    tree_chunks: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TreeChunkContent:
+    """A part of a ratchet tree that a Welcome names by its SHA-256."""
+
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ class BundlesContent:
 
     cores: tuple[Signed, ...] = ()
     endpoints: tuple[Signed, ...] = ()
-    private: BundlePrivate | None = None
+    private: Signed | None = None  # a BundlePrivate
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,7 @@ Content = (
     | BundlesContent
     | SummaryContent
     | IntentContent
+    | TreeChunkContent
 )
 
 
@@ -186,17 +191,20 @@ def _fill_content(message: Any, content: Content) -> None:
                 slot.device = bytes(digest.device)
                 slot.number = digest.number
                 slot.bundleHash = digest.bundle_hash
+            welcome.treeChunks = list(content.tree_chunks)
         case BundlesContent():
             bundles = message.init("bundles")
             for name, records in (("cores", content.cores), ("endpoints", content.endpoints)):
                 for slot, record in zip(bundles.init(name, len(records)), records, strict=True):
                     fill_signed(slot, record)
             if content.private is not None:
-                fill_bundle_private(bundles.init("private"), content.private)
+                fill_signed(bundles.init("privatePart"), content.private)
         case SummaryContent(summary):
             fill_signed(message.init("summary"), summary)
         case IntentContent(intent):
             fill_signed(message.init("intent"), intent)
+        case TreeChunkContent(data):
+            message.treeChunk = data
 
 
 def _read_content(reader: Any) -> Content:
@@ -217,6 +225,7 @@ def _read_content(reader: Any) -> Content:
                 read_signed(welcome.header, COMMIT_HEADER_BYTES),
                 read_signed(welcome.inviter, limits.BUNDLE),
                 items(welcome.members, limits.SUMMARY_AUTHORS, _read_digest),
+                items(welcome.treeChunks, limits.TREE_CHUNKS, lambda digest: exactly(digest, 32)),
             )
         case "bundles":
             bundles = reader.bundles
@@ -227,12 +236,16 @@ def _read_content(reader: Any) -> Content:
                     _BUNDLES_LIMIT,
                     lambda r: read_signed(r, limits.ENDPOINT_RECORD),
                 ),
-                read_bundle_private(bundles.private) if bundles._has("private") else None,
+                read_signed(bundles.privatePart, limits.BUNDLE_PRIVATE)
+                if bundles._has("privatePart")
+                else None,
             )
         case "summary":
             return SummaryContent(read_signed(reader.summary, SUMMARY_BYTES))
         case "intent":
             return IntentContent(read_signed(reader.intent, 512))
+        case "treeChunk":
+            return TreeChunkContent(sized(reader.treeChunk, limits.TREE_CHUNK))
         case other:
             raise Malformed("unknown-kind", f"a parcel of unknown kind {other!r}")
 

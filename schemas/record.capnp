@@ -47,10 +47,12 @@ struct BundleCore {
   }
 }
 
-struct BundlePrivate {
+struct BundlePrivate {  # for one reader, and signed by its identity: a parcel's sender is unknown
   identity @0 :Data;
   discoverySecret @1 :Data;
   deliveryToken @2 :Data;
+  number @3 :UInt64;    # of the bundle it belongs to; newest wins
+  reader @4 :Data;      # identity key
 }
 
 struct Member {

@@ -29,6 +29,7 @@ class SignedType(StrEnum):
     HYBRID_KEY = "hybrid key"
     DEVICE_OWNER = "device owner"
     BUNDLE_CORE = "bundle core"
+    BUNDLE_PRIVATE = "bundle private"
     ENDPOINT_RECORD = "endpoint record"
     COMMIT_HEADER = "commit header"
     STATEMENT = "statement"
@@ -206,22 +207,35 @@ def _read_bundle_device(reader: Any) -> BundleDevice:
 
 @dataclass(frozen=True, slots=True)
 class BundlePrivate:
-    """The part of a bundle for one reader; only ever inside a parcel."""
+    """The part of a bundle for one reader; only ever inside a parcel. Newest number wins."""
 
     identity: IdentityKey
+    number: int
+    reader: IdentityKey
     discovery_secret: bytes
     delivery_token: bytes
 
+    def encode(self) -> bytes:
+        return bytes(
+            _record.BundlePrivate.new_message(
+                identity=bytes(self.identity),
+                number=self.number,
+                reader=bytes(self.reader),
+                discoverySecret=self.discovery_secret,
+                deliveryToken=self.delivery_token,
+            ).to_bytes()
+        )
 
-def fill_bundle_private(builder: Any, private: BundlePrivate) -> None:
-    builder.identity = bytes(private.identity)
-    builder.discoverySecret = private.discovery_secret
-    builder.deliveryToken = private.delivery_token
-
-
-def read_bundle_private(reader: Any) -> BundlePrivate:
-    return BundlePrivate(
-        IdentityKey(reader.identity),
-        sized(reader.discoverySecret, 32),
-        sized(reader.deliveryToken, 32),
-    )
+    @classmethod
+    def decode(cls, payload: bytes) -> BundlePrivate:
+        """Raises Malformed."""
+        with reading(
+            _record.BundlePrivate, payload, limit=limits.BUNDLE_PRIVATE, what="bundle"
+        ) as reader:
+            return cls(
+                IdentityKey(reader.identity),
+                counter(reader.number),
+                IdentityKey(reader.reader),
+                sized(reader.discoverySecret, 32),
+                sized(reader.deliveryToken, 32),
+            )

@@ -60,6 +60,7 @@ RECORDS: list[Any] = [
     messages.GroupInfo(
         "friends", messages.GroupKind.GROUP, (PERSON,), messages.InvitePolicy.ADMINS
     ),
+    records.BundlePrivate(PERSON, 4, IdentityKey(b"r" * 32), b"s" * 32, b"t"),
     SIGNED,
     PARCEL,
     Card(PERSON, D, b"c" * 32, 4, b"b" * 32, 99, (Address("10.0.0.1", 7000),), RELAY),
@@ -73,11 +74,11 @@ CONTENTS: list[tuple[parcels.Content, records.Signed | None]] = [
         None,
     ),
     (
-        parcels.BundlesContent(
-            (SIGNED, SIGNED), (SIGNED,), records.BundlePrivate(PERSON, b"s" * 32, b"t")
-        ),
+        parcels.WelcomeContent(b"mls", SIGNED, SIGNED, (), (b"1" * 32, b"2" * 32)),
         None,
     ),
+    (parcels.TreeChunkContent(b"tree"), None),
+    (parcels.BundlesContent((SIGNED, SIGNED), (SIGNED,), SIGNED), None),
     (parcels.BundlesContent(), None),
     (parcels.SummaryContent(SIGNED), None),
     (parcels.IntentContent(SIGNED), None),
