@@ -9,36 +9,91 @@ from pathlib import Path
 
 import apsw
 
+from node.encryption import database_key, is_empty, is_encrypted, make_key, tidy
 from node.engine.account import checked_name
 from node.engine.engine import Engine
-from node.paths import DATABASE
+from node.paths import BEFORE_UPGRADE, DATABASE
 from node.store.database import MIGRATIONS
 from schemas.errors import Blame, Fault
 from storage.files import make_private_folder
 from storage.lock import FolderLock
-from storage.sqlite import migrate, open_database
+from storage.sqlite import (
+    copy_database,
+    database_version,
+    load_migrations,
+    migrate,
+    open_database,
+)
 
 
-def create_home(path: Path, name: str) -> None:
+def create_home(path: Path, name: str, passphrase: bytes | None = None) -> None:
     """A new identity and device called `name` in a new home (0700) at `path`.
 
-    Raises Refused `bad-name` or `home-exists`; Fault `already-running`, `cannot-use-folder`, or
-    what the disk did.
+    With a passphrase its database is encrypted. Raises Refused `bad-name` or `home-exists`;
+    Fault `already-running`, `cannot-use-folder`, or what the disk did.
     """
     checked_name(name)  # before there is a folder
-    make_private_folder(path)
-    with FolderLock(path), open_home_database(path) as connection:
+    with new_home_database(path, passphrase) as connection:
         Engine.create(connection, name, now=time.time())
 
 
 @contextmanager
-def open_home_database(path: Path) -> Iterator[apsw.Connection]:
+def new_home_database(path: Path, passphrase: bytes | None) -> Iterator[apsw.Connection]:
+    """The database of a home that has no account yet, locked. Raises as `create_home`."""
+    make_private_folder(path)
+    with FolderLock(path):
+        if is_encrypted(path):  # made before, perhaps only in part; its passphrase is needed
+            key = database_key(path, passphrase)
+        elif passphrase is not None and is_empty(path):
+            key = make_key(path, passphrase)
+        else:
+            key = None
+        with _opened(path, key) as connection:
+            yield connection
+
+
+def require_account(path: Path) -> None:
+    """Raises Fault `no-account` when there is no home at `path`; makes nothing."""
+    if not (path / DATABASE).exists():
+        raise Fault(
+            "no-account",
+            "there is no account in this home",
+            blame=Blame.CALLER,
+            hint="make one with `quicnprotochat init --name NAME`, or check --home",
+        )
+
+
+@contextmanager
+def open_home_database(path: Path, passphrase: bytes | None = None) -> Iterator[apsw.Connection]:
     """The home's database, brought up to date; closed at the end. The caller holds the lock.
 
-    Raises Fault `database-newer` and others of `storage.sqlite`.
+    Before an upgrade a copy is put beside it, until an engine has opened the result. Raises Refused `passphrase-needed` and `wrong-passphrase`; Fault `database-newer` and others
+    of `storage.sqlite`.
     """
-    connection = open_database(path / DATABASE)
+    tidy(path)
+    with _opened(path, database_key(path, passphrase)) as connection:
+        yield connection
+
+
+@contextmanager
+def _opened(path: Path, key: bytes | None) -> Iterator[apsw.Connection]:
+    database = path / DATABASE
     try:
+        connection = open_database(database, key=key)
+    except Fault as fault:
+        if fault.code != "wrong-database-key":
+            raise
+        # The key file opened, so this is the key.
+        raise Fault(
+            "database-damaged",
+            "the beginning of the database is damaged",
+            blame=Blame.ENVIRONMENT,
+            hint="restore a backup into another home",
+        ) from fault
+    try:
+        version = database_version(connection)
+        if 0 < version < len(load_migrations(MIGRATIONS)):
+            copy_database(database, path / BEFORE_UPGRADE, key=key, target_key=key)
         migrate(connection, MIGRATIONS)
         yield connection
     finally:
@@ -46,17 +101,14 @@ def open_home_database(path: Path) -> Iterator[apsw.Connection]:
 
 
 @contextmanager
-def open_engine(path: Path) -> Iterator[Engine]:
+def open_engine(path: Path, passphrase: bytes | None = None) -> Iterator[Engine]:
     """The engine of the home at `path`; for the thread that will own it.
 
-    Raises Fault `no-account` when there is no home, `database-newer`, and others of the disk.
+    Raises Fault `no-account` when there is no home, and as `open_home_database`.
     """
-    if not (path / DATABASE).exists():
-        raise Fault(
-            "no-account",
-            "there is no account in this home",
-            blame=Blame.CALLER,
-            hint="make one with `quicnprotochat init --name NAME`",
-        )
-    with open_home_database(path) as connection:
-        yield Engine(connection)
+    require_account(path)
+    with open_home_database(path, passphrase) as connection:
+        engine = Engine(connection)
+        # From here on the copy would be harmful: going back to it uses message keys twice.
+        (path / BEFORE_UPGRADE).unlink(missing_ok=True)
+        yield engine

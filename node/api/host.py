@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -20,8 +21,9 @@ from node.api.server import ControlServer, control_server
 from node.api.service import ServedNode, Service
 from node.api.settings import NodeSettings
 from node.api.shapes import Nothing
+from node.encryption import is_encrypted
 from node.engine.values import Event
-from node.home import create_home
+from node.home import create_home, require_account
 from node.node import Node, NodeConfig
 from schemas.addresses import Address
 from schemas.errors import Blame, Fault
@@ -31,6 +33,11 @@ LINGER_S: Final = 3.0  # for deliveries, after the last change
 _LINGER_MOST_S: Final = 30.0  # however many commands join meanwhile
 _TAKE_OVER_S: Final = 10.0  # `run` waits for a command that has the home to end
 _LOOK_S: Final = 0.2
+_FLUSH_S: Final = 1.0  # when told to end: for what waits and can leave now
+_STOP_S: Final = 15.0  # then it ends whatever hangs: all that was accepted is on disk
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +48,29 @@ class Hosted:
     server: ControlServer
 
 
-def new_home(home: Path, name: str) -> None:
+def new_home(home: Path, name: str, passphrase: bytes | None = None) -> None:
     """A new account in a new home. Raises Fault `home-exists`, `bad-name` and others."""
-    create_home(home, name)
+    create_home(home, name, passphrase)
+
+
+def passphrase_for(settings: NodeSettings) -> bytes | None:
+    """Asked of the user, in the calling thread, when the home needs one."""
+    return settings.passphrase() if is_encrypted(settings.home) else None
 
 
 @asynccontextmanager
-async def hosting(settings: NodeSettings, *, lasting: bool) -> AsyncIterator[Hosted]:
+async def hosting(
+    settings: NodeSettings, *, lasting: bool, passphrase: bytes | None = None
+) -> AsyncIterator[Hosted]:
     """The node of a home and its control server, until the context is left.
 
     The order matters: the node takes the lock before the socket is bound, and lets go of it after
     the socket is removed. Raises the Faults of Node.running and of the control socket.
     """
+    require_account(settings.home)  # before the lock: a mistyped home is not made
     config = NodeConfig(
         home=settings.home,
+        passphrase=passphrase,
         listen=None if settings.listen is None else Address.parse(settings.listen),
         relays=settings.relays,
         mdns=settings.mdns,
@@ -85,6 +101,7 @@ class InProcessNode:
 
     def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings
+        self._passphrase = passphrase_for(settings)
         self._ready = threading.Event()
         self._fault: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -139,7 +156,7 @@ class InProcessNode:
 
     async def _host(self) -> None:
         self._loop = asyncio.get_running_loop()
-        async with hosting(self._settings, lasting=False) as hosted:
+        async with hosting(self._settings, lasting=False, passphrase=self._passphrase) as hosted:
             self._ready.set()
             await self._stop.wait()
             if self._lingering:
@@ -156,38 +173,45 @@ def run(
     event: Callable[[dict[str, object]], None],
     waiting: Callable[[str], None],
 ) -> None:
-    """Run the node of a home until SIGINT or SIGTERM; a second signal ends the process at once.
+    """Run the node of a home until SIGINT, SIGTERM or SIGHUP; a second ends the process at once.
+
+    The first gives what can leave now a second, and the whole end has a deadline.
 
     `ready` is called once with listen, web and device; `event` with each event; `waiting` with a
     sentence when the home is in use by a command that is about to end. Raises the Faults of
     `hosting`.
     """
     try:
-        asyncio.run(_run(settings, ready, event, waiting))
+        asyncio.run(_run(settings, passphrase_for(settings), ready, event, waiting))
     except BaseExceptionGroup as group:
         raise the_fault(group) from None
 
 
 async def _run(
     settings: NodeSettings,
+    passphrase: bytes | None,
     ready: Callable[[dict[str, object]], None],
     event: Callable[[dict[str, object]], None],
     waiting: Callable[[str], None],
 ) -> None:
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
         if stop.is_set():
             os._exit(130)
         stop.set()
+        overdue = threading.Timer(_STOP_S, _give_up)  # a thread: the loop may be what hangs
+        overdue.daemon = True
+        overdue.start()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            loop.add_signal_handler(number, on_signal)
     deadline, told = loop.time() + _TAKE_OVER_S, False
     while not stop.is_set():
         try:
-            async with hosting(settings, lasting=True) as hosted:
+            async with hosting(settings, lasting=True, passphrase=passphrase) as hosted:
                 with hosted.node.subscribe() as events:
                     listen, device = str(hosted.node.listen), hosted.node.device.hex()
                     ready({"event": "ready", "listen": listen, "web": None, "device": device})
@@ -201,6 +225,7 @@ async def _run(
                     await asyncio.gather(*rest, return_exceptions=True)
                     for task in done:
                         task.result()
+                await hosted.node.drained(_FLUSH_S)
             return
         except Fault as fault:
             if fault.code != "already-running" or loop.time() > deadline:
@@ -213,6 +238,11 @@ async def _run(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_S):
                 await stop.wait()
+
+
+def _give_up() -> None:
+    log.critical("the node did not end within %g s of being told to", _STOP_S)
+    os._exit(1)
 
 
 async def _tell(events: AsyncIterator[Event], tell: Callable[[dict[str, object]], None]) -> None:

@@ -12,12 +12,18 @@ from node.cli.state import State
 F = TypeVar("F", bound=Callable[..., Any])
 
 SECTIONS: Final = ("Your node", "People", "Groups", "Messages", "Network")
+_YEAR_S: Final = 366 * 86_400
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
 
 def _home(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:
         state_of(ctx).home_flag = value
+
+
+def _passphrase_file(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        state_of(ctx).passphrase_flag = value
 
 
 def _json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -45,6 +51,13 @@ def common_options() -> list[click.Parameter]:
             help="The folder that is the whole node. [env: QUICNPROTOCHAT_HOME]",
         ),
         click.Option(
+            ["--passphrase-file"],
+            metavar="FILE",
+            expose_value=False,
+            callback=_passphrase_file,
+            help="Opens an encrypted home. [env: QUICNPROTOCHAT_PASSPHRASE_FILE; default: asked]",
+        ),
+        click.Option(
             ["--json"],
             is_flag=True,
             expose_value=False,
@@ -60,6 +73,26 @@ def common_options() -> list[click.Parameter]:
             help="Log more, to standard error; twice for everything.",
         ),
     ]
+
+
+class _Seconds(click.ParamType):
+    """A time to wait: a finite number of seconds, at most a year."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds <= _YEAR_S:  # not true of nan, either
+            self.fail(f"{value!r} is not a number of seconds from 0 to {_YEAR_S}", param, ctx)
+        return seconds
+
+
+SECONDS: Final = _Seconds()
 
 
 class ExampleCommand(click.Command):

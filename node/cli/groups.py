@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.command import Commands
+from node.cli.command import SECONDS, Commands
 from node.cli.output import clean, short
 from node.cli.state import State, TimedOut
 from schemas.errors import Fault
@@ -145,9 +145,7 @@ def requests(state: State) -> None:
 
 @commands.add("join", example="quicnprotochat join friends --wait 30")
 @click.argument("group", required=False)
-@click.option(
-    "--wait", type=click.FloatRange(min=0), metavar="S", help="Wait up to S seconds for it."
-)
+@click.option("--wait", type=SECONDS, metavar="S", help="Wait up to S seconds for it.")
 def join(state: State, group: str | None, wait: float | None) -> None:
     """Accept the invitation to GROUP. Without GROUP, list the invitations."""
     with state.session() as session:

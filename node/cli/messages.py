@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.command import Commands
+from node.cli.command import SECONDS, Commands
 from node.cli.output import clean, short
 from node.cli.receive import Receiver
 from node.cli.state import State
@@ -33,9 +33,7 @@ commands = Commands("Messages")
 @click.option("--peer-key", metavar="KEY", help="To a person, in a one-to-one group.")
 @click.option("--all", "everywhere", is_flag=True, help="To every group you are in.")
 @click.option("--wait", type=click.Choice(["delivered"]), help="Return when everybody has it.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0), metavar="S", help="Wait no longer; then exit 3."
-)
+@click.option("--timeout", type=SECONDS, metavar="S", help="Wait no longer; then exit 3.")
 def send(
     state: State,
     target: tuple[str, ...],
@@ -127,7 +125,7 @@ def _every_group(session: Session) -> list[str]:
 @click.option("--stream", is_flag=True, help="Go on, with what comes, until Ctrl-C.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     metavar="S",
     help="Wait up to S seconds; exit 3 if nothing came.",
 )

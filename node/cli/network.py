@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.command import Commands
+from node.cli.command import SECONDS, Commands
 from node.cli.output import short
 from node.cli.state import State
 from schemas.errors import Unreachable
@@ -26,7 +26,7 @@ _COLUMNS = ("NAME", "DEVICE", "SOURCE", "CONNECTED", "RTT MS", "ADDRESSES")
 @commands.add("peers", example="quicnprotochat peers --timeout 3")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     metavar="S",
     help="Listen for S seconds. [default: 2.5, and 0 when a node runs already]",
 )

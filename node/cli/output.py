@@ -7,14 +7,25 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from node.cli.joiners import joins
 from schemas.errors import Fault
 
 Fields = Mapping[str, Any]
 
 
 def clean(text: object) -> str:
-    """Text of others on one line: what could steer a terminal is shown, not obeyed."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
+    """Text of others on one line: what could steer a terminal is shown, not obeyed.
+
+    What is invisible is shown as well, or one name could pass for another; only joiners stay where
+    a script or an emoji needs them.
+    """
+    whole = str(text)
+    if whole.isprintable():
+        return whole
+    return "".join(
+        c if c.isprintable() or joins(whole, at) else f"\\x{ord(c):02x}"
+        for at, c in enumerate(whole)
+    )
 
 
 def clean_lines(text: str, indent: str) -> str:

@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from node.cli.output import Output
+from node.cli.secrets import Secrets
 from node.paths import CONFIG, default_home
 from schemas.errors import Blame, Fault
 
@@ -48,6 +50,7 @@ class State:
     open_session: Callable[[NodeSettings], AbstractContextManager[Session]] = _open_session
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     home_flag: str | None = None
+    passphrase_flag: str | None = None
     json: bool = False
     verbose: int = 0
 
@@ -61,6 +64,12 @@ class State:
         if chosen:
             return Path(chosen).expanduser().absolute()
         return default_home()
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """The passphrases of this invocation."""
+        named = self.passphrase_flag or self.environment.get("QUICNPROTOCHAT_PASSPHRASE_FILE")
+        return Secrets(Path(named) if named else None)
 
     def session(self, *, relays: tuple[str, ...] | None = None) -> AbstractContextManager[Session]:
         """The way to ask the home's node; relays given here are remembered."""
@@ -108,6 +117,7 @@ class State:
             relays=relays,
             mdns=mdns,
             mdns_interfaces=interfaces,
+            passphrase=self.secrets.home,
         )
 
     def _file(self) -> dict[str, Any]:

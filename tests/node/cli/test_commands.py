@@ -191,6 +191,13 @@ def test_a_failure_has_its_exit_code_and_its_hint(
         "send friends --msg hi --timeout 3",
         "create-group x --suite rot13",
         "recv --count 0",
+        "recv --timeout nan",
+        "recv --timeout inf",
+        "recv --timeout -1",
+        "recv --timeout 1e300",
+        "join friends --wait nan",
+        "peers --timeout inf",
+        "send friends --msg hi --wait delivered --timeout nan",
         "init",
     ],
 )

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 DEADLINE_S = 60.0
-PROGRAM = [sys.executable, "-c", "import sys; from node.cli.main import main; sys.exit(main())"]
+PROGRAM = [sys.executable, "-m", "node.cli.start"]
 
 
 class Person:
@@ -107,6 +108,48 @@ def test_without_an_account_the_hint_says_what_to_do(people: list[Person]) -> No
 
     assert told["error"]["code"] == "no-account"
     assert "init" in told["error"]["hint"]
+
+
+@pytest.mark.parametrize("line", ["whoami", "recv", "groups", "run --listen 127.0.0.1:0"])
+def test_a_mistyped_home_leaves_no_folder(people: list[Person], line: str) -> None:
+    (told,) = people[0].ask(*line.split(), code=1)
+
+    assert told["error"]["code"] == "no-account"
+    assert not people[0].home.exists()
+
+
+@pytest.mark.parametrize("after_s", [0.03, 0.05, 0.08, 0.12, 0.2])
+def test_an_interrupt_while_the_program_starts_leaves_no_traceback(
+    alice: Person, after_s: float
+) -> None:
+    starting = alice.start("recv", "--stream")
+    time.sleep(after_s)  # there is no event to wait for before the program's first line
+    starting.send_signal(signal.SIGINT)
+    _, err = starting.communicate(timeout=DEADLINE_S)
+
+    assert starting.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_run_ends_well_when_told_to(alice: Person, number: signal.Signals) -> None:
+    node = alice.run()
+    began = time.monotonic()
+    node.send_signal(number)
+    finished(node, 0)
+
+    assert time.monotonic() - began < 5
+
+
+def test_a_second_signal_ends_run_at_once(alice: Person) -> None:
+    running = alice.run()
+    running.send_signal(signal.SIGSTOP)  # both signals wait for it, as for a node that hangs
+    running.send_signal(signal.SIGTERM)
+    running.send_signal(signal.SIGINT)
+    running.send_signal(signal.SIGCONT)
+    running.communicate(timeout=DEADLINE_S)
+
+    assert running.returncode == 130
 
 
 def test_a_mistyped_relay_leaves_no_home(people: list[Person]) -> None:
