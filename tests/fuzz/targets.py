@@ -9,14 +9,21 @@ from typing import Final
 
 from discovery.mdns_txt import parse_txt_untrusted
 from discovery.record import open_endpoint_record_untrusted
-from identity.bundle import open_bundle_untrusted
+from identity.bundle import bundle_device, open_bundle_untrusted
 from identity.envelope import generate_hybrid, open_untrusted, seal
+from identity.keys import device_from_seed, identity_from_seed
+from identity.signing import sign
 from schemas import frames, parcels
-from schemas.addresses import Address, RelayAddress
+from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
 from schemas.card import Card
 from schemas.errors import Malformed, Refused
-from schemas.records import Signed
+from schemas.records import BundleCore, EndpointRecord, SignedType
 from tests.schemas.samples import BODIES, FRAMES, RECORDS, RELAY
+
+
+_NOW = 1_800_000_000
+_ADA = identity_from_seed(b"a" * 32)
+_LAPTOP = device_from_seed(b"l" * 32)
 
 
 @dataclass(frozen=True)
@@ -67,11 +74,23 @@ def _envelope(data: bytes) -> object:
 
 
 def _bundle(data: bytes) -> object:
-    return open_bundle_untrusted(Signed.decode(data))
+    """What a person who signs anything can do."""
+    return open_bundle_untrusted(sign(SignedType.BUNDLE_CORE, _ADA, data))
 
 
 def _endpoint(data: bytes) -> object:
-    return open_endpoint_record_untrusted(Signed.decode(data), now=1_800_000_000.0)
+    signed = sign(SignedType.ENDPOINT_RECORD, _LAPTOP, data)
+    return open_endpoint_record_untrusted(signed, now=_NOW)
+
+
+def _bundle_seed() -> bytes:
+    entry = bundle_device(_ADA.public, _LAPTOP, "laptop", generate_hybrid().public, issued=_NOW)
+    return BundleCore(_ADA.public, 3, "Ada", (entry,), (RELAY,)).encode()
+
+
+def _endpoint_seed() -> bytes:
+    addresses = (EndpointAddress(Address("10.0.0.1", 7000), AddressKind.LAN),)
+    return EndpointRecord(_LAPTOP.public, 7, addresses, (RELAY,), _NOW - 60, _NOW + 60).encode()
 
 
 def _targets() -> list[Target]:
@@ -79,8 +98,8 @@ def _targets() -> list[Target]:
         Target("frame", _frame, [frames.encode_frame(frame) for frame in FRAMES]),
         Target("padding", parcels.unpad, [parcels.pad(b"body")]),
         Target("envelope", _envelope, [_keys()[1]]),
-        Target("bundle", _bundle, [RECORDS[0].encode()]),
-        Target("endpoint", _endpoint, [RECORDS[0].encode()]),
+        Target("bundle", _bundle, [_bundle_seed()]),
+        Target("endpoint", _endpoint, [_endpoint_seed()]),
         Target("mdns-txt", parse_txt_untrusted, [b"\x03v=1\x42d=" + b"a" * 64 + b"\x05n=Ada"]),
         Target("card-text", _text(Card.parse), [str(RECORDS[-1]).encode()]),
         Target("relay-text", _text(RelayAddress.parse), [str(RELAY).encode()], (Refused,)),

@@ -1,4 +1,4 @@
-"""The soak's bad network is really bad: what it loses does not arrive, and it loses in every way."""
+"""The soak's bad network is bad: what it loses does not arrive, and it loses in every way."""
 
 from __future__ import annotations
 
