@@ -20,7 +20,6 @@ from schemas.errors import Malformed, Refused
 from schemas.records import BundleCore, EndpointRecord, SignedType
 from tests.schemas.samples import BODIES, FRAMES, RECORDS, RELAY
 
-
 _NOW = 1_800_000_000
 _ADA = identity_from_seed(b"a" * 32)
 _LAPTOP = device_from_seed(b"l" * 32)
