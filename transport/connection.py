@@ -37,7 +37,7 @@ _MAX_REASON_BYTES = 200  # a close frame must fit one datagram
 class Wire(Protocol):
     """What a connection needs of its endpoint."""
 
-    def send(self, data: bytes, to: SockAddr) -> None: ...
+    def send(self, data: bytes, to: SockAddr) -> bool: ...  # False: too large to send
     def route(self, connection_id: bytes, connection: Connection) -> None: ...
     def unroute(self, connection_id: bytes) -> None: ...
     def handshake_completed(self, connection: Connection) -> None: ...
@@ -401,7 +401,8 @@ class Connection:
         if not self._quic.started:
             return
         for data, to in self._quic.datagrams_to_send(now=now):
-            self._wire.send(data, to)
+            if not self._wire.send(data, to):
+                self._quic.datagram_refused(len(data), now)
 
     # Timers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 import errno
 import functools
@@ -30,7 +31,7 @@ from .limits import DEFAULT_LIMITS, TransportLimits
 from .quic import MutualQuicConnection
 from .supervise import Supervisor
 from .tls import PeerPolicy
-from .udp import MAX_UDP_PAYLOAD, bind_udp, bound_address
+from .udp import MAX_UDP_PAYLOAD, bind_udp, bound_address, forbid_fragments
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,11 @@ Handler = Callable[[Connection], Awaitable[None]]
 _NO_ROUTE = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EINVAL, errno.EACCES}
 )
+_SEND_FAILURES = {
+    errno.ENOBUFS: "send-buffer-full",
+    errno.ECONNREFUSED: "send-refused",  # ICMP about an earlier one, on some systems
+    errno.EPERM: "send-forbidden",  # a local firewall
+} | dict.fromkeys(_NO_ROUTE, "send-no-route")
 
 
 def _utc_now() -> datetime.datetime:
@@ -101,6 +107,8 @@ class Endpoint:
         """
         require_supported_aioquic()
         sock = bind_udp(listen, limits.socket_buffer)
+        if not forbid_fragments(sock):
+            limits = dataclasses.replace(limits, largest_datagram=limits.datagram)
         endpoint = cls(private_key, sock, handlers, limits, utc_now)
         endpoint._loop.add_reader(sock, endpoint._on_readable)
         return endpoint
@@ -150,19 +158,27 @@ class Endpoint:
 
     # Called by connections
 
-    def send(self, data: bytes, to: SockAddr) -> None:
+    def send(self, data: bytes, to: SockAddr) -> bool:
+        """Hand a datagram to the kernel; False when it is larger than the interface carries.
+
+        Any other failure is as if it were lost on the way: QUIC sends again.
+        """
         try:
             self._sock.sendto(data, to)
         except BlockingIOError:
-            self.count("send-buffer-full")  # as if lost on the way: QUIC sends it again
+            self.count("send-buffer-full")
         except OSError as error:
-            self.count("send-failed")
+            if error.errno == errno.EMSGSIZE:
+                self.count("send-too-large")
+                return False
+            self.count(_SEND_FAILURES.get(error.errno or 0, "send-failed"))
             if error.errno in _NO_ROUTE:
                 for connection in [c for c in self._ids if c.dialed and not c.established]:
                     if connection.quic.get_peer_address() == to:
                         connection.fail_dial(
                             Unreachable("no-route", f"There is no way to {address_of_socket(to)}")
                         )
+        return True
 
     def route(self, connection_id: bytes, connection: Connection) -> None:
         self._routes[connection_id] = connection

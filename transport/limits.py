@@ -19,6 +19,7 @@ class TransportLimits:
     dial_stagger_s: float = 0.15  # three dead candidates cost 0.45 s, a live LAN answers before
     dial_deadline_s: float = 5.0  # ICMP is not seen on this socket: a dead address is silence
     close_grace_s: float = 1.0  # handlers may end on their own for so long, then are cancelled
+    ack_deadline_s: float = 30.0  # a peer that speaks and never acknowledges holds our buffers
     stream_deadline_s: float = 30.0  # waiting for the peer to allow one more stream
 
     # Number
@@ -33,7 +34,16 @@ class TransportLimits:
     stream_buffer: int = 1 * MIB  # unread, and separately unacknowledged: one largest frame
     connection_buffer: int = 4 * MIB  # the same, over all streams of a connection
     socket_buffer: int = 4 * MIB  # the kernel's; a burst must outlive one slow event-loop turn
-    datagram: int = 1_200  # what every path carries (RFC 9000, 14.1); seam: path MTU probing
+    reassembly_ranges: int = 256  # gaps in one stream; aioquic's work grows with their square
+    sent_records: int = 2_048  # packets of bare ACKs remembered; nobody acknowledges them
+    peer_connection_ids: int = 256  # that a peer issued and did not retire; one per migration
+
+    # Path MTU (RFC 8899)
+    datagram: int = 1_200  # what every path carries (RFC 9000, 14.1)
+    largest_datagram: int = 16_383  # a packet's length field has two bytes; 32,768 stalls
+    mtu_probe_s: float = 1.0  # at least, until a probe that nothing overtook counts as lost
+    mtu_probe_tries: int = 3  # loss has other causes, too (RFC 8899, 5.1.2: MAX_PROBES)
+    mtu_again_s: float = 600.0  # then the path may have grown (RFC 8899: PMTU_RAISE_TIMER)
 
     # Cap'n Proto RPC
     rpc_message: int = 1 * MIB  # two parcels; a larger message is refused before it is read

@@ -1,4 +1,4 @@
-"""aioquic's QuicConnection, with both sides proven and flow control by consumption."""
+"""aioquic's QuicConnection with both sides proven; its bounds are in the classes below it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ import logging
 
 from aioquic import tls
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import (
-    MAX_STREAM_DATA_FRAME_CAPACITY,
-    Limit,
-    QuicConnection,
-    QuicConnectionAdapter,
-    QuicConnectionState,
-)
+from aioquic.quic.connection import QuicConnectionAdapter, QuicConnectionState
 from aioquic.quic.events import ConnectionTerminated
-from aioquic.quic.packet import QuicFrameType
-from aioquic.quic.packet_builder import QuicPacketBuilder
-from aioquic.quic.recovery import QuicPacketSpace
-from aioquic.quic.stream import QuicStream
 
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
 
 from .limits import TransportLimits
+from .probing import ProbingConnection
 from .tls import MutualContext, PeerPolicy
 
 # aioquic warns of each broken handshake, so strangers could fill our log; we count them instead.
@@ -31,27 +22,8 @@ _quic_log.addHandler(logging.NullHandler())
 _quic_log.propagate = False
 
 
-class _Credit(Limit):
-    """The connection's receive limit, which aioquic may not double: only `grant` raises it."""
-
-    def __init__(self, value: int) -> None:
-        self._granted = value
-        super().__init__(frame_type=QuicFrameType.MAX_DATA, name="max_data", value=value)
-
-    @property
-    def value(self) -> int:
-        return self._granted
-
-    @value.setter
-    def value(self, value: int) -> None:
-        """aioquic doubles the limit on what was SEEN; what counts is what was consumed."""
-
-    def grant(self, value: int) -> None:
-        self._granted = max(self._granted, value)
-
-
-class MutualQuicConnection(QuicConnection):
-    """A QuicConnection that authenticates both sides and grants credit as data is consumed."""
+class MutualQuicConnection(ProbingConnection):
+    """A QuicConnection that authenticates both sides."""
 
     def __init__(
         self,
@@ -62,21 +34,12 @@ class MutualQuicConnection(QuicConnection):
         original_destination_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
+            limits,
             configuration=configuration,
             original_destination_connection_id=original_destination_connection_id,
         )
         self._logger = QuicConnectionAdapter(_quic_log, {"id": self.host_cid.hex()})
         self._policy = policy
-        self._stream_window = limits.stream_buffer
-        self._connection_window = limits.connection_buffer
-        self._consumed_total = 0
-        self._consumed: dict[int, int] = {}
-        self._credit = _Credit(limits.connection_buffer)
-        self._local_max_data = self._credit
-        self._local_max_streams_bidi.value = limits.max_streams
-        self._local_max_streams_bidi.sent = limits.max_streams
-        self._local_max_streams_uni.value = 0  # nothing here uses them
-        self._local_max_streams_uni.sent = 0
 
     def _initialize(self, peer_cid: bytes) -> None:
         # Also called again after Retry and after version negotiation.
@@ -98,7 +61,16 @@ class MutualQuicConnection(QuicConnection):
 
     @property
     def key_exchange(self) -> str:
-        return self.tls.key_exchange if isinstance(self.tls, MutualContext) else "none"
+        """The name of the negotiated group, for example `X25519MLKEM768`; `none` before."""
+        context = getattr(self, "tls", None)
+        group = context.group if isinstance(context, MutualContext) else None
+        return "none" if group is None else group.name
+
+    def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
+        """RFC 8446, 7.5; see `HelloContext.export_keying_material`."""
+        if not isinstance(self.tls, MutualContext):
+            raise RuntimeError("the hook into TLS is gone")
+        return self.tls.export_keying_material(label, context, length)
 
     @property
     def started(self) -> bool:
@@ -121,78 +93,3 @@ class MutualQuicConnection(QuicConnection):
         ):
             return None
         return self._close_event, self._state is QuicConnectionState.DRAINING
-
-    # Flow control
-
-    def consume(self, stream_id: int, size: int) -> bool:
-        """`size` bytes of the stream were read by the application (or dropped for good).
-
-        Returns whether a packet should go out for the credit alone.
-        """
-        due = False
-        self._consumed_total += size
-        target = self._consumed_total + self._connection_window
-        if target - self._credit.value >= self._connection_window // 2:
-            self._credit.grant(target)
-            due = True
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            self._consumed.pop(stream_id, None)
-        elif not stream.receiver.is_finished:
-            consumed = self._consumed[stream_id] = self._consumed.get(stream_id, 0) + size
-            target = consumed + self._stream_window
-            due = due or target - stream.max_stream_data_local >= self._stream_window // 2
-        return due
-
-    def consume_rest(self, stream_id: int, delivered: int) -> bool:
-        """The peer reset the stream: what it counted and never delivered is given back."""
-        self._consumed.pop(stream_id, None)
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            return False
-        return self.consume(stream_id, max(0, stream.receiver.highest_offset - delivered))
-
-    def forget_stream(self, stream_id: int) -> None:
-        """The application has read the stream to its end."""
-        self._consumed.pop(stream_id, None)
-
-    def _write_stream_limits(
-        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
-    ) -> None:
-        stream_id = stream.stream_id
-        if stream_id is None or stream.receiver.is_finished:
-            return
-        target = self._consumed.get(stream_id, 0) + self._stream_window
-        if target - stream.max_stream_data_local >= self._stream_window // 2:
-            stream.max_stream_data_local = target
-        if stream.max_stream_data_local_sent == stream.max_stream_data_local:
-            return
-        buf = builder.start_frame(
-            QuicFrameType.MAX_STREAM_DATA,
-            capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
-            handler=self._on_max_stream_data_delivery,
-            handler_args=(stream,),
-        )
-        buf.push_uint_var(stream_id)
-        buf.push_uint_var(stream.max_stream_data_local)
-        stream.max_stream_data_local_sent = stream.max_stream_data_local
-
-    # Streams
-
-    def unacknowledged(self, stream_id: int) -> int:
-        """Bytes written to the stream and not yet acknowledged, sent or not."""
-        stream = self._streams.get(stream_id)
-        return 0 if stream is None else len(stream.sender._buffer)
-
-    def unacknowledged_total(self) -> int:
-        return sum(len(stream.sender._buffer) for stream in self._streams.values())
-
-    def receive_finished(self, stream_id: int) -> bool:
-        """Whether everything up to the end, or a reset, has arrived."""
-        stream = self._streams.get(stream_id)
-        return stream is None or stream.receiver.is_finished
-
-    def may_open_stream(self) -> bool:
-        """Whether the peer's limit allows one more stream now."""
-        next_index: int = self.get_next_available_stream_id() // 4
-        return next_index < self._remote_max_streams_bidi

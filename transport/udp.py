@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import sys
 
 from schemas.addresses import Address, is_ip
 from schemas.errors import Blame, Fault, Refused
@@ -53,6 +54,32 @@ def bind_udp(listen: Address, buffer_bytes: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+# Values of Linux and of the BSDs; Python's socket module does not name them all.
+_LINUX_DISCOVER = ((socket.IPPROTO_IP, 10), (socket.IPPROTO_IPV6, 23))
+_LINUX_PROBE = 3  # DF set, and the kernel's own idea of the path's MTU ignored
+_BSD_DONT_FRAGMENT = ((socket.IPPROTO_IP, 67), (socket.IPPROTO_IPV6, 62))
+_DARWIN_DONT_FRAGMENT = ((socket.IPPROTO_IP, 28), (socket.IPPROTO_IPV6, 62))
+
+
+def forbid_fragments(sock: socket.socket) -> bool:
+    """Have the network drop what it cannot carry whole; without that, probing finds nothing out.
+
+    A dual-stack socket needs it for both families.
+    """
+    if sys.platform == "linux":
+        options, value = _LINUX_DISCOVER, _LINUX_PROBE
+    else:
+        darwin = sys.platform == "darwin"
+        options, value = (_DARWIN_DONT_FRAGMENT if darwin else _BSD_DONT_FRAGMENT), 1
+    both = options if sock.family == socket.AF_INET6 else options[:1]
+    try:
+        for level, option in both:
+            sock.setsockopt(level, option, value)
+    except OSError:
+        return False
+    return True
 
 
 def bound_address(sock: socket.socket) -> Address:

@@ -51,9 +51,10 @@ class Pipe:
         self.cut = False
         self.counters: Counter[str] = Counter()
 
-    def send(self, data: bytes, to: SockAddr) -> None:
+    def send(self, data: bytes, to: SockAddr) -> bool:
         if not self.cut:
             self.loop.call_later(LATENCY_S, self.deliver, data)
+        return True
 
     def deliver(self, data: bytes) -> None:
         if self.peer is not None and not self.peer.closed:
