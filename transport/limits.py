@@ -27,7 +27,7 @@ class TransportLimits:
     max_half_open: int = 64  # unproven peers; each costs 90 KiB and 1 ms of CPU
     max_candidates: int = 16  # addresses tried by one dial: two records of eight
     max_streams: int = 64  # opened by the peer at once; aioquic visits each for each packet
-    accept_queue: int = 32  # opened by the peer and not yet accepted by us
+    accept_queue: int = 64  # opened by the peer, not yet accepted; one datagram can open them all
     datagrams_per_wake: int = 64  # then other tasks run; twice the throughput of one at a time
 
     # Memory
