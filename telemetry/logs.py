@@ -11,8 +11,6 @@ import logging
 import sys
 from typing import TextIO
 
-import structlog
-
 
 def configure(
     *, level: str = "warning", json_lines: bool = False, to: TextIO | None = None
@@ -21,26 +19,47 @@ def configure(
 
     `level` is a name that `logging` knows, in any case. Raises ValueError for another.
     """
+    stream = sys.stderr if to is None else to
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Late(json_lines=json_lines, colours=stream.isatty()))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+class _Late(logging.Formatter):
+    """structlog's formatter, imported with the first line: most commands log nothing."""
+
+    def __init__(self, *, json_lines: bool, colours: bool) -> None:
+        super().__init__()
+        self._json_lines = json_lines
+        self._colours = colours
+        self._real: logging.Formatter | None = None
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self._real is None:
+            self._real = _formatter(json_lines=self._json_lines, colours=self._colours)
+        return self._real.format(record)
+
+
+def _formatter(*, json_lines: bool, colours: bool) -> logging.Formatter:
+    import structlog
+
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    stream = sys.stderr if to is None else to
     renderer: structlog.types.Processor
     if json_lines:
         shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=colours, exception_formatter=structlog.dev.plain_traceback
         )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())

@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 commands = Commands("Your node")
 
 
-@commands.add("init", example="quicnprotochat init --name Alice")
+@commands.add("init", example="quicnprotochat init --name Alice --encrypt")
 @click.option("--name", required=True, help="What others see beside your key.")
+@click.option("--encrypt", is_flag=True, help="Ask for a passphrase for this home.")
 @relay_option
-def init(state: State, name: str, relays: tuple[str, ...]) -> None:
-    """Create an identity, a device and their store."""
+def init(state: State, name: str, encrypt: bool, relays: tuple[str, ...]) -> None:
+    """Create an identity, a device and their store; encrypted when a passphrase is given."""
     from node.api.host import new_home
 
     _check(relays)
-    new_home(state.home, name)
+    new_home(state.home, name, state.secrets.new_home(wanted=encrypt))
     with state.session(relays=relays or None) as session:
         from node.api import operations as op
         from node.api.shapes import Nothing
@@ -50,7 +51,7 @@ def register_state(state: State, name: str | None, relays: tuple[str, ...]) -> N
     _check(relays)
     if name is not None:
         try:
-            new_home(state.home, name)
+            new_home(state.home, name, state.secrets.new_home())
         except Fault as fault:
             if fault.code not in ("home-exists", "already-running"):
                 raise
@@ -95,7 +96,7 @@ def run(state: State, listen: str | None, relays: tuple[str, ...], mdns: bool | 
     """Run the node until Ctrl-C; other commands then use it."""
     from node.api import host
 
-    state.start_logging()
+    state.start_logging("warning")
     out = state.out
 
     def ready(fields: dict[str, object]) -> None:

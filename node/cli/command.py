@@ -16,14 +16,14 @@ _YEAR_S: Final = 366 * 86_400
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
 
-def _home(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        state_of(ctx).home_flag = value
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """A callback that puts an option's value, when one was given, into the State."""
 
+    def keep(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+        if value:
+            setattr(state_of(ctx), name, value)
 
-def _passphrase_file(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        state_of(ctx).passphrase_flag = value
+    return keep
 
 
 def _json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -47,14 +47,14 @@ def common_options() -> list[click.Parameter]:
             ["--home"],
             metavar="DIR",
             expose_value=False,
-            callback=_home,
+            callback=_keep("home_flag"),
             help="The folder that is the whole node. [env: QUICNPROTOCHAT_HOME]",
         ),
         click.Option(
             ["--passphrase-file"],
             metavar="FILE",
             expose_value=False,
-            callback=_passphrase_file,
+            callback=_keep("passphrase_flag"),
             help="Opens an encrypted home. [env: QUICNPROTOCHAT_PASSPHRASE_FILE; default: asked]",
         ),
         click.Option(
@@ -71,6 +71,36 @@ def common_options() -> list[click.Parameter]:
             expose_value=False,
             callback=_verbose,
             help="Log more, to standard error; twice for everything.",
+        ),
+        click.Option(
+            ["--log-level"],
+            type=click.Choice(["debug", "info", "warning", "error"]),
+            expose_value=False,
+            callback=_keep("log_level_flag"),
+            help="What to log, to standard error. [env: QUICNPROTOCHAT_LOG_LEVEL]",
+        ),
+        click.Option(
+            ["--log-format"],
+            type=click.Choice(["text", "json"]),
+            expose_value=False,
+            callback=_keep("log_format_flag"),
+            help="How to log. [env: QUICNPROTOCHAT_LOG_FORMAT; default: text]",
+        ),
+        # Of the seed system's command line:
+        click.Option(
+            ["--state"],
+            metavar="FILE",
+            expose_value=False,
+            hidden=True,
+            callback=_keep("state_flag"),
+        ),
+        click.Option(
+            ["--server", "--ds-server"],
+            metavar="ADDR",
+            multiple=True,
+            expose_value=False,
+            hidden=True,
+            callback=_keep("relay_flags"),
         ),
     ]
 
@@ -95,6 +125,25 @@ class _Seconds(click.ParamType):
 SECONDS: Final = _Seconds()
 
 
+def seed_words(args: list[str], parameters: list[str]) -> list[str]:
+    """The seed system's `--group-id ID` and `--peer-key KEY` as the arguments they are now."""
+    first, last, rest = [], [], []
+    words = iter(args)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        group = flag == "--group-id" and bool({"group", "target", "name"} & set(parameters))
+        if group or (flag == "--peer-key" and "peer_key" not in parameters):
+            given = value if equals else next(words, None)
+            if given is None:
+                raise click.UsageError(f"Option {flag!r} requires an argument.")
+            (first if group else last).append(given)
+        elif word == "--":
+            rest += [word, *words]
+        else:
+            rest.append(word)
+    return [*first, *last, *rest] if first or last else rest
+
+
 class ExampleCommand(click.Command):
     """A command with a section, an example in its help, and the common options."""
 
@@ -103,6 +152,9 @@ class ExampleCommand(click.Command):
         self.section = section
         self.example = example
         self.params += common_options()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, seed_words(args, [each.name or "" for each in self.params]))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Example"):
@@ -180,8 +232,6 @@ class Commands:
 
 relay_option = click.option(
     "--relay",
-    "--server",
-    "--ds-server",
     "relays",
     multiple=True,
     metavar="RELAY",

@@ -8,19 +8,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from node.cli.output import Output
 from node.cli.secrets import Secrets
-from node.paths import CONFIG, default_home
+from node.paths import home_of
 from schemas.errors import Blame, Fault
 
 if TYPE_CHECKING:
     from node.api.session import Session
     from node.api.settings import NodeSettings
-
-DEFAULT_LISTEN: Final = "0.0.0.0:7000"
-_KEYS: Final = {"listen": str, "relays": list, "mdns": bool, "mdns_interfaces": list}
 
 
 class TimedOut(Fault):
@@ -28,13 +25,6 @@ class TimedOut(Fault):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__("timed-out", message, blame=Blame.ENVIRONMENT, hint=hint)
-
-
-class BadConfig(Fault):
-    """The configuration file or a variable says something that cannot be."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__("bad-config", message, blame=Blame.CALLER, hint=hint)
 
 
 def _open_session(settings: NodeSettings) -> AbstractContextManager[Session]:
@@ -50,6 +40,10 @@ class State:
     open_session: Callable[[NodeSettings], AbstractContextManager[Session]] = _open_session
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     home_flag: str | None = None
+    state_flag: str | None = None
+    relay_flags: tuple[str, ...] = ()
+    log_level_flag: str | None = None
+    log_format_flag: str | None = None
     passphrase_flag: str | None = None
     json: bool = False
     verbose: int = 0
@@ -60,10 +54,7 @@ class State:
 
     @property
     def home(self) -> Path:
-        chosen = self.home_flag or self.environment.get("QUICNPROTOCHAT_HOME")
-        if chosen:
-            return Path(chosen).expanduser().absolute()
-        return default_home()
+        return home_of(self.environment, self.home_flag, self.state_flag)
 
     @cached_property
     def secrets(self) -> Secrets:
@@ -76,15 +67,17 @@ class State:
         self.start_logging()
         return self.open_session(self.settings(relays=relays))
 
-    def start_logging(self) -> None:
-        """Logs go to standard error."""
-        import logging
+    def start_logging(self, default: str = "error") -> None:
+        """Logs go to standard error. Raises BadConfig."""
+        from node.api.configure import log_settings
+        from telemetry.logs import configure
 
-        levels = (logging.ERROR, logging.INFO, logging.DEBUG)
-        logging.basicConfig(
-            level=levels[min(self.verbose, 2)],
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        if self.verbose:
+            default = "info" if self.verbose == 1 else "debug"
+        level, form = log_settings(
+            self.home, self.environment, self.log_level_flag, self.log_format_flag, default
         )
+        configure(level=level, json_lines=form == "json")
 
     def settings(
         self,
@@ -95,68 +88,14 @@ class State:
         mdns: bool | None = None,
     ) -> NodeSettings:
         """Flag over environment over the home's file over default. Raises BadConfig."""
-        from node.api.settings import NodeSettings
+        from node.api.configure import node_settings
 
-        file = self._file()
-        if listen is None:
-            listen = self.environment.get("QUICNPROTOCHAT_LISTEN") or file.get("listen")
-        named = self.environment.get("QUICNPROTOCHAT_RELAY") or self.environment.get(
-            "QUICNPROTOCHAT_SERVER"
-        )
-        if not relays:
-            relays = _words(named) or _strings(file.get("relays"), "relays")
-        if mdns is None:
-            said = self.environment.get("QUICNPROTOCHAT_MDNS")
-            mdns = file.get("mdns", True) if said is None else _flag(said)
-        interfaces = _words(self.environment.get("QUICNPROTOCHAT_MDNS_INTERFACES")) or _strings(
-            file.get("mdns_interfaces"), "mdns_interfaces"
-        )
-        return NodeSettings(
-            home=self.home,
-            listen=(listen or DEFAULT_LISTEN) if lasting else None,
-            relays=relays,
+        return node_settings(
+            self.home,
+            self.environment,
+            lasting=lasting,
+            listen=listen,
+            relays=relays or self.relay_flags or None,
             mdns=mdns,
-            mdns_interfaces=interfaces,
             passphrase=self.secrets.home,
         )
-
-    def _file(self) -> dict[str, Any]:
-        path = self.home / CONFIG
-        try:
-            text = path.read_bytes().decode()
-        except FileNotFoundError:
-            return {}
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadConfig(f"{path} cannot be read: {error}") from None
-        import tomllib
-
-        try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise BadConfig(f"{path} is not valid TOML: {error}") from None
-        for key, value in values.items():
-            if key not in _KEYS:
-                raise BadConfig(f"{path}: unknown key {key!r}", f"known are {', '.join(_KEYS)}")
-            if not isinstance(value, _KEYS[key]):
-                raise BadConfig(f"{path}: {key} must be a {_KEYS[key].__name__}")
-        return values
-
-
-def _words(text: str | None) -> tuple[str, ...] | None:
-    return tuple((text or "").replace(",", " ").split()) or None
-
-
-def _strings(value: list[Any] | None, key: str) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    if not all(isinstance(each, str) for each in value):
-        raise BadConfig(f"{CONFIG}: {key} must be a list of strings")
-    return tuple(value)
-
-
-def _flag(text: str) -> bool:
-    if text.lower() in ("1", "true", "yes", "on"):
-        return True
-    if text.lower() in ("0", "false", "no", "off"):
-        return False
-    raise BadConfig(f"QUICNPROTOCHAT_MDNS is {text!r}", "say 1 or 0")
