@@ -17,26 +17,11 @@ from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
 
-from schemas.errors import Blame, Fault, Malformed, Refused
+from schemas.errors import Blame, Malformed, Refused
 from schemas.ids import DeviceKey
 
 from .certificate import MAX_CERTIFICATE_BYTES, check_certificate_untrusted
-
-
-class _CertificateRequired(tls.Alert):
-    description = tls.AlertDescription.certificate_required
-
-
-_ALERTS: dict[str, type[tls.Alert]] = {
-    "certificate-not-ed25519": tls.AlertUnsupportedCertificate,
-    "certificate-signature": tls.AlertBadCertificate,
-    "certificate-expired": tls.AlertCertificateExpired,
-    "certificate-not-yet-valid": tls.AlertCertificateExpired,
-    "certificate-malformed": tls.AlertBadCertificate,
-    "no-client-certificate": _CertificateRequired,
-    "no-certificate-request": tls.AlertHandshakeFailure,
-    "wrong-peer": tls.AlertBadCertificate,
-}
+from .hello import HelloContext
 
 
 @dataclass(frozen=True)
@@ -45,13 +30,15 @@ class PeerPolicy:
 
     `expected` is the pinned device key of a dialled peer; None accepts any proven key, which only
     an accepting side may do. `utc_now` is compared with certificates' validity.
+    `post_quantum_only` refuses a peer that has no X25519MLKEM768.
     """
 
     expected: DeviceKey | None
     utc_now: Callable[[], datetime.datetime]
+    post_quantum_only: bool = False
 
 
-class MutualContext(tls.Context):
+class MutualContext(HelloContext):
     """TLS 1.3 in which both sides present an Ed25519 certificate and prove its key."""
 
     def __init__(self, base: tls.Context, policy: PeerPolicy, configuration: QuicConfiguration):
@@ -59,8 +46,8 @@ class MutualContext(tls.Context):
             is_client=configuration.is_client,
             alpn_protocols=configuration.alpn_protocols,
             cipher_suites=configuration.cipher_suites,
-            max_early_data=None,
             verify_mode=ssl.CERT_NONE,  # no authority vouches for a device key: we check it
+            post_quantum_only=policy.post_quantum_only,
         )
         self.certificate = base.certificate
         self.certificate_private_key = base.certificate_private_key
@@ -70,14 +57,7 @@ class MutualContext(tls.Context):
         self._policy = policy
         self._claimed: DeviceKey | None = None
         self.proven: DeviceKey | None = None
-        self.refusal: Fault | None = None
         self._signature_algorithms = [tls.SignatureAlgorithm.ED25519]
-        self._supported_groups = [tls.Group.X25519]
-        self._request_client_certificate = not configuration.is_client
-
-    @property
-    def key_exchange(self) -> str:
-        return "X25519" if self._x25519_private_key is not None else "none"
 
     def _server_handle_certificate(self, input_buf: Buffer) -> None:
         # RFC 8446, 4.4.2.4 lets a server go on without a client certificate; we may not.
@@ -126,8 +106,3 @@ class MutualContext(tls.Context):
     def _check_certificate_verify_signature(self, verify: tls.CertificateVerify) -> None:
         super()._check_certificate_verify_signature(verify)
         self.proven = self._claimed
-
-    def _refuse(self, fault: Fault) -> tls.Alert:
-        self.refusal = fault
-        # The peer learns the rule, not whom we meant to reach.
-        return _ALERTS[fault.code](fault.code)

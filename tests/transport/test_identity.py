@@ -64,7 +64,7 @@ async def test_both_sides_learn_each_others_key(open_endpoint: Open) -> None:
     assert from_a.remote == a.address
     assert from_b.remote == b.address
     assert to_b.alpn == from_a.alpn == ALPN
-    assert to_b.key_exchange == from_a.key_exchange == "X25519"
+    assert to_b.key_exchange == from_a.key_exchange == "X25519MLKEM768"
     assert to_b.dialed
     assert not from_a.dialed
 
