@@ -67,7 +67,8 @@ def require_account(path: Path) -> None:
 def open_home_database(path: Path, passphrase: bytes | None = None) -> Iterator[apsw.Connection]:
     """The home's database, brought up to date; closed at the end. The caller holds the lock.
 
-    Before an upgrade a copy is put beside it, until an engine has opened the result. Raises Refused `passphrase-needed` and `wrong-passphrase`; Fault `database-newer` and others
+    Before an upgrade a copy is put beside it, until an engine has opened the result.
+    Raises Refused `passphrase-needed` and `wrong-passphrase`; Fault `database-newer` and others
     of `storage.sqlite`.
     """
     tidy(path)

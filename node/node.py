@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -71,6 +71,7 @@ class NodeConfig:
     """
 
     home: Path
+    passphrase: bytes | None = field(default=None, repr=False)  # of an encrypted home
     listen: Address | None = None
     relays: tuple[str, ...] | None = None
     mdns: bool = True
@@ -97,7 +98,7 @@ class Node:
         self._early: list[Effect] = []
         self._delivery: Delivery | None = None
         self._thread: EngineThread[Engine] = EngineThread(
-            partial(open_engine, config.home), self._on_effect
+            partial(open_engine, config.home, config.passphrase), self._on_effect
         )
         self.started_at = time.time()
 
@@ -107,7 +108,7 @@ class Node:
         """Run the node of a home; inside `transport.kj_loop()`.
 
         Raises Fault `already-running`, `no-account`, `database-newer`, `port-busy`,
-        `cannot-bind`; Refused `bad-relay`.
+        `cannot-bind`; Refused `bad-relay`, `passphrase-needed`, `wrong-passphrase`.
         """
         for relay in config.relays or ():
             RelayAddress.parse(relay)

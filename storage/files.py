@@ -9,6 +9,7 @@ from schemas.errors import Blame, Fault
 
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
+_WIPE_STEP = 1 << 20
 
 
 def make_private_folder(folder: Path) -> None:
@@ -51,14 +52,33 @@ def write_private_file(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)  # the name, too, must survive a power loss
-        finally:
-            os.close(folder)
+        replace_file(part, path)
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def replace_file(new: Path, path: Path) -> None:
+    """`new` becomes `path`, and the name, too, is on disk when this returns. Raises OSError."""
+    new.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Names made, changed and removed in `folder` survive a power loss. Raises OSError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def wipe(file: int) -> None:
+    """Write zeros over an open file; what a filesystem or an SSD copied stays. Raises OSError."""
+    left, offset = os.fstat(file).st_size, 0
+    while left > 0:
+        written = os.pwrite(file, bytes(min(left, _WIPE_STEP)), offset)
+        left, offset = left - written, offset + written
+    os.fsync(file)
 
 
 def _cannot_write(path: Path, error: OSError) -> Fault:

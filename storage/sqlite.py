@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from urllib.parse import quote
 
 import apsw
 
@@ -18,6 +20,10 @@ from storage.files import make_private_file
 BUSY_TIMEOUT_MS = 5_000
 RAW_KEY_LENGTH = 32
 _SYNCHRONOUS_FULL = 2
+_OPEN = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+_PLAIN = b"SQLite format 3\0"  # where an encrypted database has its salt
+_CIPHER = "sqlcipher"
+_SQLCIPHER_4 = 4  # without it, sqlite3mc leaves eight bytes of the header readable
 _MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -34,18 +40,21 @@ def open_database(path: Path, *, key: bytes | None = None) -> apsw.Connection:
         raise ValueError(f"a database key is {RAW_KEY_LENGTH} bytes")
     with blaming_the_disk():
         make_private_file(path)
-        connection = apsw.Connection(str(path))
+        connection = apsw.Connection(str(path), flags=_OPEN)
     try:
         with blaming_the_disk(keyed=key is not None):
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             if key is not None:
-                connection.pragma("cipher", "sqlcipher")
-                connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+                connection.pragma("cipher", _CIPHER)
+                connection.pragma("legacy", _SQLCIPHER_4)
+                connection.execute(f'PRAGMA key = "{_raw(key)}"')
             # WAL with synchronous=NORMAL loses acknowledged work on power loss.
             mode = connection.pragma("journal_mode", "wal")
             connection.pragma("synchronous", "full")
             connection.pragma("foreign_keys", True)
             connection.pragma("trusted_schema", False)
+            connection.pragma("temp_store", "memory")  # temporary files would not be encrypted
+            connection.pragma("secure_delete", True)  # deleted keys must not stay in free pages
             check_durable(connection, mode)
     except BaseException:
         connection.close()
@@ -67,6 +76,51 @@ def check_durable(connection: apsw.Connection, journal_mode: object = None) -> N
             blame=Blame.ENVIRONMENT,
             hint="keep the data on a local disk, not on a network filesystem",
         )
+
+
+def is_plain(path: Path) -> bool:
+    """Whether an unencrypted database is at `path`. Raises Fault `cannot-open-database`."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_PLAIN)) == _PLAIN
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _fault(
+            "cannot-open-database",
+            f"the database cannot be read: {error.strerror}",
+            "check the data folder and its permissions",
+        ) from error
+
+
+def copy_database(
+    path: Path, target: Path, *, key: bytes | None = None, target_key: bytes | None = None
+) -> None:
+    """A compact copy of the database at `path`, on disk when this returns, with mode 0600.
+
+    `key` opens the one, `target_key` will open the other; None is unencrypted. The version goes
+    along. A `target` that exists is replaced. Raises Fault as `open_database` does.
+    """
+    target.unlink(missing_ok=True)
+    make_private_file(target)
+    name = f"file:{quote(str(target))}?cipher={_CIPHER}&legacy={_SQLCIPHER_4}"
+    name += "&key=" if target_key is None else f"&hexkey={_raw(target_key).encode().hex()}"
+    source = open_database(path, key=key)
+    try:
+        with blaming_the_disk():
+            source.execute("VACUUM INTO ?", (name,))
+    finally:
+        source.close()
+    file = os.open(target, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _raw(key: bytes) -> str:
+    """A key that is used as it is, in SQLCipher's words."""
+    return f"x'{key.hex()}'"
 
 
 @contextmanager

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """`listen` None: a command's own node, on any free port. `relays` None: as remembered."""
+    """`listen` None: a command's own node, on any free port. `relays` None: as remembered.
+
+    `passphrase` is asked when this process is to open an encrypted home.
+    """
 
     home: Path
     listen: str | None = None
     relays: tuple[str, ...] | None = None
     mdns: bool = True
     mdns_interfaces: tuple[str, ...] | None = None
+    passphrase: Callable[[], bytes | None] = lambda: None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from node.cli import account, groups, messages, network, people
+from node.cli import account, groups, messages, network, passphrase, people
 from node.cli.command import SectionedGroup, common_options
 from node.cli.output import Output
 from node.cli.state import State, TimedOut
@@ -33,7 +33,7 @@ def cli() -> None:
     """End-to-end encrypted group messaging without a server."""
 
 
-for _module in (account, people, groups, messages, network):
+for _module in (account, passphrase, people, groups, messages, network):
     for _command in _module.commands.commands:
         cli.add_command(_command)
 

@@ -4,6 +4,7 @@ is room again everything goes on."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class FailingFile(apsw.VFSFile):
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingDisk]:
     disk = FailingDisk()
     real = apsw.Connection
-    monkeypatch.setattr(apsw, "Connection", lambda name: real(name, vfs="failing-disk"))
+    monkeypatch.setattr(apsw, "Connection", partial(real, vfs="failing-disk"))
     yield disk
     disk.fail = None
     disk.unregister()
