@@ -21,7 +21,7 @@ export RUSTUP_HOME := $(abspath $(dir $(shell command -v cargo))../../.rustup)
 endif
 endif
 
-.PHONY: help setup demo test check bench soak fuzz lock clean
+.PHONY: help setup demo test check bench soak fuzz docs lock clean
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | while IFS=: read -r name text; do printf '  make %-8s%s\n' "$$name" "$$text"; done
 
@@ -40,6 +40,9 @@ soak: setup ## nodes and a relay under traffic, kill -9 and a bad network (SECON
 
 fuzz: setup ## coverage-guided fuzzers of all that reads strangers' bytes (SECONDS=1800)
 	@$(PY) -m tests.fuzz --seconds $(SECONDS)
+
+docs: setup ## the computed parts of docs/ written anew, every link looked at
+	@$(PY) -m tests.docs
 
 check: setup ## format, lint, types, layers, no registry address, size of the wheel
 	$(V)/bin/ruff format --check .
