@@ -40,9 +40,11 @@ from node.engine.commands import (
 )
 from node.engine.values import (
     BundleChanged,
+    Counted,
     Effect,
     Event,
     KeyPackagesLow,
+    LinkUnwanted,
     OutboxReady,
     SummaryReady,
 )
@@ -181,6 +183,10 @@ class Delivery:
                 self._tasks.start(self._renew_self(), name="renew")
             case KeyPackagesLow():
                 self.own_relays.restock()
+            case LinkUnwanted(device):
+                self.links.drop(device)
+            case Counted(reason):
+                self.counters[reason] += 1
             case Event():
                 raise TypeError("events are for users, not for delivery")
 

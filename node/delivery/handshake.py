@@ -37,7 +37,8 @@ async def shake_hands(connection: Connection, ask: Ask, limits: DeliveryLimits) 
     """Exchange hellos on the dialer's first stream.
 
     Raises Fault: `no-hello`, `version-mismatch`, `bad-credential`, `hello-refused` (the peer sent
-    an error), Malformed, ConnectionLost. The peer was told why, where it broke the protocol.
+    an error), `away` (the peer gets no link), Malformed, ConnectionLost. The peer was told why,
+    where it broke the protocol.
     """
     frames: FrameStream | None = None
     try:
@@ -69,7 +70,7 @@ async def shake_hands(connection: Connection, ask: Ask, limits: DeliveryLimits) 
 
 
 async def _say_hello(frames: FrameStream, connection: Connection, ask: Ask) -> None:
-    hello = await ask(OwnHello(str(connection.remote)))
+    hello = await ask(OwnHello(str(connection.remote), connection.peer))
     await frames.write(encode_frame(hello))
 
 

@@ -6,17 +6,21 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from node.delivery.asking import Ask
 from node.delivery.handshake import shake_hands
 from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
+from node.engine.blocking import Away
 from node.engine.commands import BundleWish, LinkDown, LinkUp, Retry
 from schemas.errors import Blame, Fault, Refused
 from schemas.ids import DeviceKey
 from schemas.records import Signed
 from transport import CloseCode, Connection, ConnectionLost, Stream
 from transport.supervise import Supervisor
+
+STOPPING: Final = "the node stops"
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +109,12 @@ class Links:
         else:
             self._tasks.start(link.send_summary(summary), name="summary")
 
+    def drop(self, device: DeviceKey) -> None:
+        """End the link to this device; to it, this node stops."""
+        link = self.get(device)
+        if link is not None:
+            link.close(STOPPING)
+
     async def close(self) -> None:
         """Flush and close all links; their parcels get their outcomes."""
         self._closing = True
@@ -112,7 +122,7 @@ class Links:
         if links:
             await asyncio.gather(*(link.flush() for link in links))
         for link in links:
-            link.close("the node stops")
+            link.close(STOPPING)
         await self.settle()
 
     async def settle(self) -> None:
@@ -279,7 +289,10 @@ class Links:
     def _refuse(self, connection: Connection, fault: Fault) -> None:
         self._counters[f"link-{fault.code}"] += 1
         log.info("%r: %s", connection, fault)
-        connection.close_now(CloseCode.PROTOCOL, fault.code)
+        if isinstance(fault, Away):
+            connection.close_now(CloseCode.NORMAL, STOPPING)
+        else:
+            connection.close_now(CloseCode.PROTOCOL, fault.code)
 
     def _crashed(self, name: str) -> None:
         self._counters[f"{name}-crashed"] += 1

@@ -82,7 +82,7 @@ class RequestServer:
             )
         try:
             if isinstance(request, BundleRequest):
-                return await self._ask(AnswerBundle(request.identity, request.newer_than))
+                return await self._ask(AnswerBundle(request.identity, request.newer_than, device))
             package = await self._ask(AnswerKeyPackage(device, request.suite, request.request_id))
         except Fault as fault:
             self._counters[f"request-{fault.code}"] += 1

@@ -12,13 +12,15 @@ from identity.envelope import generate_hybrid
 from identity.keys import device_from_seed, identity_from_seed
 from identity.safety import fingerprint
 from node.engine import commands, values
+from node.engine.blocking import Blocking
 from node.engine.core import DEVICE_SEED, DISCOVERY_SECRET, IDENTITY_SEED, Core
+from node.engine.own_bundle import OwnBundle
 from node.store.database import Database
 from node.store.people import PeopleStore
 from schemas import limits
 from schemas.addresses import RelayAddress
 from schemas.card import SECRET_LENGTH, Card
-from schemas.errors import Refused
+from schemas.errors import Blame, Refused
 from schemas.records import BundleCore, EndpointRecord, Signed
 
 CARD_LIFETIME_S = 365 * 86_400
@@ -61,8 +63,10 @@ def create_account(
 
 
 class Account:
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, own: OwnBundle, blocking: Blocking) -> None:
         self._core = core
+        self._own = own
+        self._blocking = blocking
 
     def who_am_i(self, _: commands.WhoAmI) -> values.AccountView:
         core = self._core
@@ -83,7 +87,7 @@ class Account:
         core = self._core
         endpoint = core.people.endpoint(core.device.public)
         addresses = () if endpoint is None else endpoint[1].addresses
-        signed, bundle = self._bundle()
+        signed, bundle = self._own.current
         secret = core.people.secret(DISCOVERY_SECRET) or b""
         hints = tuple(found.address for found in addresses[: limits.CARD_ADDRESSES])
         relay = RelayAddress.parse(core.relays[0]) if core.relays else None
@@ -107,12 +111,6 @@ class Account:
             else:
                 return card
 
-    def _bundle(self) -> tuple[Signed, BundleCore]:
-        found = self._core.people.bundle(self._core.identity.public)
-        if found is None:
-            raise RuntimeError("an account without a bundle")
-        return found
-
     # --- what others may know
 
     def set_endpoint(self, command: commands.SetEndpoint) -> Signed:
@@ -124,7 +122,8 @@ class Account:
         if held is not None:
             signed, record = held
             same = record.addresses == addresses and record.relays == relays
-            if same and record.expires - RENEW_ENDPOINT_S > core.now:
+            current = record.issued <= core.now < record.expires - RENEW_ENDPOINT_S
+            if same and current:
                 return signed
         # At least the time, so that numbers go on after a home was restored from a backup.
         sequence = max(core.people.endpoint_sequence(core.device.public) + 1, int(core.now))
@@ -140,6 +139,7 @@ class Account:
         signed = sign_endpoint_record(core.device, record)
         core.people.put_endpoint(signed, record, core.now)
         core.effects.append(values.BundleChanged())
+        self._own.tell(core.linked)  # the others ask when they meet us
         return signed
 
     def set_relays(self, command: commands.SetRelays) -> None:
@@ -150,18 +150,20 @@ class Account:
         if tuple(str(relay) for relay in relays) == core.relays:
             return
         core.people.set_setting("relays", json.dumps([str(relay) for relay in relays]))
-        _, old = self._bundle()
-        new = dataclasses.replace(old, number=old.number + 1, relays=relays)
-        core.people.put_bundle(sign_bundle(core.identity, new), new)
-        core.effects.append(values.BundleChanged())
+        self._own.revise(relays=relays)
+
+    def set_name(self, command: commands.SetName) -> None:
+        core, name = self._core, checked_name(command.name)
+        if name != core.account_name:
+            core.people.set_setting("name", name)
+            self._own.revise(name=name)
 
     def own_records(self, _: commands.OwnRecords) -> tuple[Signed, Signed | None]:
-        endpoint = self._core.people.endpoint(self._core.device.public)
-        return self._bundle()[0], None if endpoint is None else endpoint[0]
+        return self._own.current[0], self._own.endpoint
 
     def own_hybrid_key(self, _: commands.OwnHybridKey) -> tuple[bytes, bytes]:
         me = self._core.device.public
-        device = next(entry for entry in self._bundle()[1].devices if entry.key == me)
+        device = next(entry for entry in self._own.current[1].devices if entry.key == me)
         return device.hybrid_key, device.hybrid_signature
 
     # --- KeyPackages
@@ -171,6 +173,9 @@ class Account:
 
     def answer_key_package(self, command: commands.AnswerKeyPackage) -> bytes:
         core = self._core
+        if not self._blocking.answers(command.device):
+            core.count("blocked-key-package")
+            raise Refused("no-key-package", "no KeyPackage is left", blame=Blame.ENVIRONMENT)
         request = command.device + command.suite.to_bytes(4, "big") + command.request_id
         answered = core.key_packages.answered(request)
         if answered is not None:

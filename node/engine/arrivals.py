@@ -10,6 +10,7 @@ import mls_rs
 from identity.envelope import open_untrusted
 from identity.signing import open_signed
 from node.engine import commands, values
+from node.engine.blocking import Blocking
 from node.engine.commits import Commits, Early, is_over
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
@@ -49,6 +50,7 @@ class Arrivals:
         commits: Commits,
         welcomes: Welcomes,
         contacts: Contacts,
+        blocking: Blocking,
     ) -> None:
         self._core = core
         self._conversation = conversation
@@ -56,6 +58,7 @@ class Arrivals:
         self._commits = commits
         self._welcomes = welcomes
         self._contacts = contacts
+        self._blocking = blocking
 
     def arrived(self, command: commands.Arrived) -> values.Verdict:
         """A parcel counts as seen by what is in it, never by its id: a relay knows the id and our
@@ -120,6 +123,8 @@ class Arrivals:
         """
         row = self._core.groups.get(body.group)
         over = body.group == NO_GROUP or (row is not None and is_over(row))
+        if self._blocking.drops(row, body.content):
+            return None
         match body.content:
             case BundlesContent():
                 if self._contacts.receive_bundles(body.content) and not over:

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from node.engine.values import (
     AccountView,
+    BlockedView,
     ContactView,
     GroupView,
     LedgerView,
@@ -59,6 +60,13 @@ class SetRelays(Command[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class SetName(Command[None]):
+    """Our display name; a change makes a new bundle. Refused `bad-name`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class OwnRecords(Command[tuple[Signed, Signed | None]]):
     """Our bundle core and endpoint record, to publish."""
 
@@ -94,6 +102,25 @@ class ListContacts(Command[tuple[ContactView, ...]]):
 @dataclass(frozen=True, slots=True)
 class VerifyContact(Command[ContactView]):
     identity: IdentityKey
+
+
+@dataclass(frozen=True, slots=True)
+class Block(Command[BlockedView]):
+    """Nothing of this person is shown any more, and they are not told."""
+
+    identity: IdentityKey
+
+
+@dataclass(frozen=True, slots=True)
+class Unblock(Command[BlockedView]):
+    """Refused `not-blocked`."""
+
+    identity: IdentityKey
+
+
+@dataclass(frozen=True, slots=True)
+class ListBlocked(Command[tuple[BlockedView, ...]]):
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +172,20 @@ class ReceiveBundle(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class OwnHello(Command[Hello]):
-    """Our hello for a peer that we see at `observed` (HOST:PORT)."""
+    """Our hello for a peer that we see at `observed` (HOST:PORT).
+
+    Raises Fault `away` for one that gets no link.
+    """
 
     observed: str
+    device: DeviceKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LinkUp(Command["BundleWish | None"]):
-    """A link's hello came. Raises Malformed when the credential is forged.
+    """A link's hello came.
+
+    Raises Malformed when the credential is forged, Fault `away` for a peer that gets no link.
 
     Answers what to ask the peer for, when it has something newer than we hold.
     """
@@ -178,6 +211,7 @@ class AnswerBundle(Command[BundleResponse]):
 
     identity: IdentityKey
     newer_than: int
+    device: DeviceKey | None = None  # the peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +322,18 @@ class ReadMessages(Command[tuple[MessageView, ...]]):
     cursor: str
     group: GroupId | None = None
     limit: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHistory(Command[tuple[MessageView, ...]]):
+    """The last messages of a group past an arrival number, our own among them; moves no cursor.
+
+    In the group's order. Refused `unknown-group`.
+    """
+
+    group: GroupId
+    after: int = 0
+    limit: int = 50
 
 
 @dataclass(frozen=True, slots=True)

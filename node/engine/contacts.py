@@ -8,8 +8,11 @@ from discovery.record import open_endpoint_record_untrusted
 from identity.bundle import bundle_hash, check_against_card, open_bundle_untrusted
 from identity.credential import verify_credential_untrusted
 from identity.safety import safety_number
+from identity.signing import open_signed
 from node.engine import commands, values
+from node.engine.blocking import Blocking
 from node.engine.core import Core
+from node.engine.own_bundle import OwnBundle
 from node.engine.receipts import Receipts
 from node.engine.views import matching_key
 from node.store.people import ContactRow
@@ -18,15 +21,17 @@ from schemas.errors import Malformed, Refused
 from schemas.frames import BundleResponse, Hello
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.parcels import BundlesContent
-from schemas.records import BundleCore, Signed
+from schemas.records import BundleCore, BundlePrivate, Signed, SignedType
 
 _safety_number = lru_cache(maxsize=1024)(safety_number)
 
 
 class Contacts:
-    def __init__(self, core: Core, receipts: Receipts) -> None:
+    def __init__(self, core: Core, receipts: Receipts, own: OwnBundle, blocking: Blocking) -> None:
         self._core = core
         self._receipts = receipts
+        self._own = own
+        self._blocking = blocking
 
     # --- the address book
 
@@ -103,10 +108,26 @@ class Contacts:
             self.keep_bundle(signed, bundle, wanted=False)
         for signed in content.endpoints:
             self.keep_endpoint(signed)
+        if content.private is not None:
+            self._keep_private(content.private)
         return strangers
+
+    def _keep_private(self, signed: Signed) -> None:
+        """Of contacts, meant for us. Raises Malformed."""
+        private = open_signed(
+            SignedType.BUNDLE_PRIVATE, signed, BundlePrivate.decode, lambda p: p.identity
+        )
+        core = self._core
+        if private.reader != core.identity.public:
+            raise Malformed("wrong-reader", "a private part for somebody else")
+        wanted = core.people.contact(private.identity) is not None
+        if wanted and not core.people.is_blocked(private.identity):
+            core.people.put_private(private)
 
     def _knows(self, identity: IdentityKey) -> bool:
         people = self._core.people
+        if self._blocking.shuts_out(identity):
+            return False
         return (
             identity == self._core.identity.public
             or people.contact(identity) is not None
@@ -130,7 +151,12 @@ class Contacts:
             return
         if contact is not None:
             check_against_card(bundle, signed, contact.card)
+        old = people.bundle(bundle.identity)
         people.put_bundle(signed, bundle)
+        if old is not None and old[1].relays != bundle.relays:
+            # What waits at a relay that they no longer read is handed to the new one.
+            for device in bundle.devices:
+                self._core.outbox.bring_forward(device.key, "held", self._core.now)
         self._core.emit(
             "contact-changed",
             identity=bundle.identity.hex(),
@@ -186,13 +212,13 @@ class Contacts:
 
     def own_hello(self, command: commands.OwnHello) -> Hello:
         core = self._core
-        own = core.people.bundle(core.identity.public)
-        if own is None:
-            raise RuntimeError("an account without a bundle")
+        if command.device is not None:
+            self._blocking.admit(core.people.owner(command.device))
+        signed, bundle = self._own.current
         return Hello(
             core.credential,
-            own[1].number,
-            bundle_hash(own[0]),
+            bundle.number,
+            bundle_hash(signed),
             core.people.endpoint_sequence(core.device.public),
             command.observed,
         )
@@ -200,6 +226,7 @@ class Contacts:
     def link_up(self, command: commands.LinkUp) -> commands.BundleWish | None:
         core, hello = self._core, command.hello
         identity = verify_credential_untrusted(command.device, hello.credential)
+        self._blocking.admit(identity)
         core.linked.add(command.device)
         self._receipts.link_up(command.device)
         if core.people.contact(identity) is None and not core.people.shares_group(identity):
@@ -214,13 +241,14 @@ class Contacts:
         self._core.linked.discard(command.device)
 
     def answer_bundle(self, command: commands.AnswerBundle) -> BundleResponse:
-        core = self._core
-        if command.identity != core.identity.public:
+        asker = command.device
+        if command.identity != self._core.identity.public or (
+            asker is not None and not self._blocking.answers(asker)
+        ):
             return BundleResponse(None, ())
-        own = core.people.bundle(core.identity.public)
-        endpoint = core.people.endpoint(core.device.public)
-        newer = own is not None and own[1].number > command.newer_than
+        signed, bundle = self._own.current
+        endpoint = self._own.endpoint
         return BundleResponse(
-            own[0] if own is not None and newer else None,
-            (endpoint[0],) if endpoint is not None else (),
+            signed if bundle.number > command.newer_than else None,
+            () if endpoint is None else (endpoint,),
         )

@@ -128,7 +128,7 @@ class Conversation:
         core.groups.save(row)
         # Who speaks in a group has entered it.
         core.outbox.remove_kind(row.id, ("welcome",), author)
-        if row.accepted:
+        if row.accepted and not core.people.is_blocked(identity):
             core.emit(
                 "message",
                 group=row.id.hex(),
@@ -151,6 +151,17 @@ class Conversation:
             first_arrival.setdefault(row.group, row.arrival)
         # Causal order within a group, groups by what came first.
         rows.sort(key=lambda r: (first_arrival[r.group], r.lamport, r.author, r.sequence))
+        return self._views(rows)
+
+    def history(self, command: commands.ReadHistory) -> tuple[values.MessageView, ...]:
+        core = self._core
+        core.group(command.group)
+        rows = core.messages.latest(command.group, command.after, command.limit)
+        rows.sort(key=lambda r: (r.lamport, r.author, r.sequence))
+        return self._views(rows)
+
+    def _views(self, rows: list[MessageRow]) -> tuple[values.MessageView, ...]:
+        core = self._core
         names = {group: core.group(group).name for group in {row.group for row in rows}}
         return tuple(
             values.MessageView(

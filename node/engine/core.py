@@ -11,7 +11,8 @@ import mls_rs
 from identity.credential import issue_credential, verify_credential_untrusted
 from identity.envelope import HybridKeyPair
 from identity.keys import KeyPair, device_from_seed, identity_from_seed
-from node.engine.values import Effect, Event
+from node.engine.clock import Clock
+from node.engine.values import Counted, Effect, Event
 from node.store.database import Database
 from node.store.groups import GroupRow, GroupStore
 from node.store.key_packages import KeyPackageStore
@@ -43,6 +44,7 @@ class Core:
         self.messages = MessageStore(database)
         self.outbox = OutboxStore(database)
         self.key_packages = KeyPackageStore(database)
+        self.clock = Clock(self.people)
         self.now = 0.0
         self.started = 0.0  # when this process ran its first batch
         self.effects: list[Effect] = []
@@ -59,7 +61,8 @@ class Core:
             )
         self.identity: KeyPair[IdentityKey] = identity_from_seed(identity_seed)
         self.device: KeyPair[DeviceKey] = device_from_seed(device_seed)
-        self.hybrid_keys = [HybridKeyPair(*pair) for pair in self.people.hybrid_keys()]
+        self.hybrid_keys: list[HybridKeyPair] = []
+        self.load_hybrid_keys()
         self.credential = issue_credential(self.identity, self.device.public)
         self.mls = mls_rs.Client(
             signing_seed=device_seed,
@@ -123,12 +126,16 @@ class Core:
         for group in self._touched:
             self._mls_groups.pop(group, None)
         self._restore_key_packages()
-        self.hybrid_keys = [HybridKeyPair(*pair) for pair in self.people.hybrid_keys()]
+        self.load_hybrid_keys()
 
     def forget_everything(self) -> None:
         """After a batch that could not be committed."""
         self._touched.update(self._mls_groups)
         self.forget_command()
+
+    def load_hybrid_keys(self) -> None:
+        """Newest first; those before it open what was sealed to them."""
+        self.hybrid_keys = [HybridKeyPair(*pair) for pair in self.people.hybrid_keys()]
 
     def _restore_key_packages(self) -> None:
         for reference, blob in self.key_packages.blobs():
@@ -146,6 +153,10 @@ class Core:
     def emit(self, event: str, /, **fields: object) -> None:
         """Announces something to users and scripts, once the batch is on disk."""
         self.effects.append(Event(event, fields))
+
+    def count(self, reason: str) -> None:
+        """Something was dropped, and nobody is told but who looks at the counters."""
+        self.effects.append(Counted(reason))
 
     def name_of(self, identity: IdentityKey) -> str:
         """What to call a person: the name in their bundle, or the start of their key."""

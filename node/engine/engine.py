@@ -15,6 +15,7 @@ from identity.keys import KeyPair
 from node.engine import commands, views
 from node.engine.account import Account, create_account
 from node.engine.arrivals import Arrivals
+from node.engine.blocking import Blocking
 from node.engine.commands import Command
 from node.engine.commits import Commits
 from node.engine.contacts import Contacts
@@ -24,6 +25,7 @@ from node.engine.epochs import Epochs
 from node.engine.explain import Explain
 from node.engine.membership import Membership
 from node.engine.outbox import Outbox
+from node.engine.own_bundle import OwnBundle
 from node.engine.receipts import Receipts
 from node.engine.values import Effect, OutboxReady
 from node.engine.welcome import Welcomes
@@ -61,7 +63,9 @@ class Engine:
         membership = Membership(core, self._outbox, self._receipts, epochs)
         self._wishes = Wishes(core, membership)
         conversation = Conversation(core, self._outbox, self._receipts)
-        contacts = Contacts(core, self._receipts)
+        self._own_bundle = OwnBundle(core, self._outbox)
+        blocking = Blocking(core, self._own_bundle)
+        contacts = Contacts(core, self._receipts, self._own_bundle, blocking)
         arrivals = Arrivals(
             core,
             conversation,
@@ -69,13 +73,16 @@ class Engine:
             Commits(core, epochs),
             Welcomes(core, epochs, contacts),
             contacts,
+            blocking,
         )
-        account, explain = Account(core), Explain(core)
+        account, explain = Account(core, self._own_bundle, blocking), Explain(core)
         self._next_sweep = 0.0
+        self._swept = False
         self._handlers: dict[type[Command[Any]], Callable[[Any], object]] = {
             commands.WhoAmI: account.who_am_i,
             commands.SetEndpoint: account.set_endpoint,
             commands.SetRelays: account.set_relays,
+            commands.SetName: account.set_name,
             commands.OwnRecords: account.own_records,
             commands.OwnHybridKey: account.own_hybrid_key,
             commands.MakeKeyPackage: account.make_key_package,
@@ -83,6 +90,9 @@ class Engine:
             commands.AddContact: contacts.add,
             commands.ListContacts: contacts.list,
             commands.VerifyContact: contacts.verify,
+            commands.Block: blocking.block,
+            commands.Unblock: blocking.unblock,
+            commands.ListBlocked: blocking.list,
             commands.FindPerson: contacts.find,
             commands.DevicesOf: contacts.devices_of,
             commands.LookUpPeer: contacts.look_up,
@@ -106,6 +116,7 @@ class Engine:
             commands.FindDirect: partial(views.find_direct, core),
             commands.Send: conversation.send,
             commands.ReadMessages: conversation.read,
+            commands.ReadHistory: conversation.history,
             commands.MoveCursor: conversation.move_cursor,
             commands.ReadLedger: explain.ledger,
             commands.Why: explain.why,
@@ -151,6 +162,9 @@ class Engine:
         answers: list[object] = []
         try:
             with self._db.transaction():
+                core.clock.observe(now)
+                if core.clock.went_back:
+                    self._set_timers_anew()
                 answers.extend(self._one(command) for command in batch)
                 self._wishes.tick()
                 self._receipts.flush()
@@ -164,6 +178,9 @@ class Engine:
             self._outbox.forget_taken()
             self._receipts.forget_told()
             raise
+        if self._swept:
+            self._swept = False
+            self._db.checkpoint()  # what was erased is still in the log
         return BatchResult(tuple(answers), _merged(core.effects), self._wake_at())
 
     def _one(self, command: Command[Any]) -> object:
@@ -183,7 +200,23 @@ class Engine:
         self._outbox.tick()
         if core.now >= self._next_sweep:
             self._next_sweep = core.now + SWEEP_S
-            core.messages.sweep(core.now)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Every hour, and when a process starts."""
+        core = self._core
+        self._swept = True
+        core.outbox.pull_in(core.now)
+        core.messages.sweep(core.clock.believed)
+        self._own_bundle.tick()
+
+    def _set_timers_anew(self) -> None:
+        """The clock went back: whatever waits for a time would wait for the whole step."""
+        self._next_sweep = self._core.now
+        self._core.outbox.pull_in(self._core.now)
+        self._outbox.clock_went_back()
+        self._receipts.clock_went_back()
+        self._wishes.clock_went_back()
 
     def _wake_at(self) -> float:
         core = self._core

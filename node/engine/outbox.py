@@ -32,7 +32,9 @@ TAKEN_LIMIT_S = 120.0  # a parcel whose outcome never came is due again
 UNREADABLE_TRIES = 5
 
 # A parcel that came here by way of its recipient's own disk needs nothing more.
-_ENDS_WITH_ACK = frozenset({"commit", "welcome", "bundles", "summary", "intent"})
+_ENDS_WITH_ACK = frozenset(
+    {"commit", "welcome", "bundles", "own-bundle", "tree-chunk", "summary", "intent"}
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Outbox:
         # Those under way stay due in the table, so look past them.
         rows = core.outbox.due(command.recipient, core.now, command.limit + len(self._taken))
         for row in rows:
-            if row.expires <= core.now or len(items) >= command.limit:
+            if row.expires <= core.clock.believed or len(items) >= command.limit:
                 continue
             taken = self._taken.get(row.parcel)
             if taken is not None and core.now - taken.since < TAKEN_LIMIT_S:
@@ -176,7 +178,7 @@ class Outbox:
 
     def tick(self) -> None:
         core = self._core
-        for row in core.outbox.expired(core.now):
+        for row in core.outbox.expired(core.clock.believed):
             self.give_up(row, State.EXPIRED, "expired")
         overdue = [p for p, t in self._taken.items() if core.now - t.since >= TAKEN_LIMIT_S]
         for parcel in overdue:
@@ -184,6 +186,10 @@ class Outbox:
         ready = core.outbox.due_recipients(core.now)
         if ready:
             core.effects.append(values.OutboxReady(ready))
+
+    def clock_went_back(self) -> None:
+        now = self._core.now
+        self._taken = {p: dataclasses.replace(t, since=now) for p, t in self._taken.items()}
 
     def forget_taken(self) -> None:
         """After a batch that could not be committed: what it took was never given out."""

@@ -38,6 +38,8 @@ class Receipts:
     def owe(self, group: GroupId, author: DeviceKey) -> None:
         """Something of `author` is new here, or was shown: tell them."""
         key = (group, author)
+        if self._core.people.is_blocked_device(author):
+            return  # to whom we are away
         self._core.messages.set_owed(group, author, True)
         if author in self._core.linked:
             self._due[key] = self._core.now
@@ -47,6 +49,8 @@ class Receipts:
 
     def link_up(self, device: DeviceKey) -> None:
         """Whatever this device should know of its messages, it learns at once."""
+        if self._core.people.is_blocked_device(device):
+            return
         for group in self._core.groups.all():
             if self._core.messages.watermark(group.id, device) is not None:
                 self._due[group.id, device] = self._core.now
@@ -77,6 +81,10 @@ class Receipts:
         for key in self._told:
             self._due.setdefault(key, self._core.now)
             self._last_parcel.pop(key, None)
+
+    def clock_went_back(self) -> None:
+        self._due = dict.fromkeys(self._due, self._core.now)
+        self._last_parcel.clear()
 
     def next_due(self) -> float | None:
         return min(self._due.values(), default=None)

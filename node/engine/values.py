@@ -58,6 +58,15 @@ class ContactView:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockedView:
+    """Somebody blocked; `since` in Unix seconds."""
+
+    identity: IdentityKey
+    name: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class MemberView:
     identity: IdentityKey
     devices: tuple[DeviceKey, ...]
@@ -222,6 +231,20 @@ class KeyPackagesLow:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkUnwanted:
+    """End the link to this device, as a node does that stops."""
+
+    device: DeviceKey
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Something was dropped for this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something users and scripts want to see; `fields` are JSON values under cli.md's names.
 
@@ -233,4 +256,6 @@ class Event:
     fields: dict[str, object]
 
 
-Effect = OutboxReady | SummaryReady | BundleChanged | KeyPackagesLow | Event
+Effect = (
+    OutboxReady | SummaryReady | BundleChanged | KeyPackagesLow | LinkUnwanted | Counted | Event
+)

@@ -87,7 +87,7 @@ def list_requests(core: Core, _: commands.ListRequests) -> tuple[values.RequestV
             core.people.contact(row.inviter) is not None,
         )
         for row in waiting
-        if row.inviter is not None
+        if row.inviter is not None and not core.people.is_blocked(row.inviter)
     )
 
 

@@ -89,6 +89,9 @@ class Wishes:
         with suppress(Fault, mls_rs.MlsError), self._core.undoable():
             self._membership.carry(row, leaving)
 
+    def clock_went_back(self) -> None:
+        self._due.clear()
+
     def next_due(self) -> float | None:
         return min((when for _, when in self._due.values()), default=None)
 

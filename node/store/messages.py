@@ -82,12 +82,24 @@ class MessageStore:
             f"SELECT {_MESSAGE} FROM messages m JOIN groups g ON g.id = m.group_id"  # noqa: S608
             " LEFT JOIN cursors c ON c.name = ?1 AND c.group_id = m.group_id"
             " WHERE g.accepted = 1 AND m.own = 0 AND m.arrival > coalesce(c.arrival, 0)"
+            " AND m.identity NOT IN (SELECT identity FROM blocked)"
             " AND (?2 IS NULL OR m.group_id = ?2) ORDER BY m.arrival LIMIT ?3",
             cursor,
             group,
             limit,
         )
         return [_message(row) for row in rows]
+
+    def latest(self, group: GroupId, after: int, limit: int) -> list[MessageRow]:
+        """The last messages of a group past an arrival number, our own too, by arrival."""
+        rows = self._db.rows(
+            f"SELECT {_MESSAGE} FROM messages m WHERE m.group_id = ? AND m.arrival > ?"  # noqa: S608
+            " ORDER BY m.arrival DESC LIMIT ?",
+            group,
+            after,
+            limit,
+        )
+        return [_message(row) for row in reversed(rows)]
 
     def find(self, prefix: str) -> list[MessageRow]:
         """Own messages first, whose id begins with these hex digits; two at most."""
@@ -114,7 +126,8 @@ class MessageStore:
         rows = self._db.rows(
             "UPDATE watermarks SET read = seen.sequence FROM ("
             "  SELECT author, max(sequence) AS sequence FROM messages"
-            "  WHERE group_id = ?1 AND arrival <= ?2 AND own = 0 GROUP BY author"
+            "  WHERE group_id = ?1 AND arrival <= ?2 AND own = 0"
+            "  AND identity NOT IN (SELECT identity FROM blocked) GROUP BY author"
             ") AS seen WHERE group_id = ?1 AND watermarks.author = seen.author"
             " AND read < seen.sequence RETURNING watermarks.author",
             group,

@@ -8,7 +8,7 @@ from typing import Any
 from node.store.database import Database
 from schemas.card import Card
 from schemas.ids import DeviceKey, IdentityKey
-from schemas.records import BundleCore, EndpointRecord, Signed
+from schemas.records import BundleCore, BundlePrivate, EndpointRecord, Signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,18 @@ class PeopleStore:
         """(public, private), newest first."""
         return self._db.rows("SELECT public, private FROM hybrid_keys ORDER BY created DESC")
 
+    def hybrid_key_times(self) -> list[tuple[bytes, float]]:
+        """(public, when it was made), newest first."""
+        return self._db.rows("SELECT public, created FROM hybrid_keys ORDER BY created DESC")
+
     def add_hybrid_key(self, public: bytes, private: bytes, now: float) -> None:
         self._db.run("INSERT INTO hybrid_keys VALUES (?, ?, ?)", public, private, now)
+
+    def redate_hybrid_key(self, public: bytes, now: float) -> None:
+        self._db.run("UPDATE hybrid_keys SET created = ? WHERE public = ?", now, public)
+
+    def delete_hybrid_key(self, public: bytes) -> None:
+        self._db.erase("DELETE FROM hybrid_keys WHERE public = ?", public)
 
     # --- contacts
 
@@ -67,6 +77,29 @@ class PeopleStore:
 
     def set_verified(self, identity: IdentityKey) -> None:
         self._db.run("UPDATE contacts SET verified = 1 WHERE identity = ?", identity)
+
+    # --- blocked people
+
+    def block(self, identity: IdentityKey, now: float) -> None:
+        self._db.run("INSERT OR IGNORE INTO blocked VALUES (?, ?)", identity, now)
+
+    def unblock(self, identity: IdentityKey) -> None:
+        self._db.run("DELETE FROM blocked WHERE identity = ?", identity)
+
+    def is_blocked(self, identity: IdentityKey) -> bool:
+        return self._db.row("SELECT 1 FROM blocked WHERE identity = ?", identity) is not None
+
+    def is_blocked_device(self, device: DeviceKey) -> bool:
+        """Of somebody blocked, by bundle or membership."""
+        if self._db.row("SELECT 1 FROM blocked LIMIT 1") is None:
+            return False
+        owner = self.owner(device)
+        return owner is not None and self.is_blocked(owner)
+
+    def blocked(self) -> list[tuple[IdentityKey, float]]:
+        """(who, since when), oldest first."""
+        rows = self._db.rows("SELECT identity, since FROM blocked ORDER BY since")
+        return [(IdentityKey(row[0]), row[1]) for row in rows]
 
     # --- bundles
 
@@ -94,6 +127,28 @@ class PeopleStore:
             "INSERT OR REPLACE INTO bundle_devices VALUES (?, ?, ?)",
             [(device.key, core.identity, device.hybrid_key) for device in core.devices],
         )
+
+    def put_private(self, private: BundlePrivate) -> None:
+        """What a contact told us alone; the newest stays."""
+        self._db.run(
+            "INSERT INTO bundle_privates VALUES (?1, ?2, ?3, ?4) ON CONFLICT (identity)"
+            " DO UPDATE SET number = ?2, discovery_secret = ?3, delivery_token = ?4"
+            " WHERE number < ?2",
+            private.identity,
+            private.number,
+            private.discovery_secret,
+            private.delivery_token,
+        )
+
+    def discovery_secret(self, identity: IdentityKey) -> bytes | None:
+        """The newest that a contact gave us, on their card or later."""
+        value = self._db.value(
+            "SELECT discovery_secret FROM bundle_privates WHERE identity = ?", identity
+        )
+        if value is not None:
+            return bytes(value)
+        contact = self.contact(identity)
+        return None if contact is None else contact.card.discovery_secret
 
     def hybrid_key(self, device: DeviceKey) -> bytes | None:
         value = self._db.value("SELECT hybrid_key FROM bundle_devices WHERE device = ?", device)
@@ -127,6 +182,31 @@ class PeopleStore:
             self._db.row("SELECT 1 FROM members WHERE identity = ? LIMIT 1", identity) is not None
         )
 
+    def shares_entered_group(self, identity: IdentityKey) -> bool:
+        """A member of a group that we accepted: its convergence needs both of us."""
+        return (
+            self._db.row(
+                "SELECT 1 FROM members m JOIN groups g ON g.id = m.group_id"
+                " WHERE m.identity = ? AND g.accepted = 1 AND g.kind <> 'direct' LIMIT 1",
+                identity,
+            )
+            is not None
+        )
+
+    def acquaintances(self, me: DeviceKey) -> list[DeviceKey]:
+        """Devices of contacts and of fellow members in accepted groups.
+
+        Of blocked people only those who share such a group with us.
+        """
+        rows = self._db.rows(
+            "SELECT b.device FROM bundle_devices b JOIN contacts USING (identity)"
+            " WHERE identity NOT IN (SELECT identity FROM blocked)"
+            " UNION SELECT m.device FROM members m JOIN groups g ON g.id = m.group_id"
+            " WHERE g.accepted = 1 AND (g.kind <> 'direct'"
+            "  OR m.identity NOT IN (SELECT identity FROM blocked))",
+        )
+        return [DeviceKey(row[0]) for row in rows if row[0] != me]
+
     # --- endpoint records
 
     def endpoint(self, device: DeviceKey) -> tuple[Signed, EndpointRecord] | None:
@@ -156,12 +236,13 @@ class PeopleStore:
             "  SELECT device FROM members"
             "  UNION SELECT b.device FROM bundle_devices b JOIN contacts USING (identity)"
             ") d LEFT JOIN endpoints e USING (device) WHERE d.device <> ?"
+            " AND d.device NOT IN (SELECT device FROM bundle_devices JOIN blocked USING (identity))"
             " ORDER BY learnt DESC LIMIT ?",
             me,
             limit,
         )
         found = [DeviceKey(row[0]) for row in rows]
-        cards = [contact.card.device for contact in self.contacts()]
+        cards = [c.card.device for c in self.contacts() if not self.is_blocked(c.identity)]
         return list(dict.fromkeys([*found, *cards]))[:limit]
 
 

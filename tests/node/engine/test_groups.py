@@ -346,8 +346,7 @@ def test_message_that_waited_too_long_for_its_welcome_is_taken_when_it_comes_aga
     welcome, *others = world.take(ada, bob)
     (early,) = [parcel for parcel in others if parcel is others[-1]]
     world.hand(ada, bob, [early])
-    world.now += 3 * 86_400
-    bob.ask(c.Tick())  # strangers' early messages are kept for a day
+    world.later(3 * 86_400)  # strangers' early messages are kept for a day
     world.hand(ada, bob, [welcome])
     bob.ask(c.Join(group))
     assert bob.read() == []

@@ -171,8 +171,7 @@ def test_known_groups_early_buffer_is_swept(world: World) -> None:
     (p,) = world.take(ada, bob)
     b = ParcelBody(ParcelId(b"e" * 16), reopen(bob, p).content, g, EpochId(b"e" * 32))
     verdict(bob, resealed(bob, to(bob, world, b"e"), b))
-    world.now += 40 * 86_400
-    bob.ask(c.Tick())
+    world.later(40 * 86_400)
     assert bob.engine._core.db.value("select count(*) from future") == 0
 
 

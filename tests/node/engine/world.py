@@ -12,6 +12,7 @@ import mls_rs
 from identity.envelope import seal
 from node.engine import commands as c
 from node.engine import values as v
+from node.engine.clock import DOUBT_S
 from node.engine.engine import Engine
 from node.store.database import MIGRATIONS
 from schemas.errors import Fault
@@ -177,6 +178,16 @@ class World:
             self.now = min(self.now + 0.5, end)
             for person in self.people:
                 person.ask(c.Tick())
+
+    def later(self, seconds: float) -> None:
+        """Time passes for everybody: long enough beyond for a step to be believed."""
+        self.now += seconds
+        for _ in range(2):
+            for person in self.people:
+                person.ask(c.Tick())
+            self.now += DOUBT_S
+        for person in self.people:
+            person.ask(c.Tick())
 
     def _round(self) -> bool:
         moved = False

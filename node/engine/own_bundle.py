@@ -1,0 +1,120 @@
+"""Our own bundle: what it says of us, when that changes, and who is told.
+
+Every change makes a bundle with the next number. Relays get it, and everybody who reaches us by
+what it says: over a link at once, else as a parcel that waits in a mailbox.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, Final
+
+from identity.bundle import bundle_device, sign_bundle
+from identity.envelope import HybridKeyPair, generate_hybrid
+from identity.signing import sign
+from node.engine import values
+from node.engine.core import DISCOVERY_SECRET, Core
+from node.engine.outbox import MESSAGE_LIFETIME_S, Outbox
+from schemas.ids import DeviceKey, IdentityKey
+from schemas.parcels import NO_GROUP, BundlesContent
+from schemas.records import BundleCore, BundlePrivate, Signed, SignedType
+
+HYBRID_KEY_S: Final = 30 * 86_400.0  # then a new one is made
+HYBRID_KEPT_S: Final = float(MESSAGE_LIFETIME_S)  # what was sealed to the old one is opened
+KIND: Final = "own-bundle"  # of its parcels in the outbox
+
+
+class OwnBundle:
+    def __init__(self, core: Core, outbox: Outbox) -> None:
+        self._core = core
+        self._outbox = outbox
+
+    @property
+    def current(self) -> tuple[Signed, BundleCore]:
+        found = self._core.people.bundle(self._core.identity.public)
+        if found is None:
+            raise RuntimeError("an account without a bundle")
+        return found
+
+    @property
+    def endpoint(self) -> Signed | None:
+        found = self._core.people.endpoint(self._core.device.public)
+        return None if found is None else found[0]
+
+    def revise(self, **changes: Any) -> None:
+        """A bundle with these fields changed and the next number; everybody concerned is told."""
+        core = self._core
+        old = self.current[1]
+        new = dataclasses.replace(old, number=old.number + 1, **changes)
+        core.people.put_bundle(sign_bundle(core.identity, new), new)
+        core.effects.append(values.BundleChanged())
+        self.tell(core.people.acquaintances(core.device.public))
+
+    def tell(self, devices: Iterable[DeviceKey]) -> None:
+        """Our bundle and endpoint record, and to contacts the private part, in parcels.
+
+        Devices that nothing can be sealed to yet learn it from the next hello.
+        """
+        core = self._core
+        signed, bundle = self.current
+        endpoints = () if self.endpoint is None else (self.endpoint,)
+        strangers = []
+        for device in devices:
+            identity = core.people.owner(device)
+            if identity is None or core.people.hybrid_key(device) is None:
+                continue
+            core.outbox.remove_kind(NO_GROUP, (KIND,), device)
+            if core.people.is_blocked(identity):
+                # A fellow member still: the groups need this, and where we are is not their news.
+                self._outbox.put(KIND, BundlesContent((signed,)), [device])
+            elif core.people.contact(identity) is None:
+                strangers.append(device)
+            else:
+                private = self._private(bundle, identity)
+                self._outbox.put(KIND, BundlesContent((signed,), endpoints, private), [device])
+        self._outbox.put(KIND, BundlesContent((signed,), endpoints), strangers)
+
+    def _private(self, bundle: BundleCore, reader: IdentityKey) -> Signed:
+        secret = self._core.people.secret(DISCOVERY_SECRET) or b""
+        private = BundlePrivate(bundle.identity, bundle.number, reader, secret, b"")
+        return sign(SignedType.BUNDLE_PRIVATE, self._core.identity, private.encode())
+
+    # --- rotation
+
+    def tick(self) -> None:
+        """Makes a new hybrid key when ours is a month old, and deletes what nobody seals to."""
+        core = self._core
+        now = core.clock.believed
+        keys = core.people.hybrid_key_times()  # newest first
+        if keys[0][1] > now:  # made while the clock was ahead
+            core.people.redate_hybrid_key(keys[0][0], now)
+        elif now - keys[0][1] >= HYBRID_KEY_S:
+            self._rotate(now)
+        gone = [old for (old, _), (_, since) in _pairs(keys) if now - since >= HYBRID_KEPT_S]
+        for public in gone:
+            core.people.delete_hybrid_key(public)
+        if gone:
+            core.load_hybrid_keys()
+
+    def _rotate(self, now: float) -> None:
+        core = self._core
+        hybrid: HybridKeyPair = generate_hybrid()
+        core.people.add_hybrid_key(hybrid.public, hybrid.private, now)
+        core.load_hybrid_keys()
+        devices = tuple(
+            bundle_device(
+                core.identity.public, core.device, entry.name, hybrid.public, issued=int(now)
+            )
+            if entry.key == core.device.public
+            else entry
+            for entry in self.current[1].devices
+        )
+        self.revise(devices=devices)
+
+
+def _pairs(
+    keys: list[tuple[bytes, float]],
+) -> Iterable[tuple[tuple[bytes, float], tuple[bytes, float]]]:
+    """(a key, the one that came after it)."""
+    return zip(keys[1:], keys, strict=False)
