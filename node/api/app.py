@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from node.api.errors import answer_of, status_of
 from node.api.openapi import describe
@@ -23,6 +24,9 @@ from schemas.errors import Blame, Fault, Refused
 BODY: Final = 512 * 1024  # 64 KiB of text, each character escaped, or 250 cards
 BODY_S: Final = 10.0  # a request that trickles in is not worth a task
 SUBSCRIBERS: Final = 32  # each costs a queue and a connection
+CURSOR_NAME: Final = 64
+_HANDOVER_TRIES: Final = 10
+_HANDOVER_S: Final = 0.05
 HEARTBEAT_S: Final = 5.0  # how soon a silent client learns that the node is gone, and it of it
 
 log = logging.getLogger(__name__)
@@ -36,6 +40,7 @@ class ControlApp:
         self._heartbeat_s = heartbeat_s
         self._closing = asyncio.Event()
         self._subscribers = 0
+        self._claimed: set[str] = set()  # cursors that somebody follows
         self.changes = 0  # operations so far that may have changed something
         routes = [
             Route(operation.path, self._endpoint(operation), methods=[operation.method])
@@ -84,7 +89,23 @@ class ControlApp:
                     hint="end one of them",
                 )
             )
-        return StreamingResponse(self._lines(), media_type="application/x-ndjson")
+        cursor = request.query_params.get("cursor", "")[:CURSOR_NAME]
+        for _ in range(_HANDOVER_TRIES):  # the last follower may just have gone
+            if cursor not in self._claimed:
+                break
+            await asyncio.sleep(_HANDOVER_S)
+        else:
+            return _refusal(
+                Fault(
+                    "cursor-in-use",
+                    f"another program reads with the cursor {cursor!r}",
+                    blame=Blame.CALLER,
+                    hint="end it, or read with a cursor of your own: --cursor NAME",
+                )
+            )
+        if cursor:
+            self._claimed.add(cursor)
+        return _Stream(self._lines(), lambda: self._claimed.discard(cursor))
 
     async def _lines(self) -> AsyncIterator[bytes]:
         self._subscribers += 1
@@ -116,6 +137,20 @@ class ControlApp:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+
+
+class _Stream(StreamingResponse):
+    """Lines of JSON; `ended` is called however they end, also before the first."""
+
+    def __init__(self, lines: AsyncIterator[bytes], ended: Callable[[], None]) -> None:
+        super().__init__(lines, media_type="application/x-ndjson")
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
 
 async def _next(events: AsyncIterator[Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -97,16 +97,25 @@ class Client:
             connection.close()
         return _decoded(response.status, data, operation.answer)
 
-    def events(self, deadline: float | None = None) -> Generator[Event, None, None]:
+    def events(
+        self,
+        deadline: float | None = None,
+        *,
+        cursor: str = "",
+        opened: Callable[[socket.socket], None] = lambda wire: None,
+    ) -> Generator[Event, None, None]:
         """Events from now on, heartbeats too, until `deadline` (of `time.monotonic`).
 
-        The first is `subscribed`: what happens after it is not missed. Raises NotRunning; NodeGone
-        when the node ends; Fault `too-many-subscribers`.
+        The first is `subscribed`: what happens after it is not missed. A `cursor` has one follower
+        at a time. `opened` gets the connection; shutting it down ends this. Raises NotRunning;
+        NodeGone when the node ends; Fault `too-many-subscribers`, `cursor-in-use`.
         """
         connection = _Connection(self._home, CONNECT_S)
         try:
-            connection.request("GET", EVENTS_PATH)
+            query = f"?{urlencode({'cursor': cursor})}" if cursor else ""
+            connection.request("GET", EVENTS_PATH + query)
             wire = connection.sock
+            opened(wire)
             response = connection.getresponse()
             if response.status != 200:
                 _decoded(response.status, response.read(_ANSWER_BYTES), type(None))

@@ -58,6 +58,10 @@ def contact(view: v.ContactView) -> s.Contact:
     )
 
 
+def blocked(view: v.BlockedView) -> s.Blocked:
+    return s.Blocked(identity=view.identity.hex(), name=view.name, since=utc(view.since))
+
+
 def group(view: v.GroupView) -> s.Group:
     return s.Group(
         group=view.group.hex(),
@@ -109,6 +113,7 @@ def message(view: v.MessageView) -> s.Message:
         group_name=view.group_name,
         device=view.sender_device.hex(),
         arrival=view.arrival,
+        own=view.own,
     )
 
 
@@ -132,6 +137,7 @@ def why_row(view: v.WhyView) -> s.WhyRow:
         device=view.device.hex(),
         sentence=view.sentence,
         action=view.action,
+        name=view.name,
     )
 
 

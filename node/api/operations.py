@@ -43,6 +43,9 @@ def _operation(
 
 NODE = _operation("node", "GET", "/node", s.Nothing, s.NodeStatus, "The process that answers")
 WHOAMI = _operation("whoami", "GET", "/account", s.Nothing, s.Account, "Who this node is")
+SET_NAME = _operation(
+    "set-name", "POST", "/account/name", s.SetName, s.Account, "Change our display name"
+)
 
 REGISTER = _operation(
     "register",
@@ -106,11 +109,27 @@ VERIFY_CONTACT = _operation(
     "The safety number was compared: mark the person as verified",
 )
 
+BLOCKED = _operation(
+    "blocked", "GET", "/blocked", s.Nothing, list[s.Blocked], "The people that we blocked"
+)
+BLOCK = _operation(
+    "block", "POST", "/blocked", s.ByPerson, s.Blocked, "Show nothing of a person any more"
+)
+UNBLOCK = _operation("unblock", "POST", "/blocked/remove", s.ByPerson, s.Blocked, "Undo `block`")
+
 GROUPS = _operation(
     "groups", "GET", "/groups", s.Nothing, list[s.Group], "The groups we are in or invited to"
 )
 GROUP = _operation("group", "GET", "/group", s.ByGroup, s.Group, "One group and its members")
 CREATE_GROUP = _operation("create-group", "POST", "/groups", s.CreateGroup, s.Group, "A new group")
+DIRECT = _operation(
+    "direct",
+    "POST",
+    "/groups/direct",
+    s.ByPerson,
+    s.Group,
+    "The one-to-one group with a person, made if there is none",
+)
 INVITE = _operation(
     "invite", "POST", "/groups/invite", s.Invite, s.Invited, "Add people to a group"
 )
@@ -143,6 +162,14 @@ READ_MESSAGES = _operation(
     s.ReadMessages,
     list[s.Message],
     "What a cursor has not acknowledged, in the group's order",
+)
+HISTORY = _operation(
+    "history",
+    "GET",
+    "/history",
+    s.ReadHistory,
+    list[s.Message],
+    "The last messages of a group, our own among them; no cursor moves",
 )
 MOVE_CURSOR = _operation(
     "move-cursor", "POST", "/cursors", s.MoveCursor, s.Done, "Acknowledge messages to a cursor"

@@ -73,6 +73,7 @@ class Service:
         self._handlers: dict[str, Callable[[Any], Awaitable[Any]]] = {
             op.NODE.name: self.status,
             op.WHOAMI.name: self.whoami,
+            op.SET_NAME.name: self.set_name,
             op.REGISTER.name: self.register,
             op.REFRESH_KEY_PACKAGE.name: self.refresh_key_package,
             op.FETCH_KEY.name: self.fetch_key,
@@ -84,9 +85,13 @@ class Service:
             op.CONTACTS.name: self.contacts,
             op.ADD_CONTACT.name: self.add_contact,
             op.VERIFY_CONTACT.name: self.verify_contact,
+            op.BLOCKED.name: self.blocked,
+            op.BLOCK.name: self.block,
+            op.UNBLOCK.name: self.unblock,
             op.GROUPS.name: self.groups,
             op.GROUP.name: self.group,
             op.CREATE_GROUP.name: self.create_group,
+            op.DIRECT.name: self.direct,
             op.INVITE.name: self.invite,
             op.REQUESTS.name: self.requests,
             op.JOIN.name: self.join,
@@ -95,6 +100,7 @@ class Service:
             op.UPDATE_KEY.name: self.update_key,
             op.SEND.name: self.send,
             op.READ_MESSAGES.name: self.read_messages,
+            op.HISTORY.name: self.history,
             op.MOVE_CURSOR.name: self.move_cursor,
             op.LEDGER.name: self.ledger,
             op.WHY.name: self.why,
@@ -131,6 +137,10 @@ class Service:
         )
 
     async def whoami(self, _: s.Nothing) -> s.Account:
+        return convert.account(await self.node.ask(c.WhoAmI()))
+
+    async def set_name(self, request: s.SetName) -> s.Account:
+        await self.node.ask(c.SetName(request.name))
         return convert.account(await self.node.ask(c.WhoAmI()))
 
     async def register(self, _: s.Nothing) -> list[s.Registered]:
@@ -182,6 +192,17 @@ class Service:
         identity = await self._person(request.person)
         return convert.contact(await self.node.ask(c.VerifyContact(identity)))
 
+    async def blocked(self, _: s.Nothing) -> list[s.Blocked]:
+        return [convert.blocked(view) for view in await self.node.ask(c.ListBlocked())]
+
+    async def block(self, request: s.ByPerson) -> s.Blocked:
+        identity = await self._person(request.person)
+        return convert.blocked(await self.node.ask(c.Block(identity)))
+
+    async def unblock(self, request: s.ByPerson) -> s.Blocked:
+        identity = await self._person(request.person)
+        return convert.blocked(await self.node.ask(c.Unblock(identity)))
+
     # --- groups
 
     async def groups(self, _: s.Nothing) -> list[s.Group]:
@@ -193,6 +214,12 @@ class Service:
     async def create_group(self, request: s.CreateGroup) -> s.Group:
         command = c.CreateGroup(request.name, convert.SUITES[request.suite])
         return convert.group(await self.node.ask(command))
+
+    async def _direct(self, person: str) -> GroupView:
+        return await self.node.direct_group(await self._person_or_card(person))
+
+    async def direct(self, request: s.ByPerson) -> s.Group:
+        return convert.group(await self._direct(request.person))
 
     async def invite(self, request: s.Invite) -> s.Invited:
         group = await self._group(request.group)
@@ -232,13 +259,16 @@ class Service:
         if request.group:
             group = await self._group(request.group)
         else:
-            identity = await self._person_or_card(request.person)
-            group = (await self.node.direct_group(identity)).group
+            group = (await self._direct(request.person)).group
         return convert.sent(await self.node.ask(c.Send(group, request.text)))
 
     async def read_messages(self, request: s.ReadMessages) -> list[s.Message]:
         group = await self._group(request.group) if request.group else None
         command = c.ReadMessages(request.cursor, group, request.limit)
+        return [convert.message(view) for view in await self.node.ask(command)]
+
+    async def history(self, request: s.ReadHistory) -> list[s.Message]:
+        command = c.ReadHistory(await self._group(request.group), request.after, request.limit)
         return [convert.message(view) for view in await self.node.ask(command)]
 
     async def move_cursor(self, request: s.MoveCursor) -> s.Done:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
 from collections.abc import Generator
 from types import TracebackType
@@ -19,16 +22,37 @@ _JOIN_S: Final = 15.0  # for the other process to open its socket, or to let go 
 _LOOK_S: Final = 0.1
 
 
+class Following:
+    """Ends `Session.events` from another thread, wherever it waits."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._wire: socket.socket | None = None
+
+    def opened(self, wire: socket.socket) -> None:
+        self._wire = wire
+        if self.ended:
+            self.end()
+
+    def end(self) -> None:
+        self.ended = True
+        if self._wire is not None:
+            with contextlib.suppress(OSError):
+                self._wire.shutdown(socket.SHUT_RDWR)
+
+
 class Session:
     """Asks the home's node, and runs it in this process for as long as nobody else does.
 
-    As a context manager: leaving it gives deliveries up to 3 s, unless by an exception.
+    As a context manager: leaving it gives deliveries up to 3 s, unless by an exception. Threads
+    may share it.
     """
 
     def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings
         self._client = Client(settings.home)
         self._own: InProcessNode | None = None
+        self._becoming = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -57,30 +81,43 @@ class Session:
                     raise
                 self._be_or_wait(deadline)
 
-    def events(self, deadline: float | None = None) -> Generator[Event, None, None]:
+    def events(
+        self,
+        deadline: float | None = None,
+        *,
+        cursor: str = "",
+        following: Following | None = None,
+    ) -> Generator[Event, None, None]:
         """Events until `deadline` (of `time.monotonic`), whoever runs the node meanwhile.
 
         `subscribed` comes first, and again after each change of hands: look at the state then,
-        as well as after `lagged`.
+        as well as after `lagged`. A named cursor has one follower at a time: Fault
+        `cursor-in-use`.
         """
+        following = following or Following()
         patience = time.monotonic() + _JOIN_S
         while deadline is None or time.monotonic() < deadline:
             try:
-                for event in self._client.events(deadline):
+                for event in self._client.events(deadline, cursor=cursor, opened=following.opened):
                     patience = time.monotonic() + _JOIN_S
                     yield event
                 return
             except (NotRunning, NodeGone):
+                if following.ended:
+                    return
                 self._be_or_wait(patience)
 
     def _be_or_wait(self, deadline: float) -> None:
         """Start a node here, or give the process that has the home a moment to serve."""
+        with self._becoming:
+            if self._own is None or not self._own.alive:
+                self._become_or_wait(deadline)
+
+    def _become_or_wait(self, deadline: float) -> None:
         from node.api.host import InProcessNode
 
         if self._own is not None:
             own, self._own = self._own, None
-            if own.alive:
-                own.finish(linger=False)
             own.raise_fault()
         own = InProcessNode(self._settings)
         try:

@@ -53,6 +53,10 @@ class AddContact(Request):
     card: Selector
 
 
+class SetName(Request):
+    name: Selector
+
+
 class FetchKey(Request):
     person: Selector
     suite: Annotated[str, Meta(pattern="^(hybrid|classic|)$")] = ""
@@ -100,6 +104,14 @@ class ReadMessages(Request):
     cursor: Annotated[str, Meta(min_length=1, max_length=64)] = "default"
     group: OptionalText = ""
     limit: Annotated[int, Meta(ge=1, le=500)] = 200
+
+
+class ReadHistory(Request):
+    """The last messages of a group past an arrival number, our own among them."""
+
+    group: Selector
+    after: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    limit: Annotated[int, Meta(ge=1, le=500)] = 50
 
 
 class Seen(Request):
@@ -207,6 +219,14 @@ class Member(Answer):
     role: str
 
 
+class Blocked(Answer):
+    """Somebody blocked."""
+
+    identity: str
+    name: str
+    since: str
+
+
 class Group(Answer):
     group: str
     name: str
@@ -247,7 +267,7 @@ class Sent(Answer):
 
 
 class Message(Answer):
-    """`arrival` is what cursors count."""
+    """`arrival` is what cursors count; `own` is written here."""
 
     message: str
     group: str
@@ -260,6 +280,7 @@ class Message(Answer):
     group_name: str
     device: str
     arrival: int
+    own: bool = False
 
 
 class LedgerRow(Answer):
@@ -279,6 +300,7 @@ class WhyRow(Answer):
     sentence: str
     action: str
     device: str
+    name: str = ""
 
 
 class Done(Answer):

@@ -105,7 +105,7 @@ def common_options() -> list[click.Parameter]:
     ]
 
 
-class _Seconds(click.ParamType):
+class _Seconds(click.ParamType[float]):
     """A time to wait: a finite number of seconds, at most a year."""
 
     name = "seconds"
@@ -127,7 +127,9 @@ SECONDS: Final = _Seconds()
 
 def seed_words(args: list[str], parameters: list[str]) -> list[str]:
     """The seed system's `--group-id ID` and `--peer-key KEY` as the arguments they are now."""
-    first, last, rest = [], [], []
+    first: list[str] = []
+    last: list[str] = []
+    rest: list[str] = []
     words = iter(args)
     for word in words:
         flag, equals, value = word.partition("=")

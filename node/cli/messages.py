@@ -145,10 +145,10 @@ def recv(
     count: int | None,
     cursor: str,
 ) -> None:
-    """Show what this cursor has not shown yet, of GROUP or all groups."""
-    from node.api import operations as op
-    from node.api.shapes import Nothing
+    """Show what this cursor has not shown yet, of GROUP or all groups.
 
+    A cursor has one reader at a time; a second one is refused (cursor-in-use).
+    """
     if not cursor:
         raise click.UsageError("a cursor has a name")
     with state.session() as session:
@@ -158,8 +158,7 @@ def recv(
         elif timeout is not None:
             receiver.wait(timeout)
         else:
-            session.call(op.LOOK, Nothing())
-            receiver.take()
+            receiver.look()
 
 
 @commands.add("ledger", example="quicnprotochat ledger 3f9a2c")
@@ -205,4 +204,4 @@ def why(state: State, message: str) -> None:
         state.out.say("everybody has it")
     else:
         for row in rows:
-            state.out.say(f"{short(row.identity)}: {clean(row.sentence)} {clean(row.action)}")
+            state.out.say(f"{clean(row.name)}: {clean(row.sentence)} {clean(row.action)}")

@@ -45,11 +45,20 @@ class Receiver:
             self._write(batch)
         return self._written - before
 
+    def look(self) -> None:
+        """What is there now, relays included."""
+        from node.api import operations as op
+        from node.api.shapes import Nothing
+
+        for event in self._session.events(cursor=self._cursor):
+            if event["event"] == "subscribed":
+                self._session.call(op.LOOK, Nothing())
+                self.take()
+                return
+
     def wait(self, timeout_s: float) -> None:
         """Until something came, or as many as the count says. Raises TimedOut."""
-        if self._came():
-            return
-        for event in self._session.events(time.monotonic() + timeout_s):
+        for event in self._session.events(time.monotonic() + timeout_s, cursor=self._cursor):
             if event["event"] not in _NOT_NEWS and self._came():
                 return
         raise TimedOut(
@@ -64,10 +73,7 @@ class Receiver:
     def follow(self, timeout_s: float | None) -> None:
         """Everything, as it comes, until the count or the timeout. Raises TimedOut for nothing."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        self.take()
-        if self._left == 0:
-            return
-        for event in self._session.events(deadline):
+        for event in self._session.events(deadline, cursor=self._cursor):
             if event["event"] == "group-split":
                 self._tell_split(event)
             if event["event"] not in _NOT_NEWS:
@@ -92,20 +98,11 @@ class Receiver:
     def _acknowledge(self, written: list[Message], rest: list[Message]) -> None:
         """Move the cursor as far as nothing is skipped: a batch is not in order of arrival."""
         from node.api import operations as op
-        from node.api.shapes import MoveCursor, Seen
+        from node.api.reading import seen
+        from node.api.shapes import MoveCursor
 
-        seen: list[Seen] = []
-        for group in {message.group for message in written}:
-            first_missing = min((m.arrival for m in rest if m.group == group), default=None)
-            arrivals = [
-                m.arrival
-                for m in written
-                if m.group == group and (first_missing is None or m.arrival < first_missing)
-            ]
-            if arrivals:
-                seen.append(Seen(group, max(arrivals)))
-        if seen:
-            self._session.call(op.MOVE_CURSOR, MoveCursor(self._cursor, seen))
+        if far := seen(written, rest):
+            self._session.call(op.MOVE_CURSOR, MoveCursor(self._cursor, far))
 
     def _tell_split(self, event: dict[str, Any]) -> None:
         name = event.get("name") or event.get("group", "")

@@ -16,7 +16,7 @@ from schemas import limits
 from schemas.errors import Refused
 from schemas.group_records import MemberRef
 from schemas.ids import DeviceKey, IdentityKey, MessageId
-from schemas.messages import AppMessage
+from schemas.messages import AppMessage, GroupKind
 from schemas.parcels import MessageContent
 
 CIPHERTEXT_LIFETIME_S = 7 * 86_400
@@ -36,6 +36,8 @@ class Conversation:
         core = self._core
         row = core.group(command.group)
         check_writable(row)
+        if row.kind == GroupKind.DIRECT.value and core.people.has_blocked(row.id):
+            raise Refused("blocked", "you blocked this person", hint="quicnprotochat unblock KEY")
         size = len(command.text.encode())
         if not 0 < size <= limits.MESSAGE_TEXT:
             raise Refused(

@@ -74,11 +74,12 @@ class FakeNode:
             c.ListRequests: (v.RequestView(FRIENDS, "friends", "group", BOB, "Bob", True),),
             c.Send: v.SentView(MESSAGE, FRIENDS, "queued"),
             c.ReadMessages: (INBOX,),
+            c.ReadHistory: (INBOX,),
             c.MoveCursor: None,
             c.ReadLedger: (
                 v.LedgerView(BOB, BOBS, "Bob", v.State.HELD, "relay", RELAY, 9.0, 2.0, None),
             ),
-            c.Why: (v.WhyView(BOB, BOBS, "Bob is away.", "Wait."),),
+            c.Why: (v.WhyView(BOB, BOBS, "Bob", "Bob is away.", "Wait."),),
         }
         self.queues: list[asyncio.Queue[v.Event]] = []
         self.hold: asyncio.Event | None = None

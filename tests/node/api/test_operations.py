@@ -30,6 +30,8 @@ REQUESTS: dict[str, s.Request] = {
     "update-key": s.ByGroup("friends"),
     "send": s.Send("hello", group="friends"),
     "read-messages": s.ReadMessages(cursor="bot", group="friends", limit=5),
+    "direct": s.ByPerson("Bob"),
+    "history": s.ReadHistory("friends", after=3, limit=5),
     "move-cursor": s.MoveCursor("bot", [s.Seen(FRIENDS.hex(), 7)]),
     "ledger": s.ByMessage("6d6d6d"),
     "why": s.ByMessage("6d6d6d"),
@@ -81,6 +83,7 @@ def test_messages_carry_the_names_and_times_of_the_contract(served: Served) -> N
         "group_name": "friends",
         "device": INBOX.sender_device.hex(),
         "arrival": 7,
+        "own": False,
     }
 
 

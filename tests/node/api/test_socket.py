@@ -185,6 +185,22 @@ def test_followers_are_bounded_and_let_go_of_their_places(
     second.close()
 
 
+def test_a_cursor_has_one_follower_at_a_time(served: Served) -> None:
+    first = served.client.events(cursor="bot")
+    next(first)
+    with pytest.raises(Fault) as refused:
+        next(served.client.events(cursor="bot"))
+    assert refused.value.code == "cursor-in-use"
+    other = served.client.events(cursor="another")
+    assert next(other)["event"] == "subscribed"
+
+    first.close()
+    again = served.client.events(cursor="bot")
+    assert next(again)["event"] == "subscribed", "it is free as soon as its follower ended"
+    again.close()
+    other.close()
+
+
 def test_an_ending_server_answers_what_it_was_asked_and_ends_the_streams(served: Served) -> None:
     events = served.client.events()
     next(events)

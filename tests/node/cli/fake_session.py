@@ -50,5 +50,7 @@ class FakeSession:
             raise answer
         return answer
 
-    def events(self, deadline: float | None = None) -> Generator[dict[str, Any], None, None]:
+    def events(
+        self, deadline: float | None = None, *, cursor: str = ""
+    ) -> Generator[dict[str, Any], None, None]:
         yield from itertools.chain([{"event": "subscribed"}], self.stream)

@@ -264,6 +264,21 @@ def test_two_people_talk(alice: Person, bob: Person) -> None:
     assert alice.ask("why", sent["message"][:8]) == []
 
 
+def test_a_second_reader_of_a_cursor_is_refused(alice: Person) -> None:
+    alice.run()
+    first = alice.start("recv", "--stream", "--json")
+    codes = set()
+    while "cursor-in-use" not in codes:  # until the first has its place
+        out, _ = alice.start("recv", "--timeout", "0.2", "--json").communicate(timeout=DEADLINE_S)
+        codes = {json.loads(line)["error"]["code"] for line in out.splitlines()}
+        assert codes <= {"cursor-in-use", "timed-out"}
+
+    assert alice.ask("recv", "--cursor", "bot") == []
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=DEADLINE_S)
+    assert alice.ask("recv") == []
+
+
 def test_peers_on_the_local_network_are_seen(alice: Person, bob: Person) -> None:
     for person in (alice, bob):
         person.environment["QUICNPROTOCHAT_MDNS"] = "1"
