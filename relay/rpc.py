@@ -11,15 +11,16 @@ import asyncio
 import functools
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from relay.call import Call, Line
 from relay.refusals import error_frame
-from relay.service import METHODS, Call, RelayService, stopping_refusal
+from relay.service import HEALTH, METHODS, RelayService, draining_refusal
 from schemas.errors import Fault
 from schemas.frames import ErrorFrame, fill_error
-from schemas.ids import DeviceKey
 from schemas.node_service import UNIMPLEMENTED, NodeService
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,16 @@ _LAST_ANSWERS_S = 0.1  # an answer that is filled in has yet to pass KJ, QUIC an
 
 
 class CallDesk:
-    """All calls of all connections: answers them, counts refusals by reason, drains at the end."""
+    """All calls of all connections: answers them, counts refusals by reason, drains at the end.
 
-    def __init__(self, service: RelayService) -> None:
+    `observe` hears of each call that is over: method, seconds.
+    """
+
+    def __init__(
+        self, service: RelayService, observe: Callable[[str, float], None] = lambda *_: None
+    ) -> None:
         self._service = service
+        self._observe = observe
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -46,28 +53,28 @@ class CallDesk:
     def stopping(self) -> bool:
         return self._stopping
 
-    def server_for(self, caller: DeviceKey) -> NodeServer:
-        """The bootstrap capability of a connection whose peer is `caller`."""
-        return NodeServer(self, caller)
+    def server_for(self, line: Line) -> NodeServer:
+        """The bootstrap capability of an RPC stream."""
+        return NodeServer(self, line)
 
     async def stop(self, deadline_s: float) -> None:
         """Refuse new calls, and give those that run until the deadline to be answered."""
         self._stopping = True
-        if not self._running:
-            return
         try:
             async with asyncio.timeout(deadline_s):
+                await self._service.drain(deadline_s)
                 await self._idle.wait()
         except TimeoutError:
             log.warning("%d calls are cut off", self._running)
         await asyncio.sleep(_LAST_ANSWERS_S)
 
-    async def answer(self, method: str, caller: DeviceKey, context: Any) -> None:
+    async def answer(self, method: str, line: Line, context: Any) -> None:
         """Run one method and see to it that its results say how it went."""
+        begun = time.perf_counter()
         self._running += 1
         self._idle.clear()
         try:
-            error = await self._attempt(method, caller, context)
+            error = await self._attempt(method, line, context)
             if error is not None:
                 self.refusals[error.code] += 1
                 fill_error(context.results.init("error"), error)
@@ -75,17 +82,19 @@ class CallDesk:
             self._running -= 1
             if not self._running:
                 self._idle.set()
+            self._observe(method, time.perf_counter() - begun)
 
-    async def _attempt(self, method: str, caller: DeviceKey, context: Any) -> ErrorFrame | None:
+    async def _attempt(self, method: str, line: Line, context: Any) -> ErrorFrame | None:
         handler = METHODS.get(method)
         try:
-            if self._stopping:
-                return error_frame(stopping_refusal())
+            if self._stopping and method != HEALTH:
+                return error_frame(draining_refusal())
+            line.caller.admit()
             if handler is None:
                 return ErrorFrame(
                     UNIMPLEMENTED, f"this relay does not have {method}", "upgrade the relay"
                 )
-            await handler(self._service, Call(caller, context.params, context.results))
+            await handler(self._service, Call(line, context.params, context.results))
         except Fault as fault:
             return error_frame(fault)
         except Exception:
@@ -104,12 +113,12 @@ class NodeServer:
 
     schema = NodeService.schema
 
-    def __init__(self, desk: CallDesk, caller: DeviceKey) -> None:
+    def __init__(self, desk: CallDesk, line: Line) -> None:
         self._desk = desk
-        self._caller = caller
+        self._line = line
 
     def __getattr__(self, name: str) -> Callable[[Any], Awaitable[None]]:
         method = name.removesuffix("_context")
         if method == name or method not in self.schema.method_names_inherited:
             raise AttributeError(name)
-        return functools.partial(self._desk.answer, method, self._caller)
+        return functools.partial(self._desk.answer, method, self._line)

@@ -15,9 +15,12 @@ from pathlib import Path
 
 import transport
 from identity.keys import SEED_LENGTH, KeyPair, device_from_seed, new_seed
+from relay.call import Line
+from relay.callers import Caller
 from relay.config import RelayConfig
+from relay.refusals import TryLater
 from relay.rpc import CallDesk
-from relay.service import RelayService
+from relay.service import RelayService, draining_refusal
 from relay.store.contract import RelayStore
 from relay.store.sqlite import SqliteStore
 from schemas.addresses import Address, RelayAddress
@@ -28,9 +31,11 @@ from storage.files import write_private_file
 from storage.lock import FolderLock
 from transport import (
     DEFAULT_LIMITS,
+    CloseCode,
     Connection,
     ConnectionLost,
     Endpoint,
+    RpcSession,
     Stream,
     StreamCode,
     TransportLimits,
@@ -41,6 +46,7 @@ log = logging.getLogger(__name__)
 SEED_FILE = "device.seed"
 DISTRIBUTION = "quicnprotochat"
 SWEEP_EVERY_S = 60.0
+PROBE_EVERY_S = 5.0  # while the disk refuses
 STOP_DEADLINE_S = 5.0  # for calls that run when the relay is told to stop
 RPC_STREAMS = 4  # per connection; the transport bounds the calls in flight of each
 
@@ -89,7 +95,7 @@ async def open_relay(
             uptime=lambda: loop.time() - started,
         )
         desk = CallDesk(service)
-        front = _Front(desk, limits)
+        front = _Front(desk, service, limits)
         endpoint = await Endpoint.open(
             device.private,
             transport.Address(*config.listen),
@@ -98,7 +104,7 @@ async def open_relay(
         )
         stack.push_async_callback(endpoint.close)
         stack.push_async_callback(desk.stop, STOP_DEADLINE_S)
-        sweeper = asyncio.create_task(_sweep_for_ever(store, clock), name="sweep")
+        sweeper = asyncio.create_task(_keep_house(store, clock), name="house")
         stack.push_async_callback(_end, sweeper)
         listen = Address(*endpoint.address)
         address = RelayAddress(Address(reachable_host(listen.host), listen.port), device.public)
@@ -108,12 +114,26 @@ async def open_relay(
 class _Front:
     """Takes the streams of each connection and puts a NodeService behind every one."""
 
-    def __init__(self, desk: CallDesk, limits: TransportLimits) -> None:
+    def __init__(self, desk: CallDesk, service: RelayService, limits: TransportLimits) -> None:
         self._desk = desk
+        self._service = service
         self._limits = limits
         self.counters: Counter[str] = Counter()
 
     async def serve(self, connection: Connection) -> None:
+        try:
+            if self._desk.stopping:
+                raise draining_refusal()
+            with self._service.callers.connected(connection.peer, connection.remote.host) as caller:
+                try:
+                    await self._serve_streams(connection, caller)
+                finally:
+                    await caller.settle()
+        except TryLater as refusal:
+            self.counters[refusal.code] += 1
+            connection.close_now(CloseCode.NORMAL, refusal.code)
+
+    async def _serve_streams(self, connection: Connection, caller: Caller) -> None:
         streams: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as tasks:
             while not connection.closed:
@@ -125,31 +145,35 @@ class _Front:
                     self.counters["too-many-streams"] += 1
                     stream.cancel(StreamCode.REFUSED)
                     continue
-                task = tasks.create_task(self._serve_stream(connection.peer, stream))
+                task = tasks.create_task(self._serve_stream(caller, stream))
                 streams.add(task)
                 task.add_done_callback(streams.discard)
 
-    async def _serve_stream(self, caller: DeviceKey, stream: Stream) -> None:
-        server = self._desk.server_for(caller)
+    async def _serve_stream(self, caller: Caller, stream: Stream) -> None:
+        line = Line(caller, RpcSession(self._limits, self.counters), stream)
         try:
-            await transport.serve_rpc(stream, server, limits=self._limits, counters=self.counters)
+            await transport.serve_rpc(stream, self._desk.server_for(line), session=line.rpc)
         except Fault as fault:
             self.counters[fault.code] += 1
-            log.info("a stream of %r ended: %s", caller, fault)
+            log.info("a stream of %r ended: %s", caller.device, fault)
+        finally:
+            self._service.end_line(line)
 
 
-async def _sweep_for_ever(store: RelayStore, clock: Callable[[], float]) -> None:
-    """Delete what has expired, at once and then every minute, in small transactions."""
+async def _keep_house(store: RelayStore, clock: Callable[[], float]) -> None:
+    """At once and then every minute, see whether the disk takes writes, and delete what has
+    expired, in small transactions; more often while the disk does not."""
     while True:
         try:
+            await store.probe(now=int(clock()))
             swept = 0
             while count := await store.sweep(now=int(clock())):
                 swept += count
             if swept:
                 log.info("%d expired rows deleted", swept)
         except Fault as fault:
-            log.error("expired parcels could not be deleted: %s", fault)
-        await asyncio.sleep(SWEEP_EVERY_S)
+            log.error("the store takes no writes: %s", fault)
+        await asyncio.sleep(SWEEP_EVERY_S if store.trouble is None else PROBE_EVERY_S)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -6,15 +6,19 @@ are Unix seconds and always arguments: a store has no clock.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from schemas import limits
-from schemas.errors import Refused
+from schemas.errors import Fault, Refused
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.node_service import Enqueued, EnqueueItem, Mailbox
 from schemas.records import Signed
+
+if TYPE_CHECKING:
+    from relay.store.arrivals import Arrivals
 
 MAX_NUMBER = 2**63 - 1  # what a database's integer holds; the wire's are unsigned
 REQUEST_MEMORY_S = 600  # a repeated key package request gets the same answer for so long
@@ -22,15 +26,32 @@ TAKEN_MEMORY_S = 30 * 86400  # a key package that was handed out is refused for 
 LAST_RESORT_SUITES = 8  # per device, or 65,536 suites would hold 1 GiB
 LAST_RESORT_REQUESTS = 1000  # remembered per device; further ones get an answer, unremembered
 SWEEP_ROWS = 500  # one transaction of clearing must not hold up a commit for long
+KNOWN_AFTER_S = 86400  # a mailbox that its owner opened so long ago has a right to the reserve
 
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """Limits of one mailbox and of what is kept for one device."""
+    """Limits of one mailbox, of what is kept for one device, and of the whole store."""
 
     mailbox_parcels: int = limits.MAILBOX_PARCELS
     mailbox_bytes: int = limits.MAILBOX_BYTES
     key_packages: int = limits.KEY_PACKAGES_PER_DEVICE
+    total_bytes: int = 16 * 1024 * limits.MIB  # of all parcels
+    total_mailboxes: int = 1_000_000
+    directory_bytes: int = 2 * 1024 * limits.MIB  # key packages, keys, bundles, endpoints
+    strangers_share: float = 0.5  # of both totals, for mailboxes that are not known
+
+
+@dataclass(slots=True)
+class Usage:
+    """What the store holds. `strangers` are the mailboxes that are not known."""
+
+    mailboxes: int = 0
+    parcels: int = 0
+    bytes: int = 0
+    strangers: int = 0
+    strangers_bytes: int = 0
+    directory_bytes: int = 0
 
 
 class MailboxName(NamedTuple):
@@ -67,21 +88,50 @@ class StoredHybridKey:
 
 
 class RelayStore(Protocol):
-    """The contract; tests/relay/test_store_contract.py holds every store to it."""
+    """The contract; tests/relay/test_store_contract.py holds every store to it.
+
+    `arrivals` wakes who waits for mail. `trouble` is why the last write failed, None when it did
+    not; `full`, whether the whole store has no room. `counters` counts parcels: `accepted`,
+    `acknowledged`, `expired` and `damaged`.
+    """
+
+    @property
+    def arrivals(self) -> Arrivals: ...
+    @property
+    def trouble(self) -> Fault | None: ...
+    @property
+    def counters(self) -> Counter[str]: ...
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def full(self) -> bool: ...
 
     async def enqueue(self, items: Sequence[EnqueueItem], *, now: int) -> list[Enqueued | Refused]:
         """Keep parcels, one outcome for each: together on disk when this returns.
 
         A parcel id that the mailbox holds gets its first outcome again. Sequence numbers of a
         mailbox grow by acceptance and are never given twice, whatever was acknowledged since.
-        Refused `mailbox-full` (a TryLater) leaves `refused_since`. Raises TryLater `busy`.
+        Refused `mailbox-full` (a TryLater) leaves `refused_since`; `relay-full` when the whole
+        store has no room. Whoever watches `arrivals` of a mailbox is woken after the commit, also
+        when the caller has gone. Raises TryLater `busy`.
         """
         ...
 
     async def peek(
         self, name: MailboxName, *, after: int, limit: int, max_bytes: int, now: int
     ) -> Mailbox:
-        """Live parcels above `after` in order, until `limit` or `max_bytes` (but one at least)."""
+        """Live parcels above `after` in order, until `limit` or `max_bytes` (but one at least).
+
+        One whose checksum is wrong is never among them: it is taken out of the mailbox and counted.
+        """
+        ...
+
+    async def open_mailbox(self, name: MailboxName, *, now: int) -> None:
+        """Its owner is here: make it if there is none. Raises TryLater `relay-full`."""
+        ...
+
+    async def forget_refusal(self, name: MailboxName, since: int) -> None:
+        """The owner has seen this `refused_since`; forget it if there is room again."""
         ...
 
     async def acknowledge(self, name: MailboxName, sequences: Sequence[int]) -> int:
@@ -129,6 +179,10 @@ class RelayStore(Protocol):
 
     async def sweep(self, *, now: int) -> int:
         """Delete up to SWEEP_ROWS of each kind of what has expired; how many rows went."""
+        ...
+
+    async def probe(self, *, now: int) -> None:
+        """Write something durably. Raises what a write raises."""
         ...
 
     async def close(self) -> None:

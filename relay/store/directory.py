@@ -7,12 +7,20 @@ from collections.abc import Sequence
 import apsw
 
 from relay.store.contract import SWEEP_ROWS, StoredHybridKey
+from relay.store.usage import Room, total
 from schemas.errors import Refused
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.records import Signed
 
 
-def put_hybrid_key(connection: apsw.Connection, device: DeviceKey, key: StoredHybridKey) -> None:
+def put_hybrid_key(
+    connection: apsw.Connection, device: DeviceKey, key: StoredHybridKey, room: Room
+) -> None:
+    held = connection.execute(
+        "SELECT length(hybrid_key) + length(signature) FROM hybrid_keys WHERE device = ?",
+        (bytes(device),),
+    ).get
+    room.add_directory(len(key.hybrid_key) + len(key.signature) - (held or 0))
     connection.execute(
         "INSERT OR REPLACE INTO hybrid_keys (device, hybrid_key, signature) VALUES (?, ?, ?)",
         (bytes(device), key.hybrid_key, key.signature),
@@ -32,13 +40,14 @@ def hybrid_keys(
 
 
 def put_bundle(
-    connection: apsw.Connection, identity: IdentityKey, number: int, bundle: Signed
+    connection: apsw.Connection, identity: IdentityKey, number: int, bundle: Signed, room: Room
 ) -> None:
     data = bundle.encode()
     held = connection.execute(
         "SELECT number, signed FROM bundles WHERE identity = ?", (bytes(identity),)
     ).fetchone()
     if _check_newer(held, number, data):
+        room.add_directory(len(data) - (0 if held is None else len(held[1])))
         connection.execute(
             "INSERT OR REPLACE INTO bundles (identity, number, signed) VALUES (?, ?, ?)",
             (bytes(identity), number, data),
@@ -53,13 +62,19 @@ def bundle(connection: apsw.Connection, identity: IdentityKey) -> Signed | None:
 
 
 def put_endpoint(
-    connection: apsw.Connection, device: DeviceKey, sequence: int, expires: int, record: Signed
+    connection: apsw.Connection,
+    device: DeviceKey,
+    sequence: int,
+    expires: int,
+    record: Signed,
+    room: Room,
 ) -> None:
     data = record.encode()
     held = connection.execute(
         "SELECT sequence, signed FROM endpoints WHERE device = ?", (bytes(device),)
     ).fetchone()
     if _check_newer(held, sequence, data):
+        room.add_directory(len(data) - (0 if held is None else len(held[1])))
         connection.execute(
             "INSERT OR REPLACE INTO endpoints (device, sequence, expires, signed)"
             " VALUES (?, ?, ?, ?)",
@@ -87,10 +102,11 @@ def _check_newer(held: tuple[int, bytes] | None, number: int, data: bytes) -> bo
     )
 
 
-def sweep(connection: apsw.Connection, now: int) -> int:
-    connection.execute(
+def sweep(connection: apsw.Connection, room: Room, now: int) -> int:
+    records = connection.execute(
         "DELETE FROM endpoints WHERE rowid IN"
-        " (SELECT rowid FROM endpoints WHERE expires <= ? LIMIT ?)",
+        " (SELECT rowid FROM endpoints WHERE expires <= ? LIMIT ?) RETURNING length(signed)",
         (now, SWEEP_ROWS),
-    )
-    return connection.changes()
+    ).fetchall()
+    room.add_directory(-total(records))
+    return len(records)

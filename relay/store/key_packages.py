@@ -15,6 +15,7 @@ from relay.store.contract import (
     KeyPackageAnswer,
     Quotas,
 )
+from relay.store.usage import Room, total
 from schemas.errors import Refused
 from schemas.ids import DeviceKey
 
@@ -26,7 +27,7 @@ def put(
     device: DeviceKey,
     suite: int,
     package: bytes,
-    quotas: Quotas,
+    room: Room,
     *,
     last_resort: bool,
 ) -> int:
@@ -37,9 +38,12 @@ def put(
     ).fetchone()
     if known is None:
         if last_resort:
-            _make_place_for_last_resort(connection, device, suite)
+            _check_suites(connection, device, suite)
         else:
-            _check_room(connection, device, quotas)
+            _check_room(connection, device, room.quotas)
+        room.add_directory(len(package))
+        if last_resort:
+            _drop_last_resort(connection, device, suite, room)
         connection.execute(
             "INSERT INTO key_packages (device, suite, fingerprint, last_resort, package)"
             " VALUES (?, ?, ?, ?, ?)",
@@ -67,18 +71,26 @@ def _check_room(connection: apsw.Connection, device: DeviceKey, quotas: Quotas) 
         )
 
 
-def _make_place_for_last_resort(connection: apsw.Connection, device: DeviceKey, suite: int) -> None:
-    connection.execute(
-        "DELETE FROM key_packages WHERE device = ? AND suite = ? AND last_resort = 1",
-        (bytes(device), suite),
-    )
+def _check_suites(connection: apsw.Connection, device: DeviceKey, suite: int) -> None:
     suites = connection.execute(
-        "SELECT count(*) FROM key_packages WHERE device = ? AND last_resort = 1", (bytes(device),)
+        "SELECT count(*) FROM key_packages WHERE device = ? AND last_resort = 1 AND suite != ?",
+        (bytes(device), suite),
     ).get
     if suites >= LAST_RESORT_SUITES:
         raise Refused(
             "too-many-suites", f"the relay keeps last resorts of {LAST_RESORT_SUITES} suites"
         )
+
+
+def _drop_last_resort(
+    connection: apsw.Connection, device: DeviceKey, suite: int, room: Room
+) -> None:
+    gone = connection.execute(
+        "DELETE FROM key_packages WHERE device = ? AND suite = ? AND last_resort = 1"
+        " RETURNING ifnull(length(package), 0)",
+        (bytes(device), suite),
+    ).fetchall()
+    room.add_directory(-total(gone))
 
 
 def _stock(connection: apsw.Connection, device: DeviceKey, suite: int) -> int:
@@ -154,16 +166,17 @@ def _remembered(connection: apsw.Connection, device: DeviceKey) -> int:
     return int(count)
 
 
-def sweep(connection: apsw.Connection, now: int) -> int:
-    connection.execute(
+def sweep(connection: apsw.Connection, room: Room, now: int) -> int:
+    answers = connection.execute(
         "DELETE FROM kp_requests WHERE rowid IN"
-        " (SELECT rowid FROM kp_requests WHERE until <= ? LIMIT ?)",
+        " (SELECT rowid FROM kp_requests WHERE until <= ? LIMIT ?)"
+        " RETURNING ifnull(length(answer), 0)",
         (now, SWEEP_ROWS),
-    )
-    requests = connection.changes()
+    ).fetchall()
+    room.add_directory(-total(answers))
     connection.execute(
         "DELETE FROM key_packages WHERE id IN"
         " (SELECT id FROM key_packages WHERE taken <= ? LIMIT ?)",
         (now - TAKEN_MEMORY_S, SWEEP_ROWS),
     )
-    return requests + connection.changes()
+    return len(answers) + connection.changes()

@@ -2,86 +2,102 @@
 
 from __future__ import annotations
 
-import logging
 import zlib
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import apsw
 
 from relay.refusals import TryLater
-from relay.store.contract import SWEEP_ROWS, MailboxName, MailboxState, Quotas
+from relay.store.contract import KNOWN_AFTER_S, SWEEP_ROWS, MailboxName, MailboxState, Quotas
+from relay.store.usage import Room, relay_full, total
 from schemas.errors import Refused
 from schemas.ids import ParcelId
 from schemas.node_service import Enqueued, EnqueueItem, Mailbox, StoredParcel
-
-log = logging.getLogger(__name__)
 
 FULL_RETRY_MS = 60_000  # room comes when the recipient comes, or parcels expire
 PARCEL_OVERHEAD = 64  # bytes of a StoredParcel on the wire besides `sealed`
 
 _RESERVE = """
     UPDATE mailboxes SET next_seq = next_seq + 1, parcels = parcels + 1, bytes = bytes + ?1
-    WHERE recipient = ?2 AND channel = ?3 AND parcels < ?4 AND bytes + ?1 <= ?5
-    RETURNING id, next_seq - 1
+    WHERE recipient = ?2 AND channel = ?3 AND parcels < ?4 AND bytes + ?1 <= ?5 AND (known OR ?6)
+    RETURNING id, next_seq - 1, known
 """
 _INSERT = """
     INSERT INTO parcels (mailbox, seq, id, expires, checksum, sealed) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (mailbox, id) DO NOTHING
 """
-_RELEASE = "UPDATE mailboxes SET parcels = parcels - ?, bytes = bytes - ? WHERE id = ?"
+_RELEASE = """
+    UPDATE mailboxes SET parcels = parcels - ?, bytes = bytes - ? WHERE id = ? RETURNING known
+"""
+_MAKE = """
+    INSERT INTO mailboxes (recipient, channel, next_seq)
+    VALUES (?, ?, ifnull((SELECT value FROM meta WHERE name = 'first_seq'), 1)) RETURNING id
+"""
+_RAISE_FIRST = """
+    INSERT INTO meta (name, value) VALUES ('first_seq', ?1)
+    ON CONFLICT (name) DO UPDATE SET value = max(value, ?1)
+"""
 
 
 def enqueue(
-    connection: apsw.Connection, items: Sequence[EnqueueItem], quotas: Quotas, now: int
+    connection: apsw.Connection, items: Sequence[EnqueueItem], room: Room, now: int
 ) -> list[Enqueued | Refused]:
-    return [_enqueue_one(connection, item, quotas, now) for item in items]
+    return [_enqueue_one(connection, item, room, now) for item in items]
 
 
 def _enqueue_one(
-    connection: apsw.Connection, item: EnqueueItem, quotas: Quotas, now: int
+    connection: apsw.Connection, item: EnqueueItem, room: Room, now: int
 ) -> Enqueued | Refused:
-    place = _reserve(connection, item, quotas)
+    place = _reserve(connection, item, room)
     if place is None:
         # No mailbox yet, or no room in it; a repeated parcel needs no room.
-        mailbox = _find_or_make(connection, item)
-        held = _find_held(connection, mailbox, item, now)
+        mailbox = _find(connection, MailboxName(item.recipient, item.channel))
+        if mailbox is None:
+            try:
+                mailbox = _make(connection, MailboxName(item.recipient, item.channel), room)
+            except TryLater as refusal:
+                return refusal
+        held = _find_held(connection, mailbox, item, room, now)
         if held is not None:
             return held
-        place = _reserve(connection, item, quotas)
+        place = _reserve(connection, item, room)
         if place is None:
-            _sweep(connection, "mailbox = ? AND expires <= ?", (mailbox, now))
-            place = _reserve(connection, item, quotas)
+            _sweep(connection, "mailbox = ? AND expires <= ?", (mailbox, now), room)
+            place = _reserve(connection, item, room)
         if place is None:
-            return _refuse_full(connection, mailbox, now)
-    mailbox, sequence = place
+            return _refuse(connection, mailbox, item, room, now)
+    mailbox, sequence, known = place
     checksum = zlib.crc32(item.sealed)
     row = (mailbox, sequence, bytes(item.id), item.expires, checksum, item.sealed)
     connection.execute(_INSERT, row)
     if connection.changes():
+        room.add(len(item.sealed), known=known)
         return Enqueued(sequence, item.expires)
-    connection.execute(_RELEASE, (1, len(item.sealed), mailbox))
-    held = _find_held(connection, mailbox, item, now)
+    connection.execute(_RELEASE, (1, len(item.sealed), mailbox)).fetchall()
+    held = _find_held(connection, mailbox, item, room, now)
     # An expired one of the same id was in the way and is gone now.
-    return held if held is not None else _enqueue_one(connection, item, quotas, now)
+    return held if held is not None else _enqueue_one(connection, item, room, now)
 
 
 def _reserve(
-    connection: apsw.Connection, item: EnqueueItem, quotas: Quotas
-) -> tuple[int, int] | None:
-    """(mailbox, sequence) of a place that is now taken; None when there is none to take."""
+    connection: apsw.Connection, item: EnqueueItem, room: Room
+) -> tuple[int, int, bool] | None:
+    """(mailbox, sequence, known) of a place that is now taken; None when there is none to take."""
     size = len(item.sealed)
-    name = (bytes(item.recipient), item.channel)
-    limits = (quotas.mailbox_parcels, quotas.mailbox_bytes)
-    found: tuple[int, int] | None = connection.execute(_RESERVE, (size, *name, *limits)).fetchone()
+    if not room.holds(size):
+        return None
+    quotas = room.quotas
+    limits = (quotas.mailbox_parcels, quotas.mailbox_bytes, room.holds_for_strangers(size))
+    found: tuple[int, int, bool] | None = connection.execute(
+        _RESERVE, (size, bytes(item.recipient), item.channel, *limits)
+    ).fetchone()
     return found
 
 
-def _find_or_make(connection: apsw.Connection, item: EnqueueItem) -> int:
-    name = (bytes(item.recipient), item.channel)
-    connection.execute("INSERT OR IGNORE INTO mailboxes (recipient, channel) VALUES (?, ?)", name)
-    mailbox = _find(connection, MailboxName(item.recipient, item.channel))
-    assert mailbox is not None
-    return mailbox
+def _make(connection: apsw.Connection, name: MailboxName, room: Room) -> int:
+    room.add_mailbox()
+    return int(connection.execute(_MAKE, (bytes(name.recipient), name.channel)).get)
 
 
 def _find(connection: apsw.Connection, name: MailboxName) -> int | None:
@@ -93,7 +109,7 @@ def _find(connection: apsw.Connection, name: MailboxName) -> int | None:
 
 
 def _find_held(
-    connection: apsw.Connection, mailbox: int, item: EnqueueItem, now: int
+    connection: apsw.Connection, mailbox: int, item: EnqueueItem, room: Room, now: int
 ) -> Enqueued | None:
     """The first outcome of a repeated parcel; an expired one is deleted instead."""
     row = connection.execute(
@@ -102,9 +118,21 @@ def _find_held(
     if row is None:
         return None
     if row[1] <= now:
-        _delete(connection, mailbox, [row[0]])
+        _delete(connection, mailbox, [row[0]], room)
         return None
     return Enqueued(*row)
+
+
+def _refuse(
+    connection: apsw.Connection, mailbox: int, item: EnqueueItem, room: Room, now: int
+) -> Refused:
+    parcels, held = connection.execute(
+        "SELECT parcels, bytes FROM mailboxes WHERE id = ?", (mailbox,)
+    ).get
+    size = len(item.sealed)
+    if parcels < room.quotas.mailbox_parcels and held + size <= room.quotas.mailbox_bytes:
+        return relay_full()
+    return _refuse_full(connection, mailbox, now)
 
 
 def _refuse_full(connection: apsw.Connection, mailbox: int, now: int) -> Refused:
@@ -119,6 +147,38 @@ def _refuse_full(connection: apsw.Connection, mailbox: int, now: int) -> Refused
     )
 
 
+def open_mailbox(connection: apsw.Connection, name: MailboxName, room: Room, now: int) -> None:
+    mailbox = _find(connection, name)
+    if mailbox is None:
+        mailbox = _make(connection, name, room)
+    connection.execute(
+        "UPDATE mailboxes SET opened = ? WHERE id = ? AND opened IS NULL", (now, mailbox)
+    )
+
+
+def forget_refusal(
+    connection: apsw.Connection, name: MailboxName, since: int, quotas: Quotas
+) -> None:
+    connection.execute(
+        "UPDATE mailboxes SET refused_since = NULL WHERE recipient = ? AND channel = ?"
+        " AND refused_since = ? AND parcels < ? AND bytes < ?",
+        (
+            bytes(name.recipient),
+            name.channel,
+            since,
+            quotas.mailbox_parcels,
+            quotas.mailbox_bytes,
+        ),
+    )
+
+
+class Look(NamedTuple):
+    """What a look found: what may be shown, and the sequence numbers that are damaged."""
+
+    mailbox: Mailbox
+    damaged: list[int]
+
+
 def peek(
     connection: apsw.Connection,
     name: MailboxName,
@@ -127,16 +187,21 @@ def peek(
     limit: int,
     max_bytes: int,
     now: int,
-) -> Mailbox:
-    mailbox = _find(connection, name)
-    if mailbox is None:
-        return Mailbox((), 0, 0)
+) -> Look:
+    row = connection.execute(
+        "SELECT id, ifnull(refused_since, 0) FROM mailboxes WHERE recipient = ? AND channel = ?",
+        (bytes(name.recipient), name.channel),
+    ).fetchone()
+    if row is None:
+        return Look(Mailbox((), 0, 0), [])
+    mailbox, refused_since = row
     lowest, highest = connection.execute(
         "SELECT ifnull(min(seq), 0), ifnull(max(seq), 0) FROM parcels"
         " WHERE mailbox = ? AND expires > ?",
         (mailbox, now),
     ).get
     parcels: list[StoredParcel] = []
+    damaged: list[int] = []
     size = 0
     rows = connection.execute(
         "SELECT seq, id, expires, checksum, sealed FROM parcels"
@@ -145,22 +210,40 @@ def peek(
     )
     for sequence, parcel_id, expires, checksum, sealed in rows:
         if zlib.crc32(sealed) != checksum:
-            log.error("parcel %d of mailbox %d is damaged on disk; not shown", sequence, mailbox)
+            damaged.append(sequence)
             continue
         size += len(sealed) + PARCEL_OVERHEAD
         if len(parcels) == limit or (parcels and size > max_bytes):
             break
         parcels.append(StoredParcel(sequence, ParcelId(parcel_id), expires, sealed))
     rows.close()
-    return Mailbox(tuple(parcels), lowest, highest)
+    return Look(Mailbox(tuple(parcels), lowest, highest, refused_since), damaged)
 
 
-def acknowledge(connection: apsw.Connection, name: MailboxName, sequences: Iterable[int]) -> int:
+def set_aside(
+    connection: apsw.Connection, name: MailboxName, sequences: Sequence[int], room: Room, now: int
+) -> int:
+    """Take damaged parcels out of the mailbox; how many there were."""
     mailbox = _find(connection, name)
-    return 0 if mailbox is None else _delete(connection, mailbox, sequences)
+    if mailbox is None:
+        return 0
+    for sequence in sequences:
+        connection.execute(
+            "INSERT INTO damaged (recipient, channel, seq, id, found)"
+            " SELECT ?, ?, seq, id, ? FROM parcels WHERE mailbox = ? AND seq = ?",
+            (bytes(name.recipient), name.channel, now, mailbox, sequence),
+        )
+    return _delete(connection, mailbox, sequences, room)
 
 
-def _delete(connection: apsw.Connection, mailbox: int, sequences: Iterable[int]) -> int:
+def acknowledge(
+    connection: apsw.Connection, name: MailboxName, sequences: Iterable[int], room: Room
+) -> int:
+    mailbox = _find(connection, name)
+    return 0 if mailbox is None else _delete(connection, mailbox, sequences, room)
+
+
+def _delete(connection: apsw.Connection, mailbox: int, sequences: Iterable[int], room: Room) -> int:
     count = size = 0
     for sequence in set(sequences):
         row = connection.execute(
@@ -171,8 +254,13 @@ def _delete(connection: apsw.Connection, mailbox: int, sequences: Iterable[int])
             count += 1
             size += row[0]
     if count:
-        connection.execute(_RELEASE, (count, size, mailbox))
+        _release(connection, mailbox, count, size, room)
     return count
+
+
+def _release(connection: apsw.Connection, mailbox: int, count: int, size: int, room: Room) -> None:
+    known = connection.execute(_RELEASE, (count, size, mailbox)).get
+    room.remove(count, size, known=bool(known))
 
 
 def state(connection: apsw.Connection, name: MailboxName) -> MailboxState:
@@ -184,11 +272,13 @@ def state(connection: apsw.Connection, name: MailboxName) -> MailboxState:
     return MailboxState(0, 0, 1, None) if row is None else MailboxState(*row)
 
 
-def sweep(connection: apsw.Connection, now: int) -> int:
-    return _sweep(connection, "expires <= ?", (now,))
+def sweep(connection: apsw.Connection, room: Room, now: int) -> tuple[int, int]:
+    """(parcels that expired, mailboxes that nobody ever opened and that are empty)."""
+    expired = _sweep(connection, "expires <= ?", (now,), room)
+    return expired, _drop_unused(connection, room)
 
 
-def _sweep(connection: apsw.Connection, which: str, bindings: tuple[int, ...]) -> int:
+def _sweep(connection: apsw.Connection, which: str, bindings: tuple[int, ...], room: Room) -> int:
     """Delete up to SWEEP_ROWS parcels; `which` is one of the two conditions above."""
     gone: dict[int, tuple[int, int]] = {}
     rows = connection.execute(
@@ -201,5 +291,34 @@ def _sweep(connection: apsw.Connection, which: str, bindings: tuple[int, ...]) -
         count, total = gone.get(mailbox, (0, 0))
         gone[mailbox] = (count + 1, total + size)
     for mailbox, (count, total) in gone.items():
-        connection.execute(_RELEASE, (count, total, mailbox))
+        _release(connection, mailbox, count, total, room)
     return sum(count for count, _ in gone.values())
+
+
+def _drop_unused(connection: apsw.Connection, room: Room) -> int:
+    """Made-up recipients must not stay for ever; numbers go on above theirs all the same."""
+    numbers: list[int] = [
+        row[0]
+        for row in connection.execute(
+            "DELETE FROM mailboxes WHERE id IN (SELECT id FROM mailboxes"
+            "  WHERE known = 0 AND opened IS NULL AND parcels = 0 LIMIT ?) RETURNING next_seq",
+            (SWEEP_ROWS,),
+        )
+    ]
+    if numbers:
+        connection.execute(_RAISE_FIRST, (max(numbers),))
+        room.usage.mailboxes -= len(numbers)
+        room.usage.strangers -= len(numbers)
+    return len(numbers)
+
+
+def recognise(connection: apsw.Connection, room: Room, now: int) -> int:
+    """Mailboxes whose owner came long enough ago are known from now on; how many became so."""
+    sizes = connection.execute(
+        "UPDATE mailboxes SET known = 1 WHERE id IN (SELECT id FROM mailboxes"
+        "  WHERE known = 0 AND opened <= ? LIMIT ?) RETURNING bytes",
+        (now - KNOWN_AFTER_S, SWEEP_ROWS),
+    ).fetchall()
+    room.usage.strangers -= len(sizes)
+    room.usage.strangers_bytes -= total(sizes)
+    return len(sizes)

@@ -11,7 +11,9 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import apsw
@@ -34,12 +36,17 @@ JOB_COST = 512  # bytes of a job besides its payload
 class _Job(Generic[T]):
     """A change, its outcome, and who waits for it."""
 
-    __slots__ = ("_done", "_work", "cost", "failure", "outcome")
+    __slots__ = ("_done", "_then", "_work", "cost", "failure", "outcome")
 
     def __init__(
-        self, work: Callable[[apsw.Connection], T], done: asyncio.Future[T], cost: int
+        self,
+        work: Callable[[apsw.Connection], T],
+        then: Callable[[T], None] | None,
+        done: asyncio.Future[T],
+        cost: int,
     ) -> None:
         self._work = work
+        self._then = then
         self._done = done
         self.cost = cost
         self.outcome: T | None = None
@@ -53,6 +60,8 @@ class _Job(Generic[T]):
             self.failure = fault
 
     def deliver(self) -> None:
+        if self.failure is None and self._then is not None:
+            self._then(self.outcome)  # type: ignore[arg-type] # run() has set it
         if self._done.done():
             return  # nobody waits any more; the change stays
         if self.failure is not None:
@@ -61,21 +70,52 @@ class _Job(Generic[T]):
             self._done.set_result(self.outcome)  # type: ignore[arg-type] # run() has set it
 
 
-class Writer:
-    """Owns the only connection that writes. Made in the loop that its callers run in."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One transaction: how many jobs it held, and seconds for their statements and the COMMIT."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    jobs: int
+    work_s: float
+    commit_s: float
+
+
+class Writer:
+    """Owns the only connection that writes. Made in the loop that its callers run in.
+
+    On the writer's thread, `on_commit` hears of every transaction, and `on_undone` is called when
+    one was rolled back. `trouble` is why the machine refused the last transaction; None: it
+    did not.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        *,
+        on_commit: Callable[[Written], None] = lambda _: None,
+        on_undone: Callable[[apsw.Connection], None] = lambda _: None,
+    ) -> None:
         self._connection = connection
+        self._on_commit = on_commit
+        self._on_undone = on_undone
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._queued_bytes = 0
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="relay-writer", daemon=True)
         self.commits = 0
+        self.trouble: Fault | None = None
         self._thread.start()
 
-    async def run(self, work: Callable[[apsw.Connection], T], *, cost: int = 0) -> T:
+    async def run(
+        self,
+        work: Callable[[apsw.Connection], T],
+        *,
+        cost: int = 0,
+        then: Callable[[T], None] | None = None,
+    ) -> T:
         """Run `work` in a transaction shared with others; return once that is on disk.
+
+        `then` gets the outcome at that moment, on the loop's thread, even if the caller has gone.
 
         `work` runs on the writer's thread and may run twice (the first time undone). When it
         raises a Fault, what it wrote before stays and the Fault comes out here; any other
@@ -92,7 +132,7 @@ class Writer:
             )
         self._queued_bytes += cost
         done: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Job(work, done, cost))
+        self._queue.put(_Job(work, then, done, cost))
         return await done
 
     async def close(self) -> None:
@@ -132,20 +172,35 @@ class Writer:
 
     def _commit(self, batch: list[_Job[Any]]) -> None:
         try:
-            with blaming_the_disk(), transaction(self._connection):
-                for job in batch:
-                    job.run(self._connection)
+            with blaming_the_disk():
+                begun = time.perf_counter()
+                with transaction(self._connection):
+                    for job in batch:
+                        job.run(self._connection)
+                    worked = time.perf_counter()
+                ended = time.perf_counter()
             self.commits += 1
+            self.trouble = None
+            self._on_commit(Written(len(batch), worked - begun, ended - worked))
         except Fault as fault:  # the machine's; the jobs' own are caught in `run`
+            self._undone()
+            self.trouble = fault
             log.error("a batch of %d was not written: %s", len(batch), fault)
             for job in batch:
                 job.failure = fault
         except Exception as error:  # noqa: BLE001 - a bug in one job; whoever waits for it hears it
+            self._undone()
             if len(batch) == 1:
                 batch[0].failure = error
             else:
                 for job in batch:
                     self._commit([job])
+
+    def _undone(self) -> None:
+        try:
+            self._on_undone(self._connection)
+        except apsw.Error as error:
+            log.error("the store cannot be read after a failed write: %s", error)
 
     # On the loop's thread
 

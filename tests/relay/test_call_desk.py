@@ -60,7 +60,8 @@ async def test_a_bug_tells_the_caller_nothing_but_where_to_look(
     relay: Relay, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     service: RelayService = relay.desk._service
-    monkeypatch.setattr(service, "_store", Broken())
+    monkeypatch.setattr(service.mailboxes, "_store", Broken())
+    monkeypatch.setattr(service.directory, "_store", Broken())
     async with client_of(relay) as client:
         own = bytes(client.device.public)
         answers = [
@@ -214,8 +215,9 @@ async def test_a_stop_answers_what_runs_and_refuses_the_rest(
         stopping = asyncio.create_task(running_relay.__aexit__(None, None, None))
         while not relay.desk.stopping:
             await asyncio.sleep(0)
-        refused = await client.call("health")
-        assert refused.error.code == "stopping"
+        refused = await client.peek()
+        assert (await client.call("health")).status == "draining"
+        assert refused.error.code == "draining"
         assert refused.error.retryAfterMs > 0
         slow_store.gate.set()
         assert (await within(running)).result.sequence == 1

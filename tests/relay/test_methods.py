@@ -12,8 +12,8 @@ import pytest
 from identity.envelope import generate_hybrid
 from identity.keys import KeyPair
 from identity.signing import prefixed
+from relay.mailbox_methods import REPLY_BYTES
 from relay.server import Relay, open_relay
-from relay.service import REPLY_BYTES
 from relay.store.contract import MAX_NUMBER
 from schemas import limits
 from schemas.capnp_codec import blaming_the_peer

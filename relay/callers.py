@@ -1,0 +1,181 @@
+"""Who is connected, and how much each may use: caps and rates by connection, device and prefix."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from relay.limits import RelayLimits
+from relay.rates import Buckets, TokenBucket
+from relay.refusals import TryLater
+from relay.store.contract import MailboxName
+from schemas.ids import DeviceKey
+
+if TYPE_CHECKING:
+    from relay.subscriptions import Subscription
+
+REMEMBERED_DEVICES = 100_000  # 32 bytes each: not newcomers when they come again
+NEWCOMER_RETRY_MS = 60_000
+
+K = TypeVar("K")
+
+
+def prefix_of(host: str) -> str | None:
+    """The /24 or /56 of a numeric address; None for loopback, which strangers cannot come from."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    address = mapped or address
+    if address.is_loopback:
+        return None
+    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 56), strict=False))
+
+
+class Caller:
+    """One connection: whose it is, what it has used, and what ends with it."""
+
+    def __init__(
+        self,
+        device: DeviceKey,
+        prefix: str | None,
+        calls: tuple[TokenBucket, ...],
+        volume: tuple[TokenBucket, ...],
+        clock: Callable[[], float],
+    ) -> None:
+        self.device = device
+        self.prefix = prefix
+        self._calls = calls
+        self._bytes = volume
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.waits = 0  # fetchWait calls that run
+        self.introduced = False
+        self.opened: set[MailboxName] = set()
+        self.told_refusal: dict[MailboxName, int] = {}  # `refusedSince` as this connection saw it
+        self.taking: dict[MailboxName, asyncio.Task[None]] = {}  # deletions of what was fetched
+        self.subscriptions: dict[MailboxName, Subscription] = {}
+
+    def admit(self) -> None:
+        """Let one call in. Raises TryLater `try-later` when a rate is exceeded."""
+        now = self._clock()
+        wait_s = 0.0
+        for bucket in self._calls:
+            wait_s = max(wait_s, bucket.wait_s(now))
+        for bucket in self._bytes:
+            wait_s = max(wait_s, bucket.wait_s(now))
+        if wait_s:
+            raise TryLater(
+                "try-later",
+                "more calls or bytes than this relay allows",
+                retry_after_ms=int(wait_s * 1000) + 1,
+                hint="it goes on by itself, more slowly",
+            )
+        self.use(calls=1)
+
+    def use(self, *, calls: int = 0, size: int = 0) -> None:
+        """Write down what a call has cost besides itself."""
+        if calls:
+            for bucket in self._calls:
+                bucket.use(calls)
+        if size:
+            for bucket in self._bytes:
+                bucket.use(size)
+
+    def start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Run `work`, which raises nothing, for as long as the connection lives at most."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def settle(self) -> None:
+        """The connection is over: end what ran for it."""
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Callers:
+    """All of them. `clock` gives seconds that only grow."""
+
+    def __init__(self, limits: RelayLimits, clock: Callable[[], float]) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._devices: Counter[DeviceKey] = Counter()
+        self._prefixes: Counter[str] = Counter()
+        self._device_calls = Buckets[DeviceKey](limits.device_calls_rate, limits.device_calls_burst)
+        self._device_bytes = Buckets[DeviceKey](limits.device_bytes_rate, limits.device_bytes_burst)
+        self._prefix_calls = Buckets[str](limits.prefix_calls_rate, limits.prefix_calls_burst)
+        self._prefix_bytes = Buckets[str](limits.prefix_bytes_rate, limits.prefix_bytes_burst)
+        self._newcomers = Buckets[str](limits.newcomers_rate, limits.newcomers_burst)
+        self._seen: OrderedDict[DeviceKey, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._devices.total()
+
+    @contextmanager
+    def connected(self, device: DeviceKey, host: str) -> Iterator[Caller]:
+        """A connection for the length of the block; `host` is where it came from.
+
+        Raises TryLater `too-many-connections`.
+        """
+        prefix = prefix_of(host)
+        limits = self.limits
+        if (
+            len(self) >= limits.connections
+            or self._devices[device] >= limits.connections_per_device
+            or (prefix is not None and self._prefixes[prefix] >= limits.connections_per_prefix)
+        ):
+            raise TryLater(
+                "too-many-connections", "more connections than allowed", retry_after_ms=30_000
+            )
+        now = self._clock()
+        calls = [
+            TokenBucket(limits.connection_calls_rate, limits.connection_calls_burst, now),
+            self._device_calls.of(device, now),
+        ]
+        volume = [
+            TokenBucket(limits.connection_bytes_rate, limits.connection_bytes_burst, now),
+            self._device_bytes.of(device, now),
+        ]
+        if prefix is not None:
+            calls.append(self._prefix_calls.of(prefix, now))
+            volume.append(self._prefix_bytes.of(prefix, now))
+            self._prefixes[prefix] += 1
+        self._devices[device] += 1
+        try:
+            yield Caller(device, prefix, tuple(calls), tuple(volume), self._clock)
+        finally:
+            _decrement(self._devices, device)
+            if prefix is not None:
+                _decrement(self._prefixes, prefix)
+
+    def introduce(self, caller: Caller) -> None:
+        """Before something of a device is kept for long. Raises TryLater `try-later`."""
+        if caller.introduced:
+            return
+        if caller.prefix is not None and caller.device not in self._seen:
+            bucket = self._newcomers.of(caller.prefix, self._clock())
+            if bucket.wait_s(self._clock()):
+                raise TryLater(
+                    "try-later",
+                    "too many new devices from one place",
+                    retry_after_ms=NEWCOMER_RETRY_MS,
+                    hint="it goes on by itself, later",
+                )
+            bucket.use(1)
+        caller.introduced = True
+        self._seen[caller.device] = None
+        self._seen.move_to_end(caller.device)
+        if len(self._seen) > REMEMBERED_DEVICES:
+            self._seen.popitem(last=False)
+
+
+def _decrement(counter: Counter[K], key: K) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

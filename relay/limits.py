@@ -1,0 +1,51 @@
+"""Every limit on what callers may use, named, with the reason beside it; all can be configured.
+
+Rates are token buckets: a caller may use `burst` at once and `rate` per second in the long run. A
+/24 (IPv4) or /56 (IPv6) counts as one address prefix; loopback is nobody's prefix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.limits import KIB, MIB
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """Numbers per second, numbers, and bytes."""
+
+    # Calls; each parcel of a batch counts as one
+    connection_calls_rate: int = 1_000  # a quarter of what one core serves
+    connection_calls_burst: int = 5_000  # a message to a group of 250, twenty times over
+    device_calls_rate: int = 1_000  # the same: opening more connections gains nothing
+    device_calls_burst: int = 5_000
+    prefix_calls_rate: int = 4_000  # an office behind one address
+    prefix_calls_burst: int = 20_000
+
+    # Bytes in and out, of parcels
+    connection_bytes_rate: int = 8 * MIB
+    connection_bytes_burst: int = 64 * MIB  # a whole mailbox
+    device_bytes_rate: int = 8 * MIB
+    device_bytes_burst: int = 64 * MIB
+    prefix_bytes_rate: int = 32 * MIB
+    prefix_bytes_burst: int = 256 * MIB
+
+    # Devices that were not here since the start, per prefix
+    newcomers_rate: int = 1
+    newcomers_burst: int = 500
+
+    # At one time
+    connections: int = 1_000
+    connections_per_prefix: int = 256
+    connections_per_device: int = 8  # a reconnecting phone leaves some behind until they time out
+    waits_per_connection: int = 8  # fetchWait; far below the calls in flight, which they occupy
+    subscriptions: int = 4_000  # each may hold one batch of PUSH_BYTES
+    subscriptions_per_connection: int = 4
+    subscriptions_per_device: int = 16
+
+
+PUSH_BYTES = 256 * KIB  # one batch; or one parcel, if that is larger
+PUSH_DEADLINE_S = 30.0  # a subscriber answers when it has the batch on disk
+LONGEST_WAIT_S = 60.0
+DEFAULT_RELAY_LIMITS = RelayLimits()

@@ -1,0 +1,270 @@
+"""The methods on mailboxes: bring, look, take, wait, subscribe."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from relay.call import Call
+from relay.callers import Callers
+from relay.limits import LONGEST_WAIT_S, PUSH_DEADLINE_S
+from relay.refusals import TryLater, error_frame
+from relay.store.contract import MAX_NUMBER, MailboxName, RelayStore
+from relay.subscriptions import Subscription, Subscriptions
+from schemas import limits
+from schemas.capnp_codec import blaming_the_peer, items
+from schemas.errors import Fault, Malformed, Refused
+from schemas.frames import ErrorFrame, fill_error
+from schemas.ids import DeviceKey
+from schemas.node_service import (
+    Enqueued,
+    EnqueueItem,
+    Mailbox,
+    fill_enqueue_result,
+    fill_mailbox,
+    read_channel,
+    read_enqueue_item,
+)
+
+log = logging.getLogger(__name__)
+
+REPLY_BYTES: Final = limits.FRAME - 64 * limits.KIB  # a client's transport reads 1 MiB at once
+REPLY_LEAVES_S: Final = 0.05  # an answer that was filled in has passed KJ and is in QUIC's hands
+RECEIPT_DEADLINE_S: Final = 30.0
+MAX_OPENED: Final = 64  # mailboxes (channels) of one connection that are marked as opened
+
+
+class MailboxMethods:
+    """They raise Fault to refuse. `clock` gives Unix seconds; `refusals` counts by code."""
+
+    def __init__(
+        self,
+        store: RelayStore,
+        callers: Callers,
+        subscriptions: Subscriptions,
+        *,
+        parcel_ttl_s: int,
+        clock: Callable[[], float],
+        refusals: Counter[str],
+    ) -> None:
+        self._store = store
+        self._callers = callers
+        self._subscriptions = subscriptions
+        self._parcel_ttl_s = parcel_ttl_s
+        self._clock = clock
+        self._refusals = refusals
+        self._stopping = asyncio.Event()
+
+    # Bringing
+
+    async def enqueue(self, call: Call) -> None:
+        with call.request() as params:
+            item = read_enqueue_item(params.item)
+        call.caller.use(size=len(item.sealed))
+        [outcome] = await self._enqueue([item])
+        result = call.results.init("result")
+        fill_enqueue_result(result, self._counted(outcome))
+        if isinstance(outcome, ErrorFrame):
+            fill_error(call.results.init("error"), outcome)
+
+    async def batch_enqueue(self, call: Call) -> None:
+        with call.request() as params:
+            batch = items(params.items, limits.BATCH_ITEMS, _read_item_or_error)
+        good = [item for item in batch if isinstance(item, EnqueueItem)]
+        call.caller.use(calls=len(batch) - 1, size=sum(len(item.sealed) for item in good))
+        outcomes = iter(await self._enqueue(good))
+        slots = call.results.init("results", len(batch))
+        for slot, item in zip(slots, batch, strict=True):
+            outcome = item if isinstance(item, ErrorFrame) else next(outcomes)
+            fill_enqueue_result(slot, self._counted(outcome))
+
+    async def _enqueue(self, batch: list[EnqueueItem]) -> list[Enqueued | ErrorFrame]:
+        now = int(self._clock())
+        live = [
+            _keep_at_most(item, now + self._parcel_ttl_s) for item in batch if item.expires > now
+        ]
+        stored = iter(await self._store.enqueue(live, now=now) if live else ())
+        outcomes = [next(stored) if item.expires > now else _expired() for item in batch]
+        return [
+            outcome if isinstance(outcome, Enqueued) else error_frame(outcome)
+            for outcome in outcomes
+        ]
+
+    def _counted(self, outcome: Enqueued | ErrorFrame) -> Enqueued | ErrorFrame:
+        if isinstance(outcome, ErrorFrame):
+            self._refusals[outcome.code] += 1
+        return outcome
+
+    # Reading; the parcels stay
+
+    async def peek(self, call: Call) -> None:
+        with call.request() as params:
+            name = _read_mailbox_name(params)
+            after = min(params.after, MAX_NUMBER)
+            limit = _read_limit(params)
+        _require_own_mailbox(call, name)
+        await self._open(call, name)
+        self._answer(call, name, await self._look(name, limit, after=after))
+
+    async def ack(self, call: Call) -> None:
+        with call.request() as params:
+            name = _read_mailbox_name(params)
+            sequences = items(params.sequences, limits.MAILBOX_PARCELS, int)
+        _require_own_mailbox(call, name)
+        known = [sequence for sequence in sequences if sequence <= MAX_NUMBER]
+        call.results.acknowledged = await self._store.acknowledge(name, known)
+
+    async def subscribe(self, call: Call) -> None:
+        with call.request() as params:
+            name = MailboxName(DeviceKey(params.recipientKey))
+            after = min(params.after, MAX_NUMBER)
+            sink = call.line.rpc.service(params.sink, deadline_s=PUSH_DEADLINE_S)
+        _require_own_mailbox(call, name)
+        await self._open(call, name)
+        self._subscriptions.start(Subscription(call.caller, call.line, name, after, sink))
+
+    # Taking: what was handed out is deleted once the caller's machine has it
+
+    async def fetch(self, call: Call) -> None:
+        with call.request() as params:
+            name = _read_mailbox_name(params)
+            limit = _read_limit(params)
+        _require_own_mailbox(call, name)
+        await self._open(call, name)
+        await self._taken(call, name)
+        await self._hand_out(call, name, await self._look(name, limit))
+
+    async def fetch_wait(self, call: Call) -> None:
+        with call.request() as params:
+            name = _read_mailbox_name(params)
+            limit = _read_limit(params)
+            timeout_s = min(params.timeoutMs / 1000, LONGEST_WAIT_S)
+        _require_own_mailbox(call, name)
+        caller = call.caller
+        if caller.waits >= self._callers.limits.waits_per_connection:
+            raise TryLater(
+                "too-many-waits",
+                f"one connection may wait {caller.waits} times at once",
+                retry_after_ms=1_000,
+                hint="wait for the answers first",
+            )
+        caller.waits += 1
+        try:
+            await self._open(call, name)
+            await self._taken(call, name)
+            mailbox = await self._await_mail(name, limit, timeout_s)
+        finally:
+            caller.waits -= 1
+        await self._hand_out(call, name, mailbox)
+
+    async def _await_mail(self, name: MailboxName, limit: int, timeout_s: float) -> Mailbox:
+        until = asyncio.get_running_loop().time() + timeout_s
+        with self._store.arrivals.watch(name) as arrival:
+            while True:
+                arrival.clear()
+                mailbox = await self._look(name, limit)
+                if mailbox.parcels or self._stopping.is_set():
+                    return mailbox
+                try:
+                    async with asyncio.timeout_at(until):
+                        await arrival.wait()
+                except TimeoutError:
+                    return mailbox
+
+    def stop_waiting(self) -> None:
+        """Answer every fetchWait with what there is."""
+        self._stopping.set()
+        self._store.arrivals.wake_all()
+
+    async def _hand_out(self, call: Call, name: MailboxName, mailbox: Mailbox) -> None:
+        self._answer(call, name, mailbox)
+        if mailbox.parcels:
+            taken = [parcel.sequence for parcel in mailbox.parcels]
+            work = self._delete_when_received(call, name, taken)
+            call.caller.taking[name] = call.caller.start(work, name="fetched")
+
+    async def _taken(self, call: Call, name: MailboxName) -> None:
+        """What this connection was handed before is gone, or will not go."""
+        task = call.caller.taking.pop(name, None)
+        if task is not None:
+            await asyncio.wait([task])
+
+    async def _delete_when_received(self, call: Call, name: MailboxName, taken: list[int]) -> None:
+        """Nothing is deleted that may be lost on the way; so it may be handed out twice."""
+        try:
+            await asyncio.sleep(REPLY_LEAVES_S)
+            await call.line.stream.drain(RECEIPT_DEADLINE_S)
+            await self._store.acknowledge(name, taken)
+        except Fault as fault:
+            log.info("%d fetched parcels stay: %s", len(taken), fault)
+
+    # Inside
+
+    async def _open(self, call: Call, name: MailboxName) -> None:
+        """The first look of a connection makes the mailbox its owner's, if there is room.
+
+        A further one forgets the refusal that the owner has seen, if there is room again.
+        """
+        caller = call.caller
+        told = caller.told_refusal.pop(name, 0)
+        if told:
+            await self._store.forget_refusal(name, told)
+        if name in caller.opened or len(caller.opened) >= MAX_OPENED:
+            return
+        self._callers.introduce(caller)
+        try:
+            await self._store.open_mailbox(name, now=int(self._clock()))
+        except Fault as fault:  # a relay without room, or with a full disk, can still be read
+            log.debug("a mailbox was not opened: %s", fault)
+        caller.opened.add(name)
+
+    async def _look(self, name: MailboxName, limit: int, *, after: int = 0) -> Mailbox:
+        return await self._store.peek(
+            name, after=after, limit=limit, max_bytes=REPLY_BYTES, now=int(self._clock())
+        )
+
+    def _answer(self, call: Call, name: MailboxName, mailbox: Mailbox) -> None:
+        caller = call.caller
+        caller.use(size=sum(len(parcel.sealed) for parcel in mailbox.parcels))
+        fill_mailbox(call.results, mailbox)
+        if mailbox.refused_since and name in caller.opened:
+            caller.told_refusal[name] = mailbox.refused_since
+
+
+def _read_mailbox_name(params: Any) -> MailboxName:
+    return MailboxName(DeviceKey(params.recipientKey), read_channel(params.channelId))
+
+
+def _read_limit(params: Any) -> int:
+    return min(params.limit or limits.MAILBOX_PARCELS, limits.MAILBOX_PARCELS)
+
+
+def _require_own_mailbox(call: Call, name: MailboxName) -> None:
+    if name.recipient != call.device:
+        raise Refused(
+            "not-your-mailbox",
+            "a mailbox opens to its own device only",
+            hint="connect with the device key that the mailbox belongs to",
+        )
+
+
+def _read_item_or_error(reader: Any) -> EnqueueItem | ErrorFrame:
+    """One bad item must not sink the batch."""
+    try:
+        with blaming_the_peer("parcel"):
+            return read_enqueue_item(reader)
+    except Malformed as fault:
+        return error_frame(fault)
+
+
+def _keep_at_most(item: EnqueueItem, until: int) -> EnqueueItem:
+    if item.expires <= until:
+        return item
+    return EnqueueItem(item.recipient, item.id, until, item.sealed, item.channel)
+
+
+def _expired() -> Refused:
+    return Refused("parcel-expired", "the parcel has expired", hint="send the message again")

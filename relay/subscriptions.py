@@ -1,0 +1,149 @@
+"""Mail pushed to whoever subscribed: one batch at a time, the next when that was taken.
+
+States of a subscription: looking (into the mailbox) → pushing (a call of the subscriber's sink) →
+looking …; looking finds nothing → waiting (for an arrival) → looking. It ends with its stream, its
+connection or the relay, when a newer one takes its place, and when the sink fails or is too slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from relay.callers import Caller
+from relay.limits import PUSH_BYTES, RelayLimits
+from relay.refusals import TryLater
+from relay.store.contract import MailboxName, RelayStore
+from schemas import limits as wire
+from schemas.errors import Fault, Unreachable
+from schemas.ids import DeviceKey
+from schemas.node_service import Mailbox, fill_parcels
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One push stream. `line` is what it came by and ends with."""
+
+    caller: Caller
+    line: object
+    name: MailboxName
+    after: int
+    sink: Any
+    task: asyncio.Task[None] | None = None
+
+
+class Subscriptions:
+    """All that run. `counters`: `pushed` parcels and batches, and ends by reason."""
+
+    def __init__(self, store: RelayStore, limits: RelayLimits, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._limits = limits
+        self._clock = clock
+        self._running: set[Subscription] = set()
+        self._devices: Counter[DeviceKey] = Counter()
+        self._stopping = False
+        self.counters: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, subscription: Subscription) -> None:
+        """Push from now on. Raises TryLater `too-many-subscriptions`."""
+        caller, name = subscription.caller, subscription.name
+        older = caller.subscriptions.get(name)
+        if older is not None:
+            self._end(older, "replaced")
+        if (
+            len(caller.subscriptions) >= self._limits.subscriptions_per_connection
+            or self._devices[caller.device] >= self._limits.subscriptions_per_device
+            or len(self) >= self._limits.subscriptions
+        ):
+            raise TryLater(
+                "too-many-subscriptions",
+                "more subscriptions than this relay allows",
+                retry_after_ms=60_000,
+                hint="read with peek meanwhile",
+            )
+        caller.subscriptions[name] = subscription
+        self._running.add(subscription)
+        self._devices[caller.device] += 1
+        subscription.task = caller.start(self._run(subscription), name="push")
+
+    def end_line(self, caller: Caller, line: object) -> None:
+        """The stream that a sink lives on is over."""
+        for subscription in list(caller.subscriptions.values()):
+            if subscription.line is line:
+                self._end(subscription, "stream-over")
+
+    async def stop(self, deadline_s: float) -> None:
+        """Let what is being pushed arrive, and push nothing more."""
+        self._stopping = True
+        tasks = [each.task for each in self._running if each.task is not None]
+        for each in list(self._running):
+            self._store.arrivals.announce([each.name])
+        if tasks:
+            await asyncio.wait(tasks, timeout=deadline_s)
+
+    def _end(self, subscription: Subscription, reason: str) -> None:
+        self._forget(subscription, reason)
+        if subscription.task is not None:
+            subscription.task.cancel()
+
+    def _forget(self, subscription: Subscription, reason: str) -> None:
+        if subscription not in self._running:
+            return
+        self._running.discard(subscription)
+        self.counters[reason] += 1
+        caller = subscription.caller
+        self._devices[caller.device] -= 1
+        if not self._devices[caller.device]:
+            del self._devices[caller.device]
+        if caller.subscriptions.get(subscription.name) is subscription:
+            del caller.subscriptions[subscription.name]
+
+    async def _run(self, subscription: Subscription) -> None:
+        reason = "connection-over"
+        try:
+            with self._store.arrivals.watch(subscription.name) as arrival:
+                while not self._stopping:
+                    arrival.clear()
+                    mailbox = await self._look(subscription)
+                    if mailbox.parcels:
+                        await self._push(subscription, mailbox)
+                    else:
+                        await arrival.wait()
+            reason = "relay-stopping"
+        except Unreachable as fault:
+            reason = "sink-too-slow" if fault.code == "rpc-deadline" else fault.code
+        except Fault as fault:
+            reason = fault.code
+        except Exception:
+            reason = "internal"
+            log.exception("a subscription failed")
+        finally:
+            self._forget(subscription, reason)
+            subscription.sink = None  # KJ lets the peer forget it, too
+
+    async def _look(self, subscription: Subscription) -> Mailbox:
+        return await self._store.peek(
+            subscription.name,
+            after=subscription.after,
+            limit=wire.MAILBOX_PARCELS,
+            max_bytes=PUSH_BYTES,
+            now=int(self._clock()),
+        )
+
+    async def _push(self, subscription: Subscription, mailbox: Mailbox) -> None:
+        request = subscription.sink.parcels_request()
+        fill_parcels(request, mailbox.parcels)
+        subscription.after = mailbox.parcels[-1].sequence
+        self.counters["batches"] += 1
+        self.counters["pushed"] += len(mailbox.parcels)
+        del mailbox  # the request has it; a slow sink must not hold it twice
+        await request.send()
