@@ -117,6 +117,16 @@ BLOCK = _operation(
 )
 UNBLOCK = _operation("unblock", "POST", "/blocked/remove", s.ByPerson, s.Blocked, "Undo `block`")
 
+BLOCKED = _operation(
+    "blocked", "GET", "/blocked", s.Nothing, list[s.Blocked], "The people that we blocked"
+)
+BLOCK = _operation(
+    "block", "POST", "/blocked", s.ByPerson, s.Blocked, "Show nothing of a person any more"
+)
+UNBLOCK = _operation(
+    "unblock", "POST", "/blocked/remove", s.ByPerson, s.Blocked, "Undo `block`"
+)
+
 GROUPS = _operation(
     "groups", "GET", "/groups", s.Nothing, list[s.Group], "The groups we are in or invited to"
 )

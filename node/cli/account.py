@@ -114,6 +114,18 @@ def run(state: State, listen: str | None, relays: tuple[str, ...], mdns: bool | 
     host.run(settings, ready=ready, event=event, waiting=out.note)
 
 
+@commands.add("set-name", example='quicnprotochat set-name "Alice B."')
+@click.argument("name")
+def set_name(state: State, name: str) -> None:
+    """Change the NAME that others see beside your key; they are told."""
+    from node.api import operations as op
+    from node.api.shapes import SetName
+
+    with state.session() as session:
+        account = session.call(op.SET_NAME, SetName(name))
+    state.out.result(account.to_json(), f"you are now {clean(account.name)}")
+
+
 @commands.add("whoami", example="quicnprotochat whoami --qr")
 @click.option("--qr", is_flag=True, help="Show the card as a QR code too.")
 def whoami(state: State, qr: bool) -> None:

@@ -11,7 +11,7 @@ from node.cli.output import short
 from node.cli.state import State
 
 if TYPE_CHECKING:
-    from node.api.shapes import Contact
+    from node.api.shapes import Blocked, Contact
 
 commands = Commands("People")
 
@@ -85,6 +85,44 @@ def _show(state: State, contact: Contact) -> None:
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
+
+
+@commands.add("block", example="quicnprotochat block Mallory\nquicnprotochat block")
+@click.argument("key", required=False)
+def block(state: State, key: str | None) -> None:
+    """Show nothing of KEY any more, without telling them; alone: list whom you blocked."""
+    from node.api import operations as op
+    from node.api.shapes import ByPerson, Nothing
+
+    with state.session() as session:
+        if key is not None:
+            _show_blocked(state, session.call(op.BLOCK, ByPerson(key)))
+            return
+        rows = session.call(op.BLOCKED, Nothing())
+    state.out.listing(
+        [row.to_json() for row in rows],
+        ("NAME", "IDENTITY", "SINCE"),
+        ((row.name, row.identity, row.since) for row in rows),
+        empty="nobody",
+    )
+
+
+@commands.add("unblock", example="quicnprotochat unblock Mallory")
+@click.argument("key")
+def unblock(state: State, key: str) -> None:
+    """Undo `block`."""
+    from node.api import operations as op
+    from node.api.shapes import ByPerson
+
+    with state.session() as session:
+        _show_blocked(state, session.call(op.UNBLOCK, ByPerson(key)))
+
+
+def _show_blocked(state: State, person: Blocked) -> None:
+    state.out.record(
+        person.to_json(),
+        [("name", person.name), ("identity", person.identity), ("since", person.since)],
+    )
 
 
 @commands.add("fetch-key", example="quicnprotochat fetch-key Bob --suite hybrid")

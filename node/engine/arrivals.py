@@ -10,7 +10,7 @@ import mls_rs
 from identity.envelope import open_untrusted
 from identity.signing import open_signed
 from node.engine import commands, values
-from node.engine.blocking import Blocking
+from node.engine.blocking import Blocking, Unwanted
 from node.engine.commits import Commits, Early, is_over
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
@@ -94,6 +94,8 @@ class Arrivals:
                     author = self._act(body, path)
                 except Early:
                     early = True  # and what it told on the way counts
+                except Unwanted:
+                    return values.Accepted()  # not seen: it may be wanted when it comes again
         except mls_rs.MlsError as error:
             raise Malformed(f"mls-{error.code}", "MLS refuses it") from error
         if early:
@@ -124,7 +126,7 @@ class Arrivals:
         row = self._core.groups.get(body.group)
         over = body.group == NO_GROUP or (row is not None and is_over(row))
         if self._blocking.drops(row, body.content):
-            return None
+            raise Unwanted
         match body.content:
             case BundlesContent():
                 if self._contacts.receive_bundles(body.content) and not over:

@@ -23,6 +23,10 @@ class Away(Fault):
     """Raised to a link of somebody blocked: it ends as if this node stopped."""
 
 
+class Unwanted(Exception):
+    """A parcel of somebody blocked, to be passed over."""
+
+
 class Blocking:
     def __init__(self, core: Core, own: OwnBundle) -> None:
         self._core = core
@@ -81,21 +85,12 @@ class Blocking:
             reason = "blocked-invitation" if core.people.is_blocked(inviter) else None
         elif isinstance(content, MessageContent) and row is not None:
             direct = row.kind == GroupKind.DIRECT.value
-            reason = "blocked-message" if direct and self._other_is_blocked(row) else None
+            reason = "blocked-message" if direct and core.people.has_blocked(row.id) else None
         else:
             return False
         if reason is not None:
             core.count(reason)
         return reason is not None
-
-    def _other_is_blocked(self, row: GroupRow) -> bool:
-        me = self._core.identity.public
-        members = self._core.groups.members(row.id)
-        return any(
-            self._core.people.is_blocked(member.identity)
-            for member in members
-            if member.identity != me
-        )
 
     def answers(self, device: DeviceKey) -> bool:
         """Whether this linked device gets our bundle and KeyPackages."""

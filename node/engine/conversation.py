@@ -193,7 +193,13 @@ class Conversation:
 
 
 def check_writable(row: GroupRow) -> None:
-    """Raises Refused: `not-accepted`, or `not-a-member`."""
+    """Raises Refused: `not-accepted`, `not-a-member`, or `not-readmitted`."""
+    if row.status == GroupStatus.RESTORED:
+        raise Refused(
+            "not-readmitted",
+            "this device is not in the group: it was restored from a backup",
+            hint="ask a member to remove you and to invite you again",
+        )
     if row.status in (GroupStatus.LEFT, GroupStatus.REMOVED, GroupStatus.LEAVING):
         raise Refused("not-a-member", "you are no longer in this group", hint="ask to be invited")
     if not row.accepted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from node.backup import RESTORED
 from node.engine import commands, values
 from node.engine.conversation import GROUP_SPLIT
 from node.engine.core import Core
@@ -67,6 +68,10 @@ _FINAL = {
     ),
     State.REFUSED: ("{name}'s device refused it ({reason}).", "Ask {name}; then send it again."),
 }
+_RESTORED = (
+    "It was under way when the backup was made; whether {name} got it is not known.",
+    "Send it again if it still matters.",
+)
 
 
 class Explain:
@@ -96,7 +101,10 @@ class Explain:
             if row.state not in (State.DELIVERED, State.READ)
         ]
         return tuple(
-            values.WhyView(row.identity, row.device, *self._explain(row)) for row in waiting
+            values.WhyView(
+                row.identity, row.device, self._core.name_of(row.identity), *self._explain(row)
+            )
+            for row in waiting
         )
 
     def _rows(self, text: str) -> list[LedgerRow]:
@@ -134,6 +142,8 @@ class Explain:
             until = datetime.fromtimestamp(row.held_until or 0, UTC).strftime("%Y-%m-%d")
             sentence = f"The relay keeps it until {until}; {{name}} has not fetched it."
             action = "Nothing to do: it arrives when {name}'s node runs."
+        elif row.reason == RESTORED:
+            sentence, action = _RESTORED
         elif state in _FINAL:
             sentence, action = _FINAL[state]
         else:

@@ -59,6 +59,8 @@ class Membership:
         core = self._core
         if command.identity == core.identity.public:
             raise Refused("yourself", "a conversation with yourself is not possible")
+        if core.people.is_blocked(command.identity):
+            raise Refused("blocked", "you blocked this person", hint="quicnprotochat unblock KEY")
         info = GroupInfo("", GroupKind.DIRECT, (), InvitePolicy.MEMBERS)
         row = self._create(info, command.suite)
         added = self._added(row, (command.identity,), command.key_packages)
@@ -144,6 +146,8 @@ class Membership:
 
     def join(self, command: commands.Join) -> values.GroupView:
         row = self._core.group(command.group)
+        if row.status == GroupStatus.RESTORED:
+            check_writable(row)
         if row.status in (GroupStatus.LEFT, GroupStatus.REMOVED, GroupStatus.LEAVING):
             raise Refused("not-a-member", "you are no longer in this group")
         if not row.accepted:

@@ -16,6 +16,11 @@ class GroupStatus(StrEnum):
     LEAVING = "leaving"  # our wish to leave waits for a member to commit it
     LEFT = "left"
     REMOVED = "removed"
+    RESTORED = "restored"  # known from a backup; a member has to invite this device
+
+
+OVER = frozenset({GroupStatus.LEFT, GroupStatus.REMOVED, GroupStatus.RESTORED})
+"""We hold no keys of it any more; a Welcome brings us in again."""
 
 
 class State(StrEnum):
@@ -137,6 +142,7 @@ class WhyView:
 
     identity: IdentityKey
     device: DeviceKey
+    name: str
     sentence: str
     action: str
 

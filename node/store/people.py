@@ -7,7 +7,7 @@ from typing import Any
 
 from node.store.database import Database
 from schemas.card import Card
-from schemas.ids import DeviceKey, IdentityKey
+from schemas.ids import DeviceKey, GroupId, IdentityKey
 from schemas.records import BundleCore, BundlePrivate, EndpointRecord, Signed
 
 
@@ -52,7 +52,7 @@ class PeopleStore:
         self._db.run("UPDATE hybrid_keys SET created = ? WHERE public = ?", now, public)
 
     def delete_hybrid_key(self, public: bytes) -> None:
-        self._db.erase("DELETE FROM hybrid_keys WHERE public = ?", public)
+        self._db.run("DELETE FROM hybrid_keys WHERE public = ?", public)
 
     # --- contacts
 
@@ -95,6 +95,16 @@ class PeopleStore:
             return False
         owner = self.owner(device)
         return owner is not None and self.is_blocked(owner)
+
+    def has_blocked(self, group: GroupId) -> bool:
+        """Somebody blocked is a member."""
+        return (
+            self._db.row(
+                "SELECT 1 FROM members JOIN blocked USING (identity) WHERE group_id = ? LIMIT 1",
+                group,
+            )
+            is not None
+        )
 
     def blocked(self) -> list[tuple[IdentityKey, float]]:
         """(who, since when), oldest first."""

@@ -39,6 +39,7 @@ GROUP = v.GroupView(
     MEMBERS,
     EpochId(b"x" * 32),
 )
+BLOCKED = v.BlockedView(BOB, "Bob", 5.0)
 CONTACT = v.ContactView(BOB, (BOBS,), "Bob", False, "12345", True)
 INBOX = v.MessageView(
     7, MESSAGE, FRIENDS, "friends", BOB, BOBS, "Bob", 1, "hi", 0.0, 1.5, "direct", False
@@ -65,6 +66,10 @@ class FakeNode:
             c.WhoAmI: v.AccountView(ALICE, DEVICE, "Alice", CARD, "111", (RELAY,), ("h:1",)),
             c.ListContacts: (CONTACT,),
             c.VerifyContact: CONTACT,
+            c.SetName: None,
+            c.ListBlocked: (BLOCKED,),
+            c.Block: BLOCKED,
+            c.Unblock: BLOCKED,
             c.ListGroups: (GROUP,),
             c.CreateGroup: GROUP,
             c.Join: GROUP,

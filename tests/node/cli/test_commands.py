@@ -24,11 +24,13 @@ MEMBER = s.Member(IDENTITY, [DEVICE], "Bob", "admin")
 FRIENDS = s.Group(GROUP, "friends", "group", 3, "hybrid", "active", True, None, [MEMBER])
 INVITED = s.Group("92" * 16, "club", "group", 1, "classic", "active", False, IDENTITY, [MEMBER])
 CONTACT = s.Contact(IDENTITY, DEVICE, [DEVICE], "Bob", False, "12345 67890", True)
+BLOCKED = s.Blocked(IDENTITY, "Bob", "2026-01-01Z")
+ACCOUNT = s.Account(IDENTITY, DEVICE, "Alice", "quicnprotochat:x", [], [], "1 2")
 SENT = s.Sent(MESSAGE, GROUP, "queued")
 ROUTE = "relay.example:7000#" + DEVICE
 
 ANSWERS: dict[str, Any] = {
-    "whoami": s.Account(IDENTITY, DEVICE, "Alice", "quicnprotochat:x", [], [], "1 2"),
+    "whoami": ACCOUNT,
     "node": s.NodeStatus(1, True, "0.1", "h:1", DEVICE, 9.0),
     "register": [s.Registered(DEVICE, "ff", ROUTE, "hybrid", 20)],
     "refresh-keypackage": [s.Registered(DEVICE, "ff", ROUTE, "hybrid", 20)],
@@ -41,6 +43,10 @@ ANSWERS: dict[str, Any] = {
     "contacts": [CONTACT],
     "add-contact": CONTACT,
     "verify-contact": CONTACT,
+    "blocked": [BLOCKED],
+    "block": BLOCKED,
+    "unblock": BLOCKED,
+    "set-name": ACCOUNT,
     "groups": [FRIENDS, INVITED],
     "group": FRIENDS,
     "create-group": FRIENDS,
@@ -54,7 +60,7 @@ ANSWERS: dict[str, Any] = {
     "ledger": [
         s.LedgerRow(IDENTITY, DEVICE, "held", "relay", ROUTE, None, "2026-01-01Z", None, "Bob")
     ],
-    "why": [s.WhyRow(IDENTITY, "Bob is away.", "Wait.", DEVICE)],
+    "why": [s.WhyRow(IDENTITY, "Bob is away.", "Wait.", DEVICE, "Bob")],
     "move-cursor": s.Done(),
 }
 GROUP_FIELDS = "group name epoch suite members"
@@ -69,6 +75,10 @@ FIELDS = {  # command line -> fields of cli.md
     "contacts list": "identity device name verified safety_number",
     "contacts add CARD": "identity device name verified safety_number",
     "contacts verify Bob": "identity device name verified safety_number",
+    "block": "identity name since",
+    "block Bob": "identity name since",
+    "unblock Bob": "identity name since",
+    "set-name Alice": "identity device name",
     "ping Bob": "device rtt_ms path",
     "health": "status version",
     "health RELAY": "status version",
@@ -84,7 +94,7 @@ FIELDS = {  # command line -> fields of cli.md
     "update-key friends": "group epoch",
     "send friends --msg hi": "message group status",
     "ledger 3f3f3f": "identity device state path relay updated_at reason",
-    "why 3f3f3f": "identity sentence action",
+    "why 3f3f3f": "identity name sentence action",
 }
 
 
