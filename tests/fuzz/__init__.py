@@ -2,5 +2,5 @@
 
     python -m tests.fuzz [TARGET…] [--seconds S]     (or: make fuzz SECONDS=S)
 
-`corpus/` holds what found something; tests/fuzz/test_corpus.py replays it on every test run.
+`corpus/` holds inputs that reached new code or broke something; test_corpus.py replays them.
 """

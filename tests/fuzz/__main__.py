@@ -8,9 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.targets import TARGETS, Target, corpus, corpus_file
 
-CORPUS = Path(__file__).parent / "corpus"
 PROCESSES = 2
 LEAST_S = 2
 TOO_SLOW_S = 5
@@ -18,41 +17,36 @@ MEMORY_MIB = 1024
 
 
 def start(target: Target, seconds: int, work: Path) -> subprocess.Popen[bytes]:
-    """New inputs go to `work`; what breaks the target goes to the repository's corpus."""
-    seeds = work / target.name
-    seeds.mkdir()
-    for number, seed in enumerate(target.seeds):
-        (seeds / f"seed-{number}").write_bytes(seed)
-    findings = CORPUS / target.name
-    folders = [str(seeds), *([str(findings)] if findings.is_dir() else [])]
-    log = (work / f"{target.name}.log").open("wb")
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.fuzz.run",
-            target.name,
-            f"-max_total_time={seconds}",
-            f"-timeout={TOO_SLOW_S}",
-            f"-rss_limit_mb={MEMORY_MIB}",
-            "-max_len=4096",
-            f"-artifact_prefix={work}/found-{target.name}-",
-            *folders,
-        ],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
+    """The target at work on its seeds and corpus; what it finds lies in `work` afterwards."""
+    folder = work / target.name
+    folder.mkdir()
+    for number, known in enumerate([*target.seeds, *corpus(target.name)]):
+        (folder / f"known-{number}").write_bytes(known)
+    with (work / f"{target.name}.log").open("wb") as log:
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tests.fuzz.run",
+                target.name,
+                f"-max_total_time={seconds}",
+                f"-timeout={TOO_SLOW_S}",
+                f"-rss_limit_mb={MEMORY_MIB}",
+                "-max_len=4096",
+                f"-artifact_prefix={work}/found-{target.name}-",
+                str(folder),
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
 
 
-def keep(work: Path, name: str) -> list[Path]:
-    """Moves findings of a target into the corpus; where they are now."""
-    kept = []
-    for found in work.glob(f"found-{name}-*"):
-        place = CORPUS / name / found.name.removeprefix(f"found-{name}-")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(found.read_bytes())
-        kept.append(place)
-    return kept
+def keep(work: Path, name: str) -> int:
+    """Adds what broke a target to its corpus; how many inputs."""
+    found = [path.read_bytes() for path in sorted(work.glob(f"found-{name}-*"))]
+    with corpus_file(name).open("a") as lines:
+        lines.writelines(f"{each.hex()}\n" for each in found)
+    return len(found)
 
 
 def report(target: Target, exit_status: int, work: Path) -> bool:
@@ -63,7 +57,7 @@ def report(target: Target, exit_status: int, work: Path) -> bool:
         print(f"{target.name}: {done or 'nothing found'}", flush=True)
         return True
     print("\n".join(lines[-40:]))
-    print(f"{target.name}: FOUND {[str(path) for path in keep(work, target.name)]}", flush=True)
+    print(f"{target.name}: FOUND {keep(work, target.name)}, now in its corpus", flush=True)
     return False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from discovery.mdns_txt import parse_txt_untrusted
@@ -117,3 +118,14 @@ def _targets() -> list[Target]:
 
 
 TARGETS: Final[dict[str, Target]] = {target.name: target for target in _targets()}
+
+
+def corpus_file(name: str) -> Path:
+    """Inputs of a target, one a line, in hex."""
+    return Path(__file__).parent / "corpus" / f"{name}.hex"
+
+
+def corpus(name: str) -> list[bytes]:
+    """What reached new code once, or broke something."""
+    path = corpus_file(name)
+    return [bytes.fromhex(line) for line in path.read_text().split()] if path.exists() else []

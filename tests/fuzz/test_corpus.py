@@ -1,11 +1,10 @@
-"""Every input that once broke a parser, and every seed: replayed without a fuzzer."""
+"""Every input that once broke a parser or reached new code: replayed without a fuzzer."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.fuzz.__main__ import CORPUS
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import TARGETS, corpus, corpus_file
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -15,9 +14,10 @@ def test_seeds_and_corpus_are_read_as_promised(name: str) -> None:
         target.run(seed)
         target.once(seed[:-1])
         target.once(seed + b"\0")
-    for path in sorted((CORPUS / name).glob("*")):
-        target.once(path.read_bytes())
+    for data in corpus(name):
+        target.once(data)
 
 
-def test_every_folder_of_the_corpus_belongs_to_a_target() -> None:
-    assert {path.name for path in CORPUS.iterdir() if path.is_dir()} <= set(TARGETS)
+def test_every_corpus_belongs_to_a_target() -> None:
+    folder = corpus_file("any").parent
+    assert {path.stem for path in folder.glob("*.hex")} <= set(TARGETS)
