@@ -113,3 +113,12 @@ def open_engine(path: Path, passphrase: bytes | None = None) -> Iterator[Engine]
         # From here on the copy would be harmful: going back to it uses message keys twice.
         (path / BEFORE_UPGRADE).unlink(missing_ok=True)
         yield engine
+
+
+def restore_home(path: Path, content: bytes, passphrase: bytes | None = None) -> None:
+    """The person of a backup (what `TakeBackup` answered) in a new home, on a new device.
+
+    Raises Refused `home-exists`, `bad-backup`, `backup-newer`, and as `create_home`.
+    """
+    with new_home_database(path, passphrase) as connection:
+        Engine.restore(connection, content, now=time.time())

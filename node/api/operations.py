@@ -47,6 +47,10 @@ SET_NAME = _operation(
     "set-name", "POST", "/account/name", s.SetName, s.Account, "Change our display name"
 )
 
+BACK_UP = _operation(
+    "back-up", "POST", "/backup", s.BackUp, s.BackedUp, "Write a sealed backup to a new file"
+)
+
 REGISTER = _operation(
     "register",
     "POST",
@@ -116,16 +120,6 @@ BLOCK = _operation(
     "block", "POST", "/blocked", s.ByPerson, s.Blocked, "Show nothing of a person any more"
 )
 UNBLOCK = _operation("unblock", "POST", "/blocked/remove", s.ByPerson, s.Blocked, "Undo `block`")
-
-BLOCKED = _operation(
-    "blocked", "GET", "/blocked", s.Nothing, list[s.Blocked], "The people that we blocked"
-)
-BLOCK = _operation(
-    "block", "POST", "/blocked", s.ByPerson, s.Blocked, "Show nothing of a person any more"
-)
-UNBLOCK = _operation(
-    "unblock", "POST", "/blocked/remove", s.ByPerson, s.Blocked, "Undo `block`"
-)
 
 GROUPS = _operation(
     "groups", "GET", "/groups", s.Nothing, list[s.Group], "The groups we are in or invited to"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
+from identity.sealed_file import normalised
 from node.api import convert
 from node.api import operations as op
 from node.api import shapes as s
+from node.backup_file import write_backup
 from node.engine import commands as c
 from node.engine.values import ContactView, Event, GroupView
 from node.views import (
@@ -74,6 +78,7 @@ class Service:
             op.NODE.name: self.status,
             op.WHOAMI.name: self.whoami,
             op.SET_NAME.name: self.set_name,
+            op.BACK_UP.name: self.back_up,
             op.REGISTER.name: self.register,
             op.REFRESH_KEY_PACKAGE.name: self.refresh_key_package,
             op.FETCH_KEY.name: self.fetch_key,
@@ -142,6 +147,13 @@ class Service:
     async def set_name(self, request: s.SetName) -> s.Account:
         await self.node.ask(c.SetName(request.name))
         return convert.account(await self.node.ask(c.WhoAmI()))
+
+    async def back_up(self, request: s.BackUp) -> s.BackedUp:
+        content = await self.node.ask(c.TakeBackup())
+        size = await asyncio.to_thread(
+            write_backup, Path(request.file), content, normalised(request.passphrase)
+        )
+        return s.BackedUp(file=request.file, bytes=size)
 
     async def register(self, _: s.Nothing) -> list[s.Registered]:
         return [convert.registered(view) for view in await self.node.register()]

@@ -49,6 +49,13 @@ class ByMessage(Request):
     message: Selector
 
 
+class BackUp(Request):
+    """`file` is absolute; a file that exists is not replaced."""
+
+    file: Annotated[str, Meta(min_length=1, max_length=4096)]
+    passphrase: Selector
+
+
 class AddContact(Request):
     card: Selector
 
@@ -146,6 +153,11 @@ class Account(Answer):
     relays: list[str]
     addresses: list[str]
     safety_number: str
+
+
+class BackedUp(Answer):
+    file: str
+    bytes: int
 
 
 class Registered(Answer):

@@ -15,13 +15,13 @@ class Secrets:
     """What opens the home: read from `file` when one was named, else asked for once."""
 
     def __init__(self, file: Path | None) -> None:
-        self._file = file
+        self.file = file
         self._home: bytes | None = None
 
     def home(self) -> bytes:
         """Raises as `obtain`."""
         if self._home is None:
-            self._home = obtain(self._file, "Passphrase of this home")
+            self._home = obtain(self.file, "Passphrase of this home")
         return self._home
 
     def new_home(self, *, wanted: bool = False) -> bytes | None:
@@ -29,9 +29,9 @@ class Secrets:
 
         A prompt asks twice. Raises as `obtain`.
         """
-        if self._file is None and not wanted:
+        if self.file is None and not wanted:
             return None
-        self._home = obtain(self._file, "New passphrase for this home", twice=True)
+        self._home = obtain(self.file, "New passphrase for this home", twice=True)
         return self._home
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from discovery.record import sign_endpoint_record
 from identity.bundle import bundle_device, bundle_hash, sign_bundle
 from identity.envelope import generate_hybrid
-from identity.keys import device_from_seed, identity_from_seed
+from identity.keys import SEED_LENGTH, KeyPair, device_from_seed, identity_from_seed
 from identity.safety import fingerprint
 from node.engine import commands, values
 from node.engine.blocking import Blocking
@@ -21,6 +21,7 @@ from schemas import limits
 from schemas.addresses import RelayAddress
 from schemas.card import SECRET_LENGTH, Card
 from schemas.errors import Blame, Refused
+from schemas.ids import IdentityKey
 from schemas.records import BundleCore, EndpointRecord, Signed
 
 CARD_LIFETIME_S = 365 * 86_400
@@ -45,21 +46,41 @@ def create_account(
     database: Database, name: str, random: Callable[[int], bytes], now: float
 ) -> None:
     """A new identity with its first device, in an empty database. Raises Refused."""
-    people = PeopleStore(database)
     clean = checked_name(name)
     with database.transaction():
-        if people.secret(IDENTITY_SEED) is not None:
-            raise Refused("home-exists", "this home has an account", hint="use another --home")
-        identity, device = identity_from_seed(random(32)), device_from_seed(random(32))
-        hybrid = generate_hybrid()
-        people.set_secret(IDENTITY_SEED, identity.seed)
-        people.set_secret(DEVICE_SEED, device.seed)
-        people.set_secret(DISCOVERY_SECRET, random(SECRET_LENGTH))
-        people.add_hybrid_key(hybrid.public, hybrid.private, now)
-        people.set_setting("name", clean)
-        entry = bundle_device(identity.public, device, "first", hybrid.public, issued=int(now))
-        core = BundleCore(identity.public, 1, clean, (entry,), ())
-        people.put_bundle(sign_bundle(identity, core), core)
+        require_no_account(database)
+        identity = identity_from_seed(random(SEED_LENGTH))
+        write_account(database, identity, clean, random(SECRET_LENGTH), random, now)
+
+
+def require_no_account(database: Database) -> None:
+    """Raises Refused `home-exists`."""
+    if PeopleStore(database).secret(IDENTITY_SEED) is not None:
+        raise Refused("home-exists", "this home has an account", hint="use another --home")
+
+
+def write_account(
+    database: Database,
+    identity: KeyPair[IdentityKey],
+    name: str,
+    discovery_secret: bytes,
+    random: Callable[[int], bytes],
+    now: float,
+    *,
+    number: int = 1,
+    relays: tuple[RelayAddress, ...] = (),
+) -> None:
+    """An identity with a new device, the only one that its bundle of that number lists."""
+    people = PeopleStore(database)
+    device, hybrid = device_from_seed(random(SEED_LENGTH)), generate_hybrid()
+    people.set_secret(IDENTITY_SEED, identity.seed)
+    people.set_secret(DEVICE_SEED, device.seed)
+    people.set_secret(DISCOVERY_SECRET, discovery_secret)
+    people.add_hybrid_key(hybrid.public, hybrid.private, now)
+    people.set_setting("name", name)
+    entry = bundle_device(identity.public, device, "first", hybrid.public, issued=int(now))
+    core = BundleCore(identity.public, number, name, (entry,), relays)
+    people.put_bundle(sign_bundle(identity, core), core)
 
 
 class Account:

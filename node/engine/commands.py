@@ -421,5 +421,10 @@ class PendingCount(Command[int]):
 
 
 @dataclass(frozen=True, slots=True)
+class TakeBackup(Command[bytes]):
+    """The content of a backup, to be sealed: the identity's seed is in it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick(Command[None]):
     """Time passed: intents, expiry, sweeps and retries that are due."""

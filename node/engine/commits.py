@@ -8,7 +8,7 @@ from identity.signing import open_signed
 from node.engine.core import Core, group_info
 from node.engine.epochs import Epochs, commit_hash, member_ref
 from node.engine.rules import Change, authorise
-from node.engine.values import GroupStatus
+from node.engine.values import OVER, GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Malformed, Refused
 from schemas.group_records import CommitHeader, Intent, IntentKind, Statement
@@ -134,4 +134,4 @@ class Commits:
 
 def is_over(row: GroupRow) -> bool:
     """We are no member any more."""
-    return row.status in (GroupStatus.LEFT, GroupStatus.REMOVED)
+    return row.status in OVER

@@ -27,6 +27,7 @@ from node.engine.membership import Membership
 from node.engine.outbox import Outbox
 from node.engine.own_bundle import OwnBundle
 from node.engine.receipts import Receipts
+from node.engine.restoring import restore_account, take_backup
 from node.engine.values import Effect, OutboxReady
 from node.engine.welcome import Welcomes
 from node.engine.wishes import Wishes
@@ -126,6 +127,7 @@ class Engine:
             commands.ReportOutcomes: self._outbox.report,
             commands.Retry: self._outbox.retry,
             commands.PendingCount: lambda _: core.outbox.unsent(),
+            commands.TakeBackup: partial(take_backup, core),
             commands.Tick: self._tick,
         }
 
@@ -140,6 +142,18 @@ class Engine:
         """A new identity and device in an empty database. Raises Refused: `home-exists`,
         `bad-name`."""
         create_account(Database(database), name, random, now)
+
+    @staticmethod
+    def restore(
+        database: apsw.Connection,
+        content: bytes,
+        *,
+        now: float,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """The person of a backup with a new device, in an empty database. Raises Refused:
+        `home-exists`, `bad-backup`, `backup-newer`."""
+        restore_account(Database(database), content, random, now)
 
     @property
     def identity(self) -> KeyPair[IdentityKey]:

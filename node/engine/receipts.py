@@ -10,7 +10,7 @@ from identity.signing import open_signed, sign
 from node.engine import commands, values
 from node.engine.core import Core
 from node.engine.outbox import SUMMARY_LIFETIME_S, Outbox
-from node.engine.values import GroupStatus, State
+from node.engine.values import OVER, State
 from node.engine.watermarks import as_mark
 from schemas.errors import Malformed
 from schemas.group_records import Summary
@@ -93,8 +93,7 @@ class Receipts:
         core = self._core
         row = core.groups.get(group)
         mark = core.messages.watermark(group, author)
-        silent = (GroupStatus.LEFT, GroupStatus.REMOVED)
-        if row is None or not row.accepted or row.status in silent or mark is None:
+        if row is None or not row.accepted or row.status in OVER or mark is None:
             return None
         row.summary_number += 1
         core.groups.save(row)

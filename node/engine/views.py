@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from node.engine import commands, values
 from node.engine.core import SUITE_NAMES, Core, group_info
-from node.engine.values import GroupStatus
+from node.engine.values import OVER, GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Refused
 from schemas.ids import DeviceKey, GroupId, IdentityKey
@@ -18,7 +20,8 @@ def group_view(core: Core, row: GroupRow) -> values.GroupView:
     devices: dict[IdentityKey, list[DeviceKey]] = {}
     for member in core.groups.members(row.id):
         devices.setdefault(member.identity, []).append(member.device)
-    admins = group_info(core.mls_group(row.id)).admins if devices else ()
+    keyless = not devices or row.status == GroupStatus.RESTORED
+    admins = () if keyless else group_info(core.mls_group(row.id)).admins
     members = tuple(
         values.MemberView(
             identity,
@@ -60,15 +63,28 @@ def _shown(core: Core) -> list[values.GroupView]:
     views = [group_view(core, row) for row in core.groups.all()]
     kept: dict[frozenset[IdentityKey], GroupId] = {}
     for view in views:
-        if _is_live_direct(view):
+        if _is_live_direct(core, view):
             pair = frozenset(member.identity for member in view.members)
             kept[pair] = min(view.group, kept.get(pair, view.group))
-    return [view for view in views if not _is_live_direct(view) or view.group in kept.values()]
+    return [
+        view for view in views if not _is_live_direct(core, view) or view.group in kept.values()
+    ]
 
 
-def _is_live_direct(view: values.GroupView) -> bool:
+def _is_live_direct(core: Core, view: values.GroupView) -> bool:
     live = view.status in (GroupStatus.ACTIVE, GroupStatus.SPLIT)
-    return view.kind == GroupKind.DIRECT.value and live and len(view.members) == 2
+    return (
+        view.kind == GroupKind.DIRECT.value
+        and live
+        and len(view.members) == 2
+        and all(_is_current(core, member.identity, member.devices) for member in view.members)
+    )
+
+
+def _is_current(core: Core, identity: IdentityKey, devices: Iterable[DeviceKey]) -> bool:
+    """One of these devices is theirs still: who restored a backup has another."""
+    current = core.people.devices(identity)
+    return not current or any(device in current for device in devices)
 
 
 def list_requests(core: Core, _: commands.ListRequests) -> tuple[values.RequestView, ...]:
@@ -96,7 +112,7 @@ def find_group(core: Core, command: commands.FindGroup) -> values.GroupView:
     everything = [group_view(core, row) for row in core.groups.all()]
     by_id = [view for view in everything if _matches(view.group.hex(), text)]
     views = _shown(core)
-    alive = [view for view in views if view.status not in (GroupStatus.LEFT, GroupStatus.REMOVED)]
+    alive = [view for view in views if view.status not in OVER]
     by_name = [view for view in alive if view.name == text]
     by_name = by_name or [view for view in views if view.name == text]
     found = by_id or by_name
@@ -110,13 +126,16 @@ def find_group(core: Core, command: commands.FindGroup) -> values.GroupView:
 
 def find_direct(core: Core, command: commands.FindDirect) -> values.GroupView | None:
     """Of two that both sides made at once, the lower id stays."""
-    rows = [
-        row
-        for row in core.groups.all()
-        if row.kind == GroupKind.DIRECT.value
-        and row.status in (GroupStatus.ACTIVE, GroupStatus.SPLIT)
-        and command.identity in {member.identity for member in core.groups.members(row.id)}
-    ]
+    rows = []
+    for row in core.groups.all():
+        if row.kind == GroupKind.DIRECT.value and row.status in (
+            GroupStatus.ACTIVE,
+            GroupStatus.SPLIT,
+        ):
+            members = core.groups.members(row.id)
+            theirs = [m.device for m in members if m.identity == command.identity]
+            if theirs and _is_current(core, command.identity, theirs):
+                rows.append(row)
     if not rows:
         return None
     return group_view(core, min(rows, key=lambda row: row.id))

@@ -24,17 +24,6 @@ class Database:
         self.connection.execute(sql, parameters)
         return self.connection.changes()
 
-    def erase(self, sql: str, *parameters: Any) -> int:
-        """Runs a DELETE of secrets: their bytes are overwritten, not only unlinked.
-
-        They are still in the write-ahead log until `checkpoint`.
-        """
-        self.connection.pragma("secure_delete", True)
-        try:
-            return self.run(sql, *parameters)
-        finally:
-            self.connection.pragma("secure_delete", False)
-
     def checkpoint(self) -> None:
         """Outside a transaction: everything into the database file, and the log emptied."""
         with blaming_the_disk():
