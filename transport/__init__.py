@@ -8,11 +8,12 @@ deadline; every buffer a bound; everything dropped is counted by reason in `Endp
 from schemas.addresses import Address
 
 from .connection import Connection
-from .endpoint import Endpoint, Handler
+from .endpoint import Endpoint
 from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset
 from .frames import FrameStream, read_frame, write_frame
 from .limits import DEFAULT_LIMITS, TransportLimits
 from .rpc import RpcClient, RpcService, RpcSession, connect_rpc, kj_loop, serve_rpc
+from .serving import Handler
 from .stream import Stream
 
 __all__ = [

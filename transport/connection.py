@@ -205,7 +205,18 @@ class Connection:
         """End without a word, as a crash would: the peer notices by silence."""
         self._end(CloseReason(EndedBy.LOCAL, CloseCode.NORMAL, "aborted", application=True))
 
+    def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
+        """A secret of `length` bytes that this connection's two ends share (RFC 8446, 7.5).
+
+        `label` says what it is for, 1 to 243 bytes; `length` 1 to 8,160. Raises ValueError.
+        """
+        return self._quic.export_keying_material(label, context, length)
+
     # Called by the endpoint
+
+    def reset_by_peer(self) -> None:
+        """The peer has no memory of this connection; nothing more is sent (RFC 9000, 10.3.1)."""
+        self._end(CloseReason(EndedBy.RESET, 0, "the peer has restarted"))
 
     def on_closed(self, callback: Callable[[object], None]) -> None:
         self._over.add_done_callback(callback)

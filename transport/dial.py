@@ -12,6 +12,7 @@ from schemas.errors import Blame, Fault, Refused, Unreachable
 
 from .connection import Connection
 from .errors import ConnectionLost, EndedBy
+from .hello import not_post_quantum
 
 # Later in the list tells the user more; of several failures the most telling is raised.
 _TELLING = (
@@ -22,6 +23,7 @@ _TELLING = (
     "peer-busy",
     "handshake-failed",
     "wrong-alpn",
+    "not-post-quantum",
     "certificate-refused",
     "wrong-peer",
 )
@@ -108,8 +110,8 @@ def _tells(fault: Fault) -> int:
     return _TELLING.index(fault.code) if fault.code in _TELLING else len(_TELLING)
 
 
-def dial_fault(error: Fault) -> Fault:
-    """What a failed handshake means to whoever dialled."""
+def dial_fault(error: Fault, *, post_quantum_only: bool = False) -> Fault:
+    """What a failed handshake means to whoever dialled, with X25519MLKEM768 alone or not."""
     if not isinstance(error, ConnectionLost) or error.reason is None:
         if error.code.startswith(("certificate-", "no-certificate-request")):
             return Refused(
@@ -135,6 +137,9 @@ def dial_fault(error: Fault) -> Fault:
     if alert in _CERTIFICATE_ALERTS:
         who = "The peer refused our" if reason.by is EndedBy.PEER else "We refused the peer's"
         return Refused("certificate-refused", f"{who} proof of identity", blame=Blame.PEER)
+    failure = alert == AlertDescription.handshake_failure
+    if post_quantum_only and failure and reason.by is EndedBy.PEER:
+        return not_post_quantum()  # nothing else is negotiated in which two versions could differ
     if reason.code == QuicErrorCode.CONNECTION_REFUSED:
         return Unreachable("peer-busy", "The peer takes no more connections now")
     return Refused("handshake-failed", f"The handshake failed: {reason}", blame=Blame.PEER)

@@ -10,7 +10,7 @@ import functools
 import logging
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
@@ -21,21 +21,21 @@ from schemas.errors import Blame, Fault, Unreachable
 from schemas.ids import DeviceKey
 
 from .address import SockAddr, address_of_socket, numeric_sockaddr
-from .admission import Admission, Verdict, destination_id_untrusted, version_negotiation_for
+from .admission import Admission, Decision, Verdict, destination_id_untrusted
 from .certificate import RENEW_AFTER, device_key_of, make_certificate
 from .configuration import client_configuration, require_supported_aioquic, server_configuration
 from .connection import Connection
 from .dial import dial_fault, race
-from .errors import CloseCode, ConnectionLost, EndedBy
+from .errors import CloseCode, EndedBy
 from .limits import DEFAULT_LIMITS, TransportLimits
 from .quic import MutualQuicConnection
+from .serving import Handler, serve
+from .stateless_reset import PAST, PeerTokens, ResetKey
 from .supervise import Supervisor
 from .tls import PeerPolicy
 from .udp import MAX_UDP_PAYLOAD, bind_udp, bound_address, forbid_fragments
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[[Connection], Awaitable[None]]
 
 _NO_ROUTE = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EINVAL, errno.EACCES}
@@ -64,6 +64,8 @@ class Endpoint:
         handlers: Mapping[str, Handler],
         limits: TransportLimits,
         utc_now: Callable[[], datetime.datetime],
+        *,
+        post_quantum_only: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._key = private_key
@@ -71,12 +73,14 @@ class Endpoint:
         self._handlers = dict(handlers)
         self._limits = limits
         self._utc_now = utc_now
+        self._post_quantum_only = post_quantum_only
         self._certificate: x509.Certificate | None = None
         self._certificate_made = utc_now()
         self._admission = Admission(limits, listening=bool(handlers))
         self._routes: dict[bytes, Connection] = {}
         self._ids: dict[Connection, set[bytes]] = {}  # what to remove from the routes at the end
-        self._half_open: set[Connection] = set()
+        self._reset_key = ResetKey(private_key, limits.resets_per_s)
+        self._peer_tokens: PeerTokens[Connection] = PeerTokens()
         self._accepted: set[Connection] = set()
         self._established: set[Connection] = set()
         self._closed = False
@@ -94,6 +98,7 @@ class Endpoint:
         handlers: Mapping[str, Handler],
         limits: TransportLimits = DEFAULT_LIMITS,
         utc_now: Callable[[], datetime.datetime] = _utc_now,
+        post_quantum_only: bool = False,
     ) -> Endpoint:
         """Bind one UDP socket, and accept and dial through it.
 
@@ -101,7 +106,8 @@ class Endpoint:
         for its life; when it returns the connection is closed, when the connection ends it is
         cancelled after `close_grace_s`, what it raises is logged and counted. Without handlers the
         endpoint only dials. Port 0 takes any free one. `utc_now` is only compared with
-        certificates' validity; all other time is the loop's.
+        certificates' validity; all other time is the loop's. `post_quantum_only` refuses peers that
+        have no X25519MLKEM768, accepted or dialled. One endpoint per key: see stateless_reset.py.
 
         Raises Fault `port-busy`, `cannot-bind`, `aioquic-version`; Refused `bad-address`.
         """
@@ -109,7 +115,9 @@ class Endpoint:
         sock = bind_udp(listen, limits.socket_buffer)
         if not forbid_fragments(sock):
             limits = dataclasses.replace(limits, largest_datagram=limits.datagram)
-        endpoint = cls(private_key, sock, handlers, limits, utc_now)
+        endpoint = cls(
+            private_key, sock, handlers, limits, utc_now, post_quantum_only=post_quantum_only
+        )
         endpoint._loop.add_reader(sock, endpoint._on_readable)
         return endpoint
 
@@ -125,21 +133,28 @@ class Endpoint:
         expected: DeviceKey,
         alpn: str,
         deadline_s: float | None = None,
+        post_quantum_only: bool = False,
     ) -> Connection:
         """Connect to the device `expected` at whichever of `candidates` answers first.
 
         They are tried in order, `dial_stagger_s` apart. A peer that cannot prove `expected` gets
-        nothing of ours, not even who dialled. Of several failures the most telling is raised:
-        Refused `wrong-peer`, `certificate-refused`, `wrong-alpn`, `handshake-failed`; Unreachable
-        `name-not-found`, `no-route`, `no-answer`.
+        nothing of ours, not even who dialled. `post_quantum_only` offers X25519MLKEM768 alone, as
+        the endpoint's own policy does. Of several failures the most telling is raised: Refused
+        `wrong-peer`, `certificate-refused`, `wrong-alpn`, `not-post-quantum`, `handshake-failed`;
+        Unreachable `name-not-found`, `no-route`, `no-answer`.
         """
         if not isinstance(expected, DeviceKey):
             raise TypeError("dial() needs the device key to expect")
         if self._closed:
             raise Fault("endpoint-closed", "The endpoint is closed", blame=Blame.CALLER)
+        policy = PeerPolicy(
+            expected=expected,
+            utc_now=self._utc_now,
+            post_quantum_only=post_quantum_only or self._post_quantum_only,
+        )
         unique = list(dict.fromkeys(candidates))[: self._limits.max_candidates]
         return await race(
-            [functools.partial(self._dial_one, each, expected, alpn) for each in unique],
+            [functools.partial(self._dial_one, each, policy, alpn) for each in unique],
             stagger_s=self._limits.dial_stagger_s,
             deadline_s=self._limits.dial_deadline_s if deadline_s is None else deadline_s,
             discard=_lose_race,
@@ -188,21 +203,26 @@ class Endpoint:
         connection = self._routes.pop(connection_id, None)
         if connection is not None:
             self._ids[connection].discard(connection_id)
+            self._reset_key.retire([connection_id], self._loop.time())
 
     def handshake_completed(self, connection: Connection) -> None:
-        self._half_open.discard(connection)
+        self._admission.settled(connection)
         self._established.add(connection)
         if not connection.dialed:
+            handler = self._handlers[connection.alpn]
             self._tasks.start(
-                self._serve(connection, self._handlers[connection.alpn]),
+                serve(connection, handler, self._limits.close_grace_s, self.count),
                 name=f"serve {connection.alpn}",
             )
 
     def ended(self, connection: Connection) -> None:
-        for connection_id in self._ids.pop(connection, ()):
+        connection_ids = self._ids.pop(connection, set())
+        self._reset_key.retire(connection_ids, self._loop.time())
+        for connection_id in connection_ids:
             if self._routes.get(connection_id) is connection:
                 del self._routes[connection_id]
-        self._half_open.discard(connection)
+        self._admission.settled(connection)
+        self._peer_tokens.forget(connection)
         self._accepted.discard(connection)
         self._established.discard(connection)
         reason = connection.close_reason
@@ -238,6 +258,8 @@ class Endpoint:
                 connection.abort()
             else:
                 self._guard(connection, connection.after_receiving)
+                if connection.established and not connection.closed:
+                    self._peer_tokens.follow(connection, connection.quic.peer_reset_token)
 
     def _guard(self, connection: Connection, step: Callable[[], None]) -> bool:
         """One connection's bytes must not stop the endpoint, whatever the library trips over."""
@@ -258,31 +280,61 @@ class Endpoint:
         connection = self._routes.get(connection_id)
         if connection is not None:
             return connection
-        verdict = self._admission.judge_untrusted(
-            data, half_open=len(self._half_open), accepted=len(self._accepted)
+        now = self._loop.time()
+        if not data[0] & 0x80:
+            self._on_stray_untrusted(data, connection_id, remote, now)
+            return None
+        decision = self._admission.judge_untrusted(
+            data, remote, now=now, accepted=len(self._accepted)
         )
-        if verdict is Verdict.ACCEPT:
-            return self._accept(connection_id, remote)
-        # Seam: an unknown short header gets a stateless reset here, so that a peer of our
-        # former life need not wait for its idle timeout.
-        self.count(verdict)
-        if verdict is Verdict.OTHER_VERSION:
-            self.send(version_negotiation_for(data), remote)
+        if decision.verdict is Verdict.ACCEPT:
+            return self._accept(connection_id, remote, decision)
+        self.count(decision.verdict)
+        if decision.reply:
+            self.send(decision.reply, remote)
         return None
 
-    def _accept(self, original_id: bytes, remote: SockAddr) -> Connection:
+    def _on_stray_untrusted(
+        self, data: bytes, connection_id: bytes, remote: SockAddr, now: float
+    ) -> None:
+        """A short header of no connection: a stateless reset, or a peer of our former life."""
+        connection = self._peer_tokens.find_untrusted(data)
+        if connection is PAST:
+            self.count("reset-late")
+        elif connection is not None:
+            # A word of the peer's own in the same batch comes first: it says more.
+            self._loop.call_soon(self._reset, connection)
+        elif self._reset_key.is_late(connection_id, now):
+            self.count("late")
+        else:
+            self.count(Verdict.UNKNOWN_CONNECTION)
+            reset = self._reset_key.reset_for(data, connection_id, now)
+            if reset is not None:
+                self.count("reset-sent")
+                self.send(reset, remote)
+
+    def _reset(self, connection: Connection) -> None:
+        self.count("reset-late" if connection.closed else "reset-received")
+        connection.reset_by_peer()
+
+    def _accept(self, connection_id: bytes, remote: SockAddr, decision: Decision) -> Connection:
         configuration = server_configuration(
             self._key, self._current_certificate(), list(self._handlers), self._limits
         )
+        policy = PeerPolicy(
+            expected=None, utc_now=self._utc_now, post_quantum_only=self._post_quantum_only
+        )
         quic = MutualQuicConnection(
             configuration=configuration,
-            policy=PeerPolicy(expected=None, utc_now=self._utc_now),
+            policy=policy,
             limits=self._limits,
-            original_destination_connection_id=original_id,
+            original_destination_connection_id=decision.original_id,
+            retry_source_connection_id=decision.retry_source_id,
+            reset_token=self._reset_key.token,
         )
         connection = self._add(quic, remote, dialed=False)
-        self.route(original_id, connection)
-        self._half_open.add(connection)
+        self.route(connection_id, connection)
+        self._admission.opened(connection, remote, decision)
         self._accepted.add(connection)
         return connection
 
@@ -292,53 +344,25 @@ class Endpoint:
         self.route(quic.host_cid, connection)
         return connection
 
-    # Handlers of accepted connections
-
-    async def _serve(self, connection: Connection, handler: Handler) -> None:
-        me = asyncio.current_task()
-        grace: list[asyncio.TimerHandle] = []
-
-        def on_over(_: object) -> None:
-            if me is not None:
-                grace.append(self._loop.call_later(self._limits.close_grace_s, me.cancel))
-
-        connection.on_closed(on_over)
-        try:
-            await handler(connection)
-            connection.close_now(CloseCode.HANDLER_DONE)
-        except (Fault, ExceptionGroup) as error:
-            faults = _faults_of(error)
-            if faults is None:
-                raise  # a crash: logged and counted by the supervisor
-            for fault in faults:
-                if not isinstance(fault, ConnectionLost):  # the usual end of a handler
-                    self.count(f"handler-{fault.code}")
-                    log.info("%r: %s", connection, fault)
-                    connection.close_now(CloseCode.PROTOCOL, fault.code)
-        finally:
-            connection.close_now(CloseCode.INTERNAL)
-            connection.off_closed(on_over)
-            for handle in grace:
-                handle.cancel()
-
     # Dialling
 
-    async def _dial_one(self, candidate: Address, expected: DeviceKey, alpn: str) -> Connection:
+    async def _dial_one(self, candidate: Address, policy: PeerPolicy, alpn: str) -> Connection:
         remote = await self._resolve(candidate)
         configuration: QuicConfiguration = client_configuration(
             self._key, self._current_certificate(), alpn, self._limits
         )
         quic = MutualQuicConnection(
             configuration=configuration,
-            policy=PeerPolicy(expected=expected, utc_now=self._utc_now),
+            policy=policy,
             limits=self._limits,
+            reset_token=self._reset_key.token,
         )
         connection = self._add(quic, remote, dialed=True)
         try:
             connection.start()
             await connection.wait_established()
         except Fault as fault:
-            raise dial_fault(fault) from fault
+            raise dial_fault(fault, post_quantum_only=policy.post_quantum_only) from fault
         except BaseException:
             _lose_race(connection)
             raise
@@ -371,19 +395,6 @@ class Endpoint:
             self._certificate = make_certificate(self._key, now)
             self._certificate_made = now
         return self._certificate
-
-
-def _faults_of(error: Fault | ExceptionGroup[Exception]) -> list[Fault] | None:
-    """The Faults that a handler or its TaskGroup raised; None if there is anything else."""
-    if isinstance(error, Fault):
-        return [error]
-    found: list[Fault] = []
-    for each in error.exceptions:
-        inner = _faults_of(each) if isinstance(each, Fault | ExceptionGroup) else None
-        if inner is None:
-            return None
-        found += inner
-    return found
 
 
 def _lose_race(connection: Connection) -> None:

@@ -13,6 +13,7 @@ class EndedBy(StrEnum):
 
     LOCAL = "local"  # we closed it
     PEER = "peer"  # the peer said so
+    RESET = "reset"  # the peer has forgotten the connection, as after a restart
     SILENCE = "silence"  # nothing was heard for the idle timeout
     PROTOCOL = "protocol"  # the peer broke the protocol and we closed it
 

@@ -24,7 +24,11 @@ class TransportLimits:
 
     # Number
     max_connections: int = 1_000  # accepted; each can hold `connection_buffer` twice
-    max_half_open: int = 64  # unproven peers; each costs 90 KiB and 1 ms of CPU
+    max_half_open: int = 256  # unproven peers; each costs 90 KiB and 1 ms of CPU
+    max_half_open_per_prefix: int = 64  # of these, with a proven address: /24 (IPv4), /56 (IPv6)
+    retry_from_half_open: int = 16  # then an address is proven first: 20 µs, and no state
+    first_packets_per_s: float = 64.0  # of unproven addresses that get cryptography; then Retry
+    resets_per_s: float = 1_000.0  # stateless resets sent; each is shorter than what it answers
     max_candidates: int = 16  # addresses tried by one dial: two records of eight
     max_streams: int = 64  # opened by the peer at once; aioquic visits each for each packet
     accept_queue: int = 64  # opened by the peer, not yet accepted; one datagram can open them all

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from dataclasses import replace
 
 import pytest
-from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.errors import Blame, Fault, Malformed, Refused, Unreachable
@@ -187,104 +184,7 @@ async def test_both_address_families(
     assert (await inbox.next()).remote.host == reach
 
 
-# Strangers
-
-
-def fake_initial() -> bytes:
-    """The first flight of an aioquic client that nobody will answer for."""
-    client = QuicConnection(configuration=QuicConfiguration(is_client=True, alpn_protocols=[ALPN]))
-    client.connect(("127.0.0.1", 1), now=0.0)
-    return client.datagrams_to_send(now=0.0)[0][0]
-
-
-async def test_garbage_leaves_no_state_and_is_counted(open_endpoint: Open) -> None:
-    server, client = await open_endpoint(Inbox()), await open_endpoint()
-    real = fake_initial()
-    short_id = bytes([real[0]]) + real[1:5] + b"\x04abcd" + real[14:]
-    kinds = [
-        b"",
-        b"\x00",
-        os.urandom(20),
-        bytes([0x40]) + os.urandom(50),
-        bytes([0xC0]) + os.urandom(1300),
-        bytes([0xC0, 0, 0, 0, 1, 21]) + os.urandom(1300),
-        bytes([0xC0, 0, 0, 0, 0, 8]) + os.urandom(1300),
-        bytes([0xE0, 0, 0, 0, 1, 8]) + os.urandom(1300),
-        bytes([0xC0, 0x1A, 0x2A, 0x3A, 0x4A, 8]) + bytes(1300),
-        real[:600],
-        short_id.ljust(1200, b"\x00"),
-    ]
-    sent = 0
-
-    def all_counted() -> bool:
-        return server.counters.total() >= sent
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setblocking(False)
-        while sent < 5_000:
-            undecryptable = real[:6] + os.urandom(8) + real[14:]
-            for kind in [*kinds, undecryptable]:
-                sock.sendto(kind, tuple(server.address))
-                sent += 1
-            if sent % 220 == 0:
-                await eventually(all_counted)
-    await eventually(all_counted)
-    assert not server._ids
-    assert not server._half_open
-    assert set(server.counters) >= {"garbage", "unknown-connection", "other-version", "bad-initial"}
-    await within(client.dial([server.address], expected=server.device, alpn=ALPN))
-
-
-async def test_another_version_is_told_which_we_speak(open_endpoint: Open) -> None:
-    server = await open_endpoint(Inbox())
-    probe = bytes([0xC0]) + b"\x1a\x2a\x3a\x4a" + b"\x08AAAAAAAA" + b"\x08BBBBBBBB"
-    loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setblocking(False)
-        await loop.sock_sendto(sock, probe.ljust(1200, b"\x01"), tuple(server.address))
-        answer = await within(loop.sock_recv(sock, 2000))
-    assert answer[1:5] == bytes(4)
-    assert answer.endswith(b"\x00\x00\x00\x01")
-    assert len(answer) < 1200
-
-
-async def test_half_open_handshakes_are_capped_and_forgotten(open_endpoint: Open) -> None:
-    """Somebody sends first packets for ever: state is bounded, and gone after the deadline."""
-    server = await open_endpoint(
-        Inbox(), limits=replace(QUICK, max_half_open=4, handshake_deadline_s=0.3)
-    )
-    client = await open_endpoint()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for _ in range(20):
-            sock.sendto(fake_initial(), tuple(server.address))
-        await eventually(lambda: server.counters["half-open-full"] == 16)
-        assert len(server._half_open) == len(server._ids) == 4
-        await eventually(lambda: not server._ids)
-    assert server.counters["handshake-timeout"] == 4
-    await within(client.dial([server.address], expected=server.device, alpn=ALPN))
-
-
-async def test_connections_are_capped(open_endpoint: Open) -> None:
-    server = await open_endpoint(Inbox(), limits=replace(QUICK, max_connections=1))
-    client = await open_endpoint()
-    first = await within(client.dial([server.address], expected=server.device, alpn=ALPN))
-    with pytest.raises(Unreachable):
-        await within(
-            client.dial([server.address], expected=server.device, alpn=ALPN, deadline_s=0.2)
-        )
-    assert server.counters["connections-full"]
-    await first.close()
-    await eventually(lambda: not server.connections)
-    await within(client.dial([server.address], expected=server.device, alpn=ALPN))
-
-
-async def test_an_endpoint_without_handlers_only_dials(open_endpoint: Open) -> None:
-    silent, client = await open_endpoint(), await open_endpoint()
-    with pytest.raises(Unreachable):
-        await within(
-            client.dial([silent.address], expected=silent.device, alpn=ALPN, deadline_s=0.2)
-        )
-    assert silent.counters["not-listening"]
+# Connections
 
 
 async def test_a_library_error_costs_one_connection(
