@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import functools
+import hashlib
+import ipaddress
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,17 +16,21 @@ from typing import Any, Final
 
 import platformdirs
 
+from relay.limits import DEFAULT_RELAY_LIMITS, RelayLimits
 from relay.store.contract import Quotas
 from schemas import limits
 from schemas.addresses import DEFAULT_PORT, Address
 from schemas.errors import Refused
+from storage.sqlite import RAW_KEY_LENGTH
 
 ENVIRONMENT_PREFIX: Final = "QUICNPROTOCHAT_"
 DATABASE_FILE: Final = "relay.db"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 # The seed system's words; its file store became SQLite as well.
 STORE_BACKENDS: Final = {"sqlite": "sqlite", "file": "sqlite", "sql": "sqlite"}
-_LATER: Final = ("tls_cert", "tls_key", "auth_token", "db_key")
+_HEX_KEY: Final = re.compile("[0-9a-fA-F]{64}")
+LOG_FORMATS: Final = ("text", "json")
+_LATER: Final = ("auth_token",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +41,15 @@ class RelayConfig:
     data_dir: Path
     store_backend: str
     db_path: Path | None
+    db_key: str | None
+    tls_cert: Path | None
+    tls_key: Path | None
+    metrics: Address | None
     parcel_ttl_s: int
-    mailbox_parcels: int
-    mailbox_bytes: int
     log_level: str
+    log_format: str
+    quotas: Quotas
+    limits: RelayLimits
 
     @property
     def database(self) -> Path:
@@ -43,8 +57,9 @@ class RelayConfig:
         return self.data_dir / DATABASE_FILE if self.db_path is None else self.db_path
 
     @property
-    def quotas(self) -> Quotas:
-        return Quotas(mailbox_parcels=self.mailbox_parcels, mailbox_bytes=self.mailbox_bytes)
+    def database_key(self) -> bytes | None:
+        """The raw key of the database; None: it is not encrypted."""
+        return None if self.db_key is None else database_key(self.db_key)
 
 
 # --- one setting
@@ -96,6 +111,33 @@ def _level(value: object) -> str:
     return str(value)
 
 
+def _loopback(value: object) -> Address:
+    address = _address(value)
+    try:
+        loopback = ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ValueError("metrics are for this machine only: write 127.0.0.1:PORT or [::1]:PORT")
+    return address
+
+
+def _log_format(value: object) -> str:
+    if value not in LOG_FORMATS:
+        raise ValueError(f"write one of: {', '.join(LOG_FORMATS)}")
+    return str(value)
+
+
+def _share(value: object) -> float:
+    try:
+        share = float(str(value))
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError("write a number from 0 to 1")
+    return share
+
+
 def _number(low: int, high: int) -> Callable[[object], int]:
     def parse(value: object) -> int:
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
@@ -111,16 +153,33 @@ def _default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("quicnprotochat", appauthor=False)) / "relay"
 
 
+_QUOTA_NAMES: Final = tuple(field.name for field in dataclasses.fields(Quotas))
+_LIMIT_NAMES: Final = tuple(field.name for field in dataclasses.fields(RelayLimits))
+
 SETTINGS: Final[dict[str, Setting]] = {
     # IPv4 binds on every machine; "[::]:7000" serves both where there is IPv6.
     "listen": Setting(_address, lambda: f"0.0.0.0:{DEFAULT_PORT}"),
     "data_dir": Setting(_path, _default_data_dir),
     "store_backend": Setting(_backend, lambda: "sqlite"),
     "db_path": Setting(_database_path, lambda: None),
+    "db_key": Setting(_text, lambda: None),
+    "tls_cert": Setting(_path, lambda: None),
+    "tls_key": Setting(_path, lambda: None),
+    "metrics": Setting(_loopback, lambda: None),
     "parcel_ttl_s": Setting(_number(60, 30 * 86400), lambda: 7 * 86400),
+    "log_level": Setting(_level, lambda: "info"),
+    "log_format": Setting(_log_format, lambda: "text"),
     "mailbox_parcels": Setting(_number(1, 1_000_000), lambda: limits.MAILBOX_PARCELS),
     "mailbox_bytes": Setting(_number(limits.PARCEL, 2**40), lambda: limits.MAILBOX_BYTES),
-    "log_level": Setting(_level, lambda: "info"),
+    "key_packages": Setting(_number(1, 10_000), lambda: limits.KEY_PACKAGES_PER_DEVICE),
+    "total_bytes": Setting(_number(limits.PARCEL, 2**50), lambda: Quotas().total_bytes),
+    "total_mailboxes": Setting(_number(1, 10**9), lambda: Quotas().total_mailboxes),
+    "directory_bytes": Setting(_number(limits.KIB, 2**50), lambda: Quotas().directory_bytes),
+    "strangers_share": Setting(_share, lambda: Quotas().strangers_share),
+    **{
+        name: Setting(_number(1, 2**50), functools.partial(getattr, DEFAULT_RELAY_LIMITS, name))
+        for name in _LIMIT_NAMES
+    },
 }
 
 
@@ -153,9 +212,24 @@ def load_config(
             values[name] = setting.parse(value)
         except ValueError as error:
             # A URL can hold a password, which does not belong into logs.
-            shown = "a URL" if "://" in str(value) else repr(value)[:80]
+            shown = (
+                "that" if name == "db_key" else "a URL" if "://" in str(value) else repr(value)[:80]
+            )
             raise Refused("bad-setting", f"{source} cannot be {shown}", hint=str(error)) from error
-    return RelayConfig(**values)
+    quotas = Quotas(**{name: values.pop(name) for name in _QUOTA_NAMES})
+    bounds = RelayLimits(**{name: values.pop(name) for name in _LIMIT_NAMES})
+    return RelayConfig(**values, quotas=quotas, limits=bounds)
+
+
+def database_key(text: str) -> bytes:
+    """The raw key that the setting `db_key` means: 64 hex digits as they are, else a passphrase."""
+    if _HEX_KEY.fullmatch(text):
+        return bytes.fromhex(text)
+    # The salt is fixed, for the key must follow from the setting alone; the file has its own, too.
+    return hashlib.scrypt(
+        text.encode(), salt=b"quicnprotochat relay db_key v1", n=2**15, r=8, p=1,
+        maxmem=2**26, dklen=RAW_KEY_LENGTH,
+    )  # fmt: skip
 
 
 def _read_file(file: Path) -> dict[str, object]:

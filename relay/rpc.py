@@ -50,6 +50,11 @@ class CallDesk:
         return self._service.refusals
 
     @property
+    def running(self) -> int:
+        """Calls that are being answered."""
+        return self._running
+
+    @property
     def stopping(self) -> bool:
         return self._stopping
 

@@ -60,6 +60,7 @@ class Relay:
     device: DeviceKey
     store: RelayStore
     desk: CallDesk
+    service: RelayService
     counters: Counter[str]  # streams and calls that broke the protocol, by reason
 
 
@@ -85,7 +86,7 @@ async def open_relay(
         for folder in dict.fromkeys((config.data_dir, config.database.parent)):
             stack.enter_context(FolderLock(folder))
         device = load_or_make_device(config.data_dir)
-        store = await SqliteStore.open(config.database, config.quotas)
+        store = await SqliteStore.open(config.database, config.quotas, key=config.database_key)
         stack.push_async_callback(store.close)
         service = RelayService(
             store,
@@ -93,6 +94,7 @@ async def open_relay(
             version=version(DISTRIBUTION),
             clock=clock,
             uptime=lambda: loop.time() - started,
+            limits=config.limits,
         )
         desk = CallDesk(service)
         front = _Front(desk, service, limits)
@@ -108,7 +110,7 @@ async def open_relay(
         stack.push_async_callback(_end, sweeper)
         listen = Address(*endpoint.address)
         address = RelayAddress(Address(reachable_host(listen.host), listen.port), device.public)
-        yield Relay(listen, address, device.public, store, desk, front.counters)
+        yield Relay(listen, address, device.public, store, desk, service, front.counters)
 
 
 class _Front:

@@ -96,5 +96,5 @@ def count(connection: apsw.Connection) -> Usage:
             ("length(signed)", "endpoints"),
         )
     )
-    held, parcels, size, strangers, strangers_bytes = mailboxes
-    return Usage(held, parcels, size, strangers, strangers_bytes, int(directory))
+    held: list[Any] = [*mailboxes, directory]
+    return Usage(*held)

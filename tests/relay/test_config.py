@@ -25,8 +25,8 @@ def test_flag_before_environment_before_file_before_default(tmp_path: Path) -> N
     config = load_config(flags, environment, file)
     assert config.listen == Address("127.0.0.1", 3)
     assert config.parcel_ttl_s == 200
-    assert config.mailbox_parcels == 7
-    assert config.mailbox_bytes == MAILBOX_BYTES
+    assert config.quotas.mailbox_parcels == 7
+    assert config.quotas.mailbox_bytes == MAILBOX_BYTES
 
 
 def test_defaults() -> None:
@@ -57,8 +57,12 @@ def test_a_host_alone_takes_the_default_port() -> None:
     [
         ("lisen = 'x'", "unknown-setting", ("lisen", "listen?")),
         ("colour = 'x'", "unknown-setting", ("colour", "known keys")),
-        ("tls_cert = 'x'", "unsupported-setting", ("tls_cert", "remove")),
-        ("db_key = 'x'", "unsupported-setting", ("db_key",)),
+        ("auth_token = 'x'", "unsupported-setting", ("auth_token", "remove")),
+        ("metrics = '0.0.0.0:9000'", "bad-setting", ("metrics", "127.0.0.1")),
+        ("metrics = 'example.org:9000'", "bad-setting", ("metrics", "127.0.0.1")),
+        ("strangers_share = 2", "bad-setting", ("strangers_share", "from 0 to 1")),
+        ("newcomers_burst = 0", "bad-setting", ("newcomers_burst",)),
+        ("log_format = 'xml'", "bad-setting", ("log_format", "json")),
         ("listen = 'no port:x'", "bad-setting", ("listen", "HOST:PORT")),
         ("listen = 7000", "bad-setting", ("listen", "text")),
         ("data_dir = ''", "bad-setting", ("data_dir", "text")),

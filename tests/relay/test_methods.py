@@ -14,7 +14,7 @@ from identity.keys import KeyPair
 from identity.signing import prefixed
 from relay.mailbox_methods import REPLY_BYTES
 from relay.server import Relay, open_relay
-from relay.store.contract import MAX_NUMBER
+from relay.store.contract import MAX_NUMBER, Quotas
 from schemas import limits
 from schemas.capnp_codec import blaming_the_peer
 from schemas.frames import ErrorFrame
@@ -118,7 +118,7 @@ async def test_a_batch_has_an_outcome_for_each_item(relay: Relay) -> None:
 async def test_a_full_mailbox_tells_the_sender_when_to_come_again(
     kj: None, clock: Clock, tmp_path: Path
 ) -> None:
-    config = config_for(tmp_path, mailbox_parcels=2)
+    config = config_for(tmp_path, quotas=Quotas(mailbox_parcels=2))
     async with open_relay(config, clock=clock) as relay, client_of(relay) as client:
         batch = [parcel(client.device.public) for _ in range(3)]
         answer = await client.call("batchEnqueue", items=batch)

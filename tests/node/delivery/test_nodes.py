@@ -17,8 +17,8 @@ from node.engine.values import Event
 from node.events import EventHub
 from node.home import create_home
 from node.node import Node, NodeConfig
-from relay.server import open_relay
 from relay.mailbox_methods import MailboxMethods
+from relay.server import open_relay
 from schemas.errors import Fault, Refused, Unreachable
 from schemas.node_service import EnqueueItem
 from tests.node.delivery.real import DONE, Person, befriend, card, joined, ledger, texts

@@ -11,6 +11,7 @@ import pytest
 from node.engine.commands import Arrived, MakeKeyPackage
 from node.engine.values import Accepted, BundleChanged, Deferred, KeyPackagesLow, Rejected, Verdict
 from relay.server import Relay, open_relay
+from relay.store.contract import Quotas
 from schemas.addresses import RelayAddress
 from schemas.errors import Unreachable
 from schemas.ids import DeviceKey, ParcelId
@@ -122,7 +123,7 @@ async def test_a_dead_relay_is_passed_over_for_the_next_one(
 async def test_a_full_mailbox_is_the_reason_that_the_sender_sees(
     nodes: FakeNodes, relays: Relays
 ) -> None:
-    relay = await relays(mailbox_parcels=3)
+    relay = await relays(quotas=Quotas(mailbox_parcels=3))
     away = reader(relay)
     a = await nodes()
     a.knows(away, relays=[str(relay.address)])

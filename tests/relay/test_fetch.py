@@ -1,0 +1,157 @@
+"""The seed's way of reading: `fetch` hands out and deletes, `fetchWait` waits for mail."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from relay.server import Relay, open_relay
+from relay.store.contract import MailboxName, Quotas
+from tests.relay.support import (
+    NOW,
+    Client,
+    Clock,
+    client_of,
+    config_for,
+    new_device,
+    parcel,
+    within,
+)
+
+
+async def fetch(client: Client, limit: int = 0) -> list[int]:
+    answer = await client.call("fetch", recipientKey=bytes(client.device.public), limit=limit)
+    assert answer.error.code == ""
+    return [each.sequence for each in answer.parcels]
+
+
+async def fetch_wait(client: Client, timeout_ms: int) -> list[int]:
+    answer = await client.call(
+        "fetchWait", recipientKey=bytes(client.device.public), timeoutMs=timeout_ms
+    )
+    assert answer.error.code == "", answer.error.code
+    return [each.sequence for each in answer.parcels]
+
+
+async def emptied(relay: Relay, client: Client) -> None:
+    async with asyncio.timeout(20):
+        while (await relay.store.mailbox_state(MailboxName(client.device.public))).parcels:
+            await asyncio.sleep(0.01)
+
+
+async def test_fetch_drains(relay: Relay) -> None:
+    bob = new_device()
+    async with client_of(relay) as alice, client_of(relay, bob) as client:
+        for _ in range(5):
+            await alice.enqueue(parcel(bob.public))
+        assert await fetch(client, limit=2) == [1, 2]
+        assert await fetch(client) == [3, 4, 5], "what was handed out is not handed out again"
+        assert await fetch(client) == []
+        await emptied(relay, client)
+
+
+async def test_an_answer_that_was_lost_is_handed_out_again(relay: Relay) -> None:
+    """The client dies before its machine has the answer: nothing may have been deleted."""
+    bob = new_device()
+    async with client_of(relay) as alice, client_of(relay, bob) as client:
+        await alice.enqueue(parcel(bob.public))
+        call = asyncio.create_task(fetch(client))
+        await asyncio.sleep(0)
+        client.connection.abort()
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+    async with client_of(relay, bob) as client:
+        assert await fetch(client) == [1]
+
+
+async def test_only_the_owner_fetches(relay: Relay) -> None:
+    async with client_of(relay) as client:
+        for method in ("fetch", "fetchWait"):
+            other = bytes(new_device().public)
+            assert await client.code(method, recipientKey=other) == "not-your-mailbox"
+
+
+async def test_fetch_wait_wakes_at_once(relay: Relay) -> None:
+    bob = new_device()
+    async with client_of(relay) as alice, client_of(relay, bob) as client:
+        waiting = asyncio.create_task(fetch_wait(client, 15_000))
+        async with asyncio.timeout(20):
+            while not len(relay.store.arrivals):
+                await asyncio.sleep(0.005)
+        begun = time.monotonic()
+        await alice.enqueue(parcel(bob.public))
+        assert await within(waiting) == [1]
+        assert time.monotonic() - begun < 10, "it was woken, not timed out"
+
+
+async def test_fetch_wait_gives_up_with_nothing(relay: Relay) -> None:
+    async with client_of(relay) as client:
+        assert await fetch_wait(client, 20) == []
+    assert not len(relay.store.arrivals)
+
+
+async def test_a_thousand_abandoned_waits_leave_nothing(relay: Relay) -> None:
+    limit = relay.service.callers.limits.waits_per_connection
+    for _ in range(4):
+        async with client_of(relay) as client:
+            own = bytes(client.device.public)
+            calls = [
+                asyncio.ensure_future(client.call("fetchWait", recipientKey=own, timeoutMs=60_000))
+                for _ in range(250)
+            ]
+            async with asyncio.timeout(20):
+                while sum(call.done() for call in calls) < 250 - limit:
+                    await asyncio.sleep(0.005)
+            codes = {call.result().error.code for call in calls if call.done()}
+            assert codes == {"too-many-waits"}
+            assert len(relay.store.arrivals) == limit
+            assert await client.code("health") == "", "others are answered meanwhile"
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+    async with asyncio.timeout(20):
+        while len(relay.store.arrivals) or relay.desk.running:
+            await asyncio.sleep(0.005)
+
+
+async def test_a_stop_answers_who_waits(kj: None, clock: Clock, tmp_path: Path) -> None:
+    running = open_relay(config_for(tmp_path), clock=clock)
+    relay = await running.__aenter__()
+    async with client_of(relay) as client:
+        waiting = asyncio.create_task(fetch_wait(client, 60_000))
+        async with asyncio.timeout(20):
+            while not len(relay.store.arrivals):
+                await asyncio.sleep(0.005)
+        await within(running.__aexit__(None, None, None))
+        assert await waiting == []
+
+
+async def test_the_owner_sees_since_when_mail_was_refused_until_there_is_room(
+    kj: None, clock: Clock, tmp_path: Path
+) -> None:
+    config = config_for(tmp_path, quotas=Quotas(mailbox_parcels=2))
+    bob = new_device()
+    async with (
+        open_relay(config, clock=clock) as relay,
+        client_of(relay) as alice,
+        client_of(relay, bob) as client,
+    ):
+        assert (await client.peek()).refusedSince == 0
+        for _ in range(2):
+            await alice.enqueue(parcel(bob.public))
+        assert (await alice.enqueue(parcel(bob.public))).error.code == "mailbox-full"
+        clock.now += 5
+        assert (await alice.enqueue(parcel(bob.public))).error.code == "mailbox-full"
+        # Seen once without room, it stays.
+        assert (await client.peek()).refusedSince == NOW
+        assert (await client.peek()).refusedSince == NOW
+        await client.ack(1)
+        # The owner has seen it, and there is room.
+        assert (await client.peek()).refusedSince == 0
+        # A refusal between a look and its acknowledgement is not forgotten unseen.
+        await alice.enqueue(parcel(bob.public))
+        await client.peek()
+        assert (await alice.enqueue(parcel(bob.public))).error.code == "mailbox-full"
+        await client.ack(2)
+        assert (await client.peek()).refusedSince == NOW + 5
