@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fuzz.targets import TARGETS, Target, corpus, corpus_file
+from tests.fuzz.targets import TARGETS, Target, corpus_file
 
 PROCESSES = 2
 LEAST_S = 2
@@ -20,7 +20,7 @@ def start(target: Target, seconds: int, work: Path) -> subprocess.Popen[bytes]:
     """The target at work on its seeds and corpus; what it finds lies in `work` afterwards."""
     folder = work / target.name
     folder.mkdir()
-    for number, known in enumerate([*target.seeds, *corpus(target.name)]):
+    for number, known in enumerate(target.known()):
         (folder / f"known-{number}").write_bytes(known)
     with (work / f"{target.name}.log").open("wb") as log:
         return subprocess.Popen(

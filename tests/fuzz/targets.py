@@ -17,8 +17,9 @@ from identity.signing import sign
 from schemas import frames, parcels
 from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
 from schemas.card import Card
-from schemas.errors import Malformed, Refused
+from schemas.errors import Fault, Malformed, Refused
 from schemas.records import BundleCore, EndpointRecord, SignedType
+from tests.fuzz.engine_target import victim
 from tests.schemas.samples import BODIES, FRAMES, RECORDS, RELAY
 
 _NOW = 1_800_000_000
@@ -32,8 +33,13 @@ class Target:
 
     name: str
     run: Callable[[bytes], object]
-    seeds: Sequence[bytes]
+    seeds: Sequence[bytes] | Callable[[], Sequence[bytes]]
     allowed: tuple[type[Exception], ...] = (Malformed,)
+
+    def known(self) -> list[bytes]:
+        """Seeds and corpus."""
+        seeds = self.seeds() if callable(self.seeds) else self.seeds
+        return [*seeds, *corpus(self.name)]
 
     def once(self, data: bytes) -> None:
         """Raises what nobody promised."""
@@ -110,6 +116,9 @@ def _targets() -> list[Target]:
             (Refused,),
         ),
     ]
+    found.append(
+        Target("engine", lambda data: victim().give(data), lambda: victim().seeds, (Fault,))
+    )
     by_type = {type(value): value for value in [*RECORDS, *BODIES]}
     for kind in by_type:
         seeds = [value.encode() for value in [*RECORDS, *BODIES] if type(value) is kind]
