@@ -14,7 +14,10 @@ from rich.table import Table
 from benchmarks.report import Row, target_text
 
 # name -> module with `rows(quick: bool) -> list[Row]`
-BENCHMARKS: Final[dict[str, str]] = {}
+BENCHMARKS: Final[dict[str, str]] = {
+    "direct": "benchmarks.direct",
+    "transport": "benchmarks.transport",
+}
 
 
 def _rows(name: str, quick: bool) -> list[Row]:

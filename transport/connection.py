@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from aioquic.quic import events
+from aioquic.quic.congestion.base import K_GRANULARITY
 from aioquic.quic.packet import QuicErrorCode
 
 from schemas.addresses import Address
@@ -406,10 +407,10 @@ class Connection:
         for entry in [entry for entry in self._waiting if entry[0]()]:
             if not entry[1].done():
                 entry[1].set_result(None)
-        self._arm_timer()
+        self._arm_timer(now)
 
     def _send_datagrams(self, now: float) -> None:
-        if not self._quic.started:
+        if not self._quic.started or self._quic.quiet(now):
             return
         for data, to in self._quic.datagrams_to_send(now=now):
             if not self._wire.send(data, to):
@@ -417,7 +418,15 @@ class Connection:
 
     # Timers
 
-    def _arm_timer(self) -> None:
+    def _arm_timer(self, now: float) -> None:
+        # Nothing but pacing wants to be woken sooner than aioquic's granularity, and finding out
+        # costs as much as sending a small packet.
+        if (
+            self._timer is not None
+            and self._timer.when() <= now + K_GRANULARITY
+            and not self._quic.paced
+        ):
+            return
         at = self._quic.get_timer()
         if at is None or not self._quic.started:
             return
@@ -435,7 +444,7 @@ class Connection:
         at = self._quic.get_timer()
         now = self._loop.time() + _TIMER_SLACK_S
         if at is None or at > now:
-            self._arm_timer()
+            self._arm_timer(now)
             return
         self._quic.handle_timer(now)
         self._drain_events()

@@ -67,9 +67,14 @@ class FlowControlledConnection(QuicConnection):
             self._consumed.pop(stream_id, None)
         elif not stream.receiver.is_finished:
             consumed = self._consumed[stream_id] = self._consumed.get(stream_id, 0) + size
-            target = consumed + self._stream_window
-            due = due or target - stream.max_stream_data_local >= self._stream_window // 2
+            due = due or self._due_limit(consumed, stream) is not None
         return due
+
+    def _due_limit(self, consumed: int, stream: QuicStream) -> int | None:
+        """The stream's next limit, once it is worth a frame."""
+        target = consumed + self._stream_window
+        worth = target - stream.max_stream_data_local >= self._stream_window // 2
+        return target if worth else None
 
     def consume_rest(self, stream_id: int, delivered: int) -> bool:
         """The peer reset the stream: what it counted and never delivered is given back."""
@@ -89,8 +94,8 @@ class FlowControlledConnection(QuicConnection):
         stream_id = stream.stream_id
         if stream_id is None or stream.receiver.is_finished:
             return
-        target = self._consumed.get(stream_id, 0) + self._stream_window
-        if target - stream.max_stream_data_local >= self._stream_window // 2:
+        target = self._due_limit(self._consumed.get(stream_id, 0), stream)
+        if target is not None:
             stream.max_stream_data_local = target
         if stream.max_stream_data_local_sent == stream.max_stream_data_local:
             return

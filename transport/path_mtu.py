@@ -46,9 +46,12 @@ class PathMtuSearch:
         self.current = self.base
         self._search(now)
 
+    def probe_due(self, now: float) -> bool:
+        return self._probe is None and now >= self._due_at and self.current < self.ceiling
+
     def next_probe(self, now: float, timeout_s: float) -> int | None:
         """The size of the probe to send now, if one is due; it counts as lost after `timeout_s`."""
-        if self._probe is not None or now < self._due_at:
+        if not self.probe_due(now):
             return None
         if self._complete:
             self._search(now)  # a while ago something smaller was all: the path may have grown

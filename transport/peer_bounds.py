@@ -14,14 +14,14 @@ from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.stream import QuicStream
 
 from .congestion import WatchedCongestionControl
-from .flow_control import FlowControlledConnection
 from .limits import TransportLimits
+from .send_gate import GatedConnection
 
 _SKIP_ABOUT_EVERY = 256  # packets
 _SKIPPED_KEPT = 4
 
 
-class BoundedConnection(FlowControlledConnection):
+class BoundedConnection(GatedConnection):
     """A connection that closes on a peer that exceeds what no honest one needs.
 
     `packets_taken` counts packets that were decrypted and new: a datagram that adds none was made

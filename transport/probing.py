@@ -38,6 +38,11 @@ class ProbingConnection(BoundedConnection):
         """Bytes of UDP payload that this path is known to carry."""
         return int(self._max_datagram_size)
 
+    def quiet(self, now: float) -> bool:
+        search = self._search
+        probing = search is None or search.probe_due(now) or self._congestion.black_hole
+        return not probing and super().quiet(now)
+
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, NetworkAddress]]:
         searching = self._follow_path(now)
         datagrams = super().datagrams_to_send(now)

@@ -123,16 +123,11 @@ class Stream:
 
     async def finish(self) -> None:
         """Say that nothing follows; the peer reads `b""` after the last byte. Idempotent."""
-        async with self._write_lock:
-            if self._write_over:
-                return
-            if (lost := self._host.lost()) is not None:
-                raise lost
-            self._write_over = True
-            self._write_fault = StreamReset.by_us(self.stream_id)
-            self.pending_end = True
-            self._host.write_soon(self, 0)
-            self._check_finished()
+        if self._write_lock.locked():
+            async with self._write_lock:
+                self._finish()
+        else:
+            self._finish()
 
     async def drain(self, deadline_s: float | None = None) -> None:
         """Wait until the peer's QUIC has acknowledged every byte written.
@@ -199,6 +194,17 @@ class Stream:
         self._wake_reader()
 
     # Inside
+
+    def _finish(self) -> None:
+        if self._write_over:
+            return
+        if (lost := self._host.lost()) is not None:
+            raise lost
+        self._write_over = True
+        self._write_fault = StreamReset.by_us(self.stream_id)
+        self.pending_end = True
+        self._host.write_soon(self, 0)
+        self._check_finished()
 
     def _check_writable(self) -> None:
         if (lost := self._host.lost()) is not None:
