@@ -72,7 +72,13 @@ async def connect(
         mdns=mdns,
         passphrase=passphrase,
     )
-    session = Session(settings)
+    async with using(Session(settings)) as node:
+        yield node
+
+
+@asynccontextmanager
+async def using(session: Session) -> AsyncIterator[Node]:
+    """As `connect`, over a session that was made already; it is ended with the context."""
     node = Node(session)
     try:
         yield node
@@ -135,6 +141,10 @@ class Node:
 
     async def invite(self, group: str, *people: str, role: str = "member") -> s.Invited:
         return await self.ask(op.INVITE, s.Invite(group, list(people), role))
+
+    async def direct(self, person: str) -> Group:
+        """The one-to-one group with a person, made if there is none."""
+        return await self.ask(op.DIRECT, s.ByPerson(person))
 
     async def requests(self) -> list[Invitation]:
         """Invitations, and first messages of strangers."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from node.cli import completion
 from node.cli.command import SECONDS, Commands
 from node.cli.output import clean, short
 from node.cli.state import State, TimedOut
@@ -69,7 +70,7 @@ def _title(group: Group) -> str:
 
 
 @commands.add("members", example="quicnprotochat members friends")
-@click.argument("group")
+@click.argument("group", shell_complete=completion.groups)
 def members(state: State, group: str) -> None:
     """Show who is in GROUP, its epoch and its suite."""
     from node.api import operations as op
@@ -95,8 +96,14 @@ def members(state: State, group: str) -> None:
 
 
 @commands.add("invite", example="quicnprotochat invite friends Bob --role member")
-@click.argument("group")
-@click.argument("people", nargs=-1, required=True, metavar="CARD-OR-KEY...")
+@click.argument("group", shell_complete=completion.groups)
+@click.argument(
+    "people",
+    nargs=-1,
+    required=True,
+    metavar="CARD-OR-KEY...",
+    shell_complete=completion.people,
+)
 @click.option(
     "--role",
     type=click.Choice(["member", "admin"]),
@@ -144,7 +151,7 @@ def requests(state: State) -> None:
 
 
 @commands.add("join", example="quicnprotochat join friends --wait 30")
-@click.argument("group", required=False)
+@click.argument("group", required=False, shell_complete=completion.groups)
 @click.option("--wait", type=SECONDS, metavar="S", help="Wait up to S seconds for it.")
 def join(state: State, group: str | None, wait: float | None) -> None:
     """Accept the invitation to GROUP. Without GROUP, list the invitations."""
@@ -197,7 +204,7 @@ def _invitations(session: Session, wait: float | None) -> list[Group]:
 
 
 @commands.add("leave", example="quicnprotochat leave friends")
-@click.argument("group")
+@click.argument("group", shell_complete=completion.groups)
 def leave(state: State, group: str) -> None:
     """Leave GROUP, or decline an invitation to it."""
     from node.api import operations as op
@@ -207,8 +214,8 @@ def leave(state: State, group: str) -> None:
 
 
 @commands.add("remove", example="quicnprotochat remove friends Bob")
-@click.argument("group")
-@click.argument("key")
+@click.argument("group", shell_complete=completion.groups)
+@click.argument("key", shell_complete=completion.people)
 def remove(state: State, group: str, key: str) -> None:
     """Remove the person KEY from GROUP."""
     from node.api import operations as op
@@ -218,7 +225,7 @@ def remove(state: State, group: str, key: str) -> None:
 
 
 @commands.add("update-key", example="quicnprotochat update-key friends")
-@click.argument("group")
+@click.argument("group", shell_complete=completion.groups)
 def update_key(state: State, group: str) -> None:
     """Renew your key in GROUP. What was stolen before no longer reads what comes."""
     from node.api import operations as op

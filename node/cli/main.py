@@ -13,7 +13,17 @@ from pathlib import Path
 
 import click
 
-from node.cli import account, groups, messages, network, passphrase, people
+from node.cli import (
+    account,
+    backup,
+    chat,
+    completion,
+    groups,
+    messages,
+    network,
+    passphrase,
+    people,
+)
 from node.cli.command import SectionedGroup, common_options
 from node.cli.output import Output
 from node.cli.state import State, TimedOut
@@ -33,7 +43,7 @@ def cli() -> None:
     """End-to-end encrypted group messaging without a server."""
 
 
-for _module in (account, passphrase, people, groups, messages, network):
+for _module in (account, passphrase, backup, people, groups, messages, chat, network, completion):
     for _command in _module.commands.commands:
         cli.add_command(_command)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.cli import completion
 from node.cli.command import SECONDS, Commands
 from node.cli.output import clean, short
 from node.cli.receive import Receiver
@@ -28,9 +29,14 @@ commands = Commands("Messages")
     "date | quicnprotochat send --peer-key Bob -\n"
     "quicnprotochat send friends --msg hello --wait delivered --timeout 10",
 )
-@click.argument("target", nargs=-1, metavar="[GROUP] [-]")
+@click.argument("target", nargs=-1, metavar="[GROUP] [-]", shell_complete=completion.groups)
 @click.option("--msg", metavar="TEXT", help="The text; `-` reads it from standard input.")
-@click.option("--peer-key", metavar="KEY", help="To a person, in a one-to-one group.")
+@click.option(
+    "--peer-key",
+    metavar="KEY",
+    shell_complete=completion.people,
+    help="To a person, in a one-to-one group.",
+)
 @click.option("--all", "everywhere", is_flag=True, help="To every group you are in.")
 @click.option("--wait", type=click.Choice(["delivered"]), help="Return when everybody has it.")
 @click.option("--timeout", type=SECONDS, metavar="S", help="Wait no longer; then exit 3.")
@@ -121,7 +127,7 @@ def _every_group(session: Session) -> list[str]:
     example="quicnprotochat recv friends --timeout 10\n"
     "quicnprotochat recv --stream --json --cursor bot",
 )
-@click.argument("group", required=False)
+@click.argument("group", required=False, shell_complete=completion.groups)
 @click.option("--stream", is_flag=True, help="Go on, with what comes, until Ctrl-C.")
 @click.option(
     "--timeout",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.cli import completion
 from node.cli.command import SECONDS, Commands
 from node.cli.output import short
 from node.cli.state import State
@@ -106,7 +107,7 @@ def _cells(peer: Peer) -> tuple[object, ...]:
 
 
 @commands.add("ping", example="quicnprotochat ping Bob")
-@click.argument("peer_or_relay")
+@click.argument("peer_or_relay", shell_complete=completion.people)
 def ping(state: State, peer_or_relay: str) -> None:
     """Measure a round trip to a person, a device or a relay."""
     from node.api import operations as op

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.cli import completion
 from node.cli.command import Commands
 from node.cli.output import short
 from node.cli.state import State
@@ -60,7 +61,7 @@ def contacts_add(state: State, card: str) -> None:
 
 
 @contacts.command("verify", example="quicnprotochat contacts verify Bob")
-@click.argument("key")
+@click.argument("key", shell_complete=completion.people)
 @click.pass_obj
 def contacts_verify(state: State, key: str) -> None:
     """Mark KEY as verified, after you compared the safety number with that person."""
@@ -108,7 +109,7 @@ def block(state: State, key: str | None) -> None:
 
 
 @commands.add("unblock", example="quicnprotochat unblock Mallory")
-@click.argument("key")
+@click.argument("key", shell_complete=completion.people)
 def unblock(state: State, key: str) -> None:
     """Undo `block`."""
     from node.api import operations as op
@@ -126,7 +127,7 @@ def _show_blocked(state: State, person: Blocked) -> None:
 
 
 @commands.add("fetch-key", example="quicnprotochat fetch-key Bob --suite hybrid")
-@click.argument("key")
+@click.argument("key", shell_complete=completion.people)
 @click.option("--suite", type=click.Choice(["hybrid", "classic"]), help="Only of this suite.")
 def fetch_key(state: State, key: str, suite: str | None) -> None:
     """Take a KeyPackage of each of KEY's devices from a relay. This uses it up."""
@@ -144,7 +145,7 @@ def fetch_key(state: State, key: str, suite: str | None) -> None:
 
 
 @commands.add("check-key", example="quicnprotochat check-key Bob")
-@click.argument("key")
+@click.argument("key", shell_complete=completion.people)
 def check_key(state: State, key: str) -> None:
     """Show what relays hold for KEY. Nothing is used up."""
     from node.api import operations as op

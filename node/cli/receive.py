@@ -87,7 +87,7 @@ class Receiver:
         written: list[Message] = []
         try:
             for message in batch:
-                self._out.result(message.to_json(), _line(message))
+                self._out.result(message.to_json(), line_of(message))
                 self._written += 1
                 if self._left is not None:
                     self._left -= 1
@@ -109,7 +109,7 @@ class Receiver:
         self._out.note(f"-- {clean(name)}: {clean(event.get('detail', 'the group is split'))}")
 
 
-def _line(message: Message) -> str:
+def line_of(message: Message) -> str:
     head = (
         f"{message.sent_at[:16].replace('T', ' ')} {clean(message.group_name) or 'direct'} · "
         f"{clean(message.sender_name) or message.sender[:12]}: "

@@ -51,7 +51,7 @@ def send_and_wait(
                 _look(session, open_ones, rows)
     finally:
         for one in sent:
-            one.status = _status(rows.get(one.message), one.status)
+            one.status = status_of(rows.get(one.message), one.status)
             show(one)
     lost = sum(row.state in LOST for each in rows.values() for row in each)
     if open_ones:
@@ -79,7 +79,7 @@ def _look(session: Session, open_ones: list[str], rows: dict[str, list[LedgerRow
             open_ones.remove(message)
 
 
-def _status(rows: list[LedgerRow] | None, otherwise: str) -> str:
+def status_of(rows: list[LedgerRow] | None, otherwise: str) -> str:
     """The state of the recipient that is least far."""
     if rows is None:
         return otherwise

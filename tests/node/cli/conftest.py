@@ -13,6 +13,7 @@ import pytest
 from node.cli.main import main
 from node.cli.state import State
 from tests.node.cli.fake_session import FakeSession
+from tests.node.cli.real import alice, bob, people
 
 
 @dataclass
