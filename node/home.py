@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from storage.sqlite import (
     migrate,
     open_database,
 )
+
+log = logging.getLogger(__name__)
 
 
 def create_home(path: Path, name: str, passphrase: bytes | None = None) -> None:
@@ -72,7 +75,10 @@ def open_home_database(path: Path, passphrase: bytes | None = None) -> Iterator[
     of `storage.sqlite`.
     """
     tidy(path)
-    with _opened(path, database_key(path, passphrase)) as connection:
+    key = database_key(path, passphrase)
+    if key is None and passphrase is not None:
+        log.warning("this home is not encrypted: the passphrase is not used")
+    with _opened(path, key) as connection:
         yield connection
 
 
