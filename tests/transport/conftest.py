@@ -8,6 +8,7 @@ import pytest
 
 from tests.fixtures import kj, no_leaked_tasks
 from tests.transport.support import Open
+from tests.transport.virtual import loop
 
 
 @pytest.fixture
