@@ -10,7 +10,9 @@ additional data binds version, ephemeral key, KEM ciphertext and the recipient's
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -37,6 +39,14 @@ class HybridKeyPair:
     public: bytes
     private: bytes = field(repr=False)
 
+    @cached_property
+    def x25519(self) -> X25519PrivateKey:
+        return X25519PrivateKey.from_private_bytes(self.private[:_X25519])
+
+    @cached_property
+    def decapsulate(self) -> Callable[[bytes], bytes]:
+        return kem.load_private(self.private[_X25519:])
+
 
 def generate_hybrid() -> HybridKeyPair:
     x25519 = X25519PrivateKey.generate()
@@ -53,8 +63,9 @@ def seal(recipient: bytes, plaintext: bytes) -> bytes:
         raise Malformed("bad-hybrid-key", "a hybrid key of the wrong length")
     ephemeral = X25519PrivateKey.generate()
     try:
-        x25519_ss = ephemeral.exchange(X25519PublicKey.from_public_bytes(recipient[:_X25519]))
-        kem_ss, kem_ciphertext = kem.encapsulate(recipient[_X25519:])
+        x25519_public, encapsulate = _load_public(recipient)
+        x25519_ss = ephemeral.exchange(x25519_public)
+        kem_ss, kem_ciphertext = encapsulate()
     except ValueError as error:  # a low-order point, or an encapsulation key out of range
         raise Malformed("bad-hybrid-key", "a hybrid key that cannot be sealed to") from error
     header = bytes([VERSION]) + ephemeral.public_key().public_bytes_raw() + kem_ciphertext
@@ -74,14 +85,20 @@ def open_untrusted(keys: HybridKeyPair, sealed: bytes) -> bytes:
     header_end = 1 + _X25519 + kem.CIPHERTEXT_LENGTH
     header, nonce = sealed[:header_end], sealed[header_end : header_end + _NONCE]
     try:
-        x25519 = X25519PrivateKey.from_private_bytes(keys.private[:_X25519])
         ephemeral = X25519PublicKey.from_public_bytes(header[1 : 1 + _X25519])
-        x25519_ss = x25519.exchange(ephemeral)
-        kem_ss = kem.decapsulate(keys.private[_X25519:], header[1 + _X25519 :])
+        x25519_ss = keys.x25519.exchange(ephemeral)
+        kem_ss = keys.decapsulate(header[1 + _X25519 :])
         cipher = ChaCha20Poly1305(_key(x25519_ss, kem_ss))
         return cipher.decrypt(nonce, sealed[header_end + _NONCE :], header + keys.public)
     except (InvalidTag, ValueError) as error:
         raise Malformed("cannot-open", "not sealed to this key, or damaged") from error
+
+
+@lru_cache(maxsize=256)
+def _load_public(recipient: bytes) -> tuple[X25519PublicKey, Callable[[], tuple[bytes, bytes]]]:
+    """Loading a hybrid key takes a third of the sealing, and most parcels go to few devices."""
+    x25519 = X25519PublicKey.from_public_bytes(recipient[:_X25519])
+    return x25519, kem.load_public(recipient[_X25519:])
 
 
 def _key(x25519_ss: bytes, kem_ss: bytes) -> bytes:

@@ -37,21 +37,39 @@ def generate_ephemeral() -> tuple[bytes, Callable[[bytes], bytes]]:
         private = mlkem.MLKEM768PrivateKey.generate()
     except UnsupportedAlgorithm:
         public, expanded = ml_kem_768.keygen()
-        return bytes(public), partial(decapsulate, bytes(expanded))
+        return bytes(public), partial(_decapsulate, bytes(expanded))
     return private.public_key().public_bytes_raw(), private.decapsulate
+
+
+def load_public(public: bytes) -> Callable[[], tuple[bytes, bytes]]:
+    """`encapsulate` of a key that is used more than once. Raises as `encapsulate`."""
+    try:
+        return mlkem.MLKEM768PublicKey.from_public_bytes(public).encapsulate
+    except UnsupportedAlgorithm:
+        return partial(_encapsulate, public)
+
+
+def load_private(private: bytes) -> Callable[[bytes], bytes]:
+    """`decapsulate` of a key that is used more than once: expanding a seed takes most of it."""
+    if len(private) == _SEED_LENGTH:
+        return mlkem.MLKEM768PrivateKey.from_seed_bytes(private).decapsulate
+    return partial(_decapsulate, private)
 
 
 def encapsulate(public: bytes) -> tuple[bytes, bytes]:
     """(shared secret 32 B, ciphertext 1,088 B). Raises ValueError for a key FIPS 203 refuses."""
-    try:
-        return mlkem.MLKEM768PublicKey.from_public_bytes(public).encapsulate()
-    except UnsupportedAlgorithm:
-        ciphertext, shared = ml_kem_768.encaps(public)
-        return bytes(shared), bytes(ciphertext)
+    return load_public(public)()
 
 
 def decapsulate(private: bytes, ciphertext: bytes) -> bytes:
     """The shared secret (32 B). A ciphertext for another key gives another secret, no error."""
-    if len(private) == _SEED_LENGTH:
-        return mlkem.MLKEM768PrivateKey.from_seed_bytes(private).decapsulate(ciphertext)
-    return bytes(ml_kem_768.decaps(private, ciphertext))
+    return load_private(private)(ciphertext)
+
+
+def _encapsulate(public: bytes) -> tuple[bytes, bytes]:
+    ciphertext, shared = ml_kem_768.encaps(public)
+    return bytes(shared), bytes(ciphertext)
+
+
+def _decapsulate(expanded: bytes, ciphertext: bytes) -> bytes:
+    return bytes(ml_kem_768.decaps(expanded, ciphertext))

@@ -173,7 +173,7 @@ class Arrivals:
         group = self._core.mls_group(row.id)
         try:
             opened = group.process(mls)
-            self._core.write_mls(row)
+            self._core.write_mls_later(row)
         except (mls_rs.EpochTooOld, mls_rs.NoSuchMember):
             # Its secrets are gone, or its author left the group since: the snapshot still reads it.
             snapshot = self._core.groups.snapshot_state(row.id, body.epoch_id)

@@ -103,6 +103,8 @@ class Commits:
         """
         core = self._core
         author = DeviceKey(signed.signer)
+        if core.groups.statement(row.id, author) == signed:
+            return  # it comes with every message
         statement = open_signed(SignedType.STATEMENT, signed, Statement.decode, lambda _: author)
         if statement.group != row.id or not core.groups.was_member(row.id, author):
             raise Malformed("wrong-statement", "a statement of a stranger, or about another group")

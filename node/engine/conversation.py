@@ -82,9 +82,7 @@ class Conversation:
 
     def _seal(self, row: GroupRow, message: AppMessage, recipients: list[DeviceKey]) -> None:
         core = self._core
-        mls = core.mls_group(row.id).encrypt(message.encode())
-        core.write_mls(row)
-        core.groups.count_generation(row)
+        mls = core.encrypt(row, message.encode())
         self._keep(row, core.device.public, message.sequence, mls)
         self._outbox.put(
             "message",
@@ -129,7 +127,7 @@ class Conversation:
         row.tips = b"".join([*open_tips, message.id][-limits.MESSAGE_PARENTS :])
         core.groups.save(row)
         # Who speaks in a group has entered it.
-        core.outbox.remove_kind(row.id, ("welcome",), author)
+        core.outbox.remove_kind(row.id, "welcome", author)
         if row.accepted and not core.people.is_blocked(identity):
             core.emit(
                 "message",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import mls_rs
 
@@ -28,9 +29,24 @@ IDENTITY_SEED = "identity_seed"
 DEVICE_SEED = "device_seed"
 DISCOVERY_SECRET = "discovery_secret"  # noqa: S105 - the name of a row
 
+WRITE_EVERY = 1000  # sends between two writes of a group's state: skipping them takes 1.4 ms
 REQUIRED_CAPABILITIES = 3  # RFC 9420 section 17.3
 
 SUITE_NAMES = {mls_rs.HYBRID: "hybrid", mls_rs.CLASSIC: "classic"}
+
+
+@dataclass
+class _Scope:
+    """The groups that a block touched; where the store is older, what they were before it."""
+
+    touched: set[GroupId] = field(default_factory=set)
+    before: dict[GroupId, tuple[mls_rs.Group, GroupRow]] = field(default_factory=dict)
+
+    def take_in(self, inner: _Scope) -> None:
+        """A block inside this one ended well."""
+        first = inner.touched - self.touched
+        self.before.update({group: inner.before[group] for group in first & inner.before.keys()})
+        self.touched |= inner.touched
 
 
 class Core:
@@ -72,27 +88,62 @@ class Core:
             extension_types=[GROUP_INFO_EXTENSION],
         )
         self._mls_groups: dict[GroupId, mls_rs.Group] = {}
-        self._touched: set[GroupId] = set()
+        self._unwritten: dict[GroupId, GroupRow] = {}  # changed in memory, by this batch
+        self._scope = _Scope()
+        self._names: dict[IdentityKey, str] = {}  # of this batch
         self._restore_key_packages()
 
     # --- MLS groups
 
     def mls_group(self, group: GroupId) -> mls_rs.Group:
         """The live MLS group, loaded from the store when it is not in memory."""
-        self._touched.add(group)
-        if group not in self._mls_groups:
-            self._mls_groups[group] = self.mls.load_group(group, *self.groups.mls_state(group))
-        return self._mls_groups[group]
+        loaded = self._mls_groups.get(group)
+        if loaded is None:
+            loaded = self.mls.load_group(group, *self.groups.mls_state(group))
+            self._mls_groups[group] = loaded
+            self._skip_used(group, loaded)
+        if group not in self._scope.touched:
+            self._scope.touched.add(group)
+            if group in self._unwritten:  # what the store has is older than that
+                self._scope.before[group] = (loaded.clone(), self._unwritten[group])
+        return loaded
+
+    def _skip_used(self, group: GroupId, loaded: mls_rs.Group) -> None:
+        """Sends since the state was written are in `generations` alone: none is used twice."""
+        row = self.groups.get(group)
+        if row is not None and loaded.active:
+            used = self.groups.next_generation(group, row.epoch_id)
+            if used > loaded.next_generation:
+                loaded.skip_to_generation(used)
 
     def adopt(self, group: GroupId, mls: mls_rs.Group) -> None:
         """`mls` is what this group is from now on; `write_mls` puts it on disk."""
-        self._touched.add(group)
+        self._scope.touched.add(group)
         self._mls_groups[group] = mls
+
+    def encrypt(self, row: GroupRow, plaintext: bytes) -> bytes:
+        """An application message. Instead of the state, the next free generation is written."""
+        mls = self.mls_group(row.id)
+        sealed = mls.encrypt(plaintext)
+        self.groups.put_next_generation(row, mls.next_generation)
+        if mls.next_generation % WRITE_EVERY == 0:  # or loading would skip for long
+            self.write_mls_later(row)
+        return sealed
 
     def write_mls(self, row: GroupRow) -> None:
         """Writes the group's MLS state, and what else the client logged, in this transaction."""
+        self._unwritten.pop(row.id, None)
         self._mls_groups[row.id].save()
         self.write_log(row)
+
+    def write_mls_later(self, row: GroupRow) -> None:
+        """Writes the group's MLS state once, however many messages the batch has."""
+        self._unwritten[row.id] = row
+
+    def write_unwritten(self) -> None:
+        """Before a batch is committed, or the state on disk is copied."""
+        for row in list(self._unwritten.values()):
+            self.write_mls(row)
 
     def write_log(self, row: GroupRow | None = None) -> None:
         for entry in self.mls.take_log():
@@ -105,32 +156,45 @@ class Core:
                 epoch = entry.id if isinstance(entry.id, int) else None
                 self.groups.write_mls(row.id, row.incarnation, entry.kind, epoch, data)
 
-    def begin_command(self) -> None:
-        self._touched.clear()
+    def begin_batch(self, now: float) -> None:
+        self.now = now
+        self.started = self.started or now
+        self.effects = []
+        self._names.clear()
+        self._scope = _Scope()
 
     @contextmanager
     def undoable(self) -> Iterator[None]:
         """What the block wrote, announced and did in MLS never happened when it is refused."""
         effects = len(self.effects)
+        outside, self._scope = self._scope, _Scope()
         try:
             with self.db.savepoint():
                 yield
+            outside.take_in(self._scope)
         except (Fault, mls_rs.MlsError):
             self.forget_command()
             del self.effects[effects:]
             raise
+        finally:
+            self._scope = outside
 
     def forget_command(self) -> None:
         """After an undone transaction: what MLS has in memory never happened."""
         self.mls.take_log()
-        for group in self._touched:
+        for group in self._scope.touched:
             self._mls_groups.pop(group, None)
+            self._unwritten.pop(group, None)
+        for group, (before, row) in self._scope.before.items():
+            self._mls_groups[group] = before
+            self._unwritten[group] = row
+        self._names.clear()
         self._restore_key_packages()
         self.load_hybrid_keys()
 
     def forget_everything(self) -> None:
         """After a batch that could not be committed."""
-        self._touched.update(self._mls_groups)
+        self._scope = _Scope(touched=set(self._mls_groups))
         self.forget_command()
 
     def load_hybrid_keys(self) -> None:
@@ -160,6 +224,12 @@ class Core:
 
     def name_of(self, identity: IdentityKey) -> str:
         """What to call a person: the name in their bundle, or the start of their key."""
+        name = self._names.get(identity)
+        if name is None:
+            name = self._names[identity] = self._look_up_name(identity)
+        return name
+
+    def _look_up_name(self, identity: IdentityKey) -> str:
         if identity == self.identity.public:
             return self.account_name
         bundle = self.people.bundle(identity)

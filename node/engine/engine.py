@@ -170,9 +170,7 @@ class Engine:
         cannot be committed every command is answered with that Fault, and nothing happened.
         """
         core = self._core
-        core.now = now
-        core.started = core.started or now
-        core.effects = []
+        core.begin_batch(now)
         answers: list[object] = []
         try:
             with self._db.transaction():
@@ -182,6 +180,7 @@ class Engine:
                 answers.extend(self._one(command) for command in batch)
                 self._wishes.tick()
                 self._receipts.flush()
+                core.write_unwritten()
         except Fault as fault:
             core.forget_everything()
             self._outbox.forget_taken()
@@ -200,7 +199,6 @@ class Engine:
     def _one(self, command: Command[Any]) -> object:
         core = self._core
         handler = self._handlers[type(command)]
-        core.begin_command()
         try:
             with core.undoable():
                 return handler(command)

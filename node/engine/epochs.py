@@ -38,6 +38,7 @@ class Epochs:
         a commit of our own, so that a better sibling can still be chosen.
         """
         core = self._core
+        core.write_unwritten()
         core.groups.snapshot(row, core.now)
         before = {member.device: member for member in core.groups.members(row.id)}
         core.adopt(row.id, group)
@@ -125,13 +126,14 @@ class Epochs:
     def _stop_sending(self, row: GroupRow, devices: list[DeviceKey]) -> None:
         """What waits for a device that is no member any more is told so, not kept for ever."""
         for device in devices:
-            for entry in self._core.outbox.unsettled(row.id, device, 0):
+            for entry in self._core.outbox.open_entries(row.id, device):
                 if entry.state == "queued":
                     self._outbox.note(
                         entry.message, device, State.REFUSED, reason="no-longer-a-member"
                     )
-                    self._core.outbox.remove_message(entry.message, device)
-            self._core.outbox.remove_kind(row.id, ("welcome", "bundles", "summary"), device)
+                    self._core.outbox.remove_messages([entry.message], device)
+            for kind in ("welcome", "bundles", "summary"):
+                self._core.outbox.remove_kind(row.id, kind, device)
 
 
 def member_ref(member: mls_rs.Member) -> MemberRef:

@@ -8,6 +8,7 @@ stages of a parcel are `queued` (not left), `sent` (on the recipient's disk, by 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 
 from node.engine import commands, values
@@ -50,6 +51,8 @@ class Outbox:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._taken: dict[ParcelId, _Taken] = {}
+        self._under_way: Counter[DeviceKey] = Counter()  # of `_taken`, by recipient
+        self._served: dict[DeviceKey, GroupId] = {}  # whose turn was the last, by recipient
 
     def put(
         self,
@@ -79,16 +82,9 @@ class Outbox:
         core = self._core
         hybrid_key = core.people.hybrid_key(command.recipient)
         items: list[values.OutboxItem] = []
-        # Those under way stay due in the table, so look past them.
-        rows = core.outbox.due(command.recipient, core.now, command.limit + len(self._taken))
-        for row in rows:
-            if row.expires <= core.clock.believed or len(items) >= command.limit:
-                continue
-            taken = self._taken.get(row.parcel)
-            if taken is not None and core.now - taken.since < TAKEN_LIMIT_S:
-                continue
-            self._taken[row.parcel] = _Taken(core.now, row.message, row.recipient)
-            body = ParcelBody.decode(core.outbox.payload_body(row.payload))
+        for row in self._due(command.recipient, command.limit):
+            self._take_out(row)
+            body = ParcelBody.decode(row.body)
             items.append(
                 values.OutboxItem(
                     row.parcel,
@@ -100,9 +96,54 @@ class Outbox:
             )
         return tuple(items)
 
+    def _due(self, recipient: DeviceKey, limit: int) -> list[OutboxRow]:
+        """The groups take turns, one parcel each, from where the last turn ended: the backlog of
+        one does not delay the others. What left before and has no receipt fills the rest."""
+        core = self._core
+        look = limit + self._under_way[recipient]  # those under way stay due in the table
+        queues = [
+            (group, deque(self._free(core.outbox.due_of_group(recipient, group, core.now, look))))
+            for group in core.outbox.groups_waiting(recipient)
+        ]
+        last = self._served.get(recipient, NO_GROUP)
+        queues.sort(key=lambda queue: (queue[0] <= last, queue[0]))
+        waiting = deque(queue for queue in queues if queue[1])
+        found: list[OutboxRow] = []
+        while waiting and len(found) < limit:
+            group, rows = waiting.popleft()
+            found.append(rows.popleft())
+            self._served[recipient] = group
+            if rows:
+                waiting.append((group, rows))
+        if len(found) < limit:
+            again = core.outbox.due_again(recipient, core.now, look)
+            found += self._free(again)[: limit - len(found)]
+        return found
+
+    def _free(self, rows: list[OutboxRow]) -> list[OutboxRow]:
+        """Those that delivery does not have already, and that are not over."""
+        return [
+            row
+            for row in rows
+            if row.parcel not in self._taken and row.expires > self._core.clock.believed
+        ]
+
+    def _take_out(self, row: OutboxRow) -> None:
+        self._taken[row.parcel] = _Taken(self._core.now, row.message, row.recipient)
+        self._under_way[row.recipient] += 1
+
+    def _put_back(self, parcel: ParcelId) -> _Taken | None:
+        taken = self._taken.pop(parcel, None)
+        if taken is not None:
+            self._under_way[taken.recipient] -= 1
+            if not self._under_way[taken.recipient]:
+                del self._under_way[taken.recipient]
+                self._served.pop(taken.recipient, None)
+        return taken
+
     def report(self, command: commands.ReportOutcomes) -> None:
         for outcome in command.outcomes:
-            taken = self._taken.pop(outcome.parcel, None)
+            taken = self._put_back(outcome.parcel)
             row = self._core.outbox.get(outcome.parcel)
             if row is None:  # delivered meanwhile, or no longer wanted
                 if taken is not None and (outcome.acked or outcome.held is not None):
@@ -173,7 +214,7 @@ class Outbox:
         core = self._core
         core.outbox.bring_forward(command.device, "queued", core.now)
         core.outbox.bring_forward(command.device, "held", core.now + HELD_GRACE_S)
-        if core.outbox.due(command.device, core.now, 1):
+        if core.outbox.has_due(command.device, core.now):
             core.effects.append(values.OutboxReady(frozenset({command.device})))
 
     def tick(self) -> None:
@@ -182,7 +223,7 @@ class Outbox:
             self.give_up(row, State.EXPIRED, "expired")
         overdue = [p for p, t in self._taken.items() if core.now - t.since >= TAKEN_LIMIT_S]
         for parcel in overdue:
-            del self._taken[parcel]
+            self._put_back(parcel)
         ready = core.outbox.due_recipients(core.now)
         if ready:
             core.effects.append(values.OutboxReady(ready))
@@ -194,6 +235,7 @@ class Outbox:
     def forget_taken(self) -> None:
         """After a batch that could not be committed: what it took was never given out."""
         self._taken.clear()
+        self._under_way.clear()
 
     # --- the ledger
 
@@ -240,7 +282,21 @@ class Outbox:
         entry = None
         if message is not None:
             entry = self._core.outbox.ledger_entry(message, device)
-        if entry is None or State(entry.state) not in _BEFORE[state]:
+        if entry is not None:
+            self.move(entry, state, path=path, relay=relay, held_until=held_until, reason=reason)
+
+    def move(
+        self,
+        entry: LedgerRow,
+        state: State,
+        *,
+        path: str | None = None,
+        relay: str | None = None,
+        held_until: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """`note`, for an entry as it is in the store now."""
+        if State(entry.state) not in _BEFORE[state]:
             return
         entry = dataclasses.replace(
             entry,

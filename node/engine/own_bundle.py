@@ -64,7 +64,7 @@ class OwnBundle:
             identity = core.people.owner(device)
             if identity is None or core.people.hybrid_key(device) is None:
                 continue
-            core.outbox.remove_kind(NO_GROUP, (KIND,), device)
+            core.outbox.remove_kind(NO_GROUP, KIND, device)
             if core.people.is_blocked(identity):
                 # A fellow member still: the groups need this, and where we are is not their news.
                 self._outbox.put(KIND, BundlesContent((signed,)), [device])

@@ -70,7 +70,7 @@ class Receipts:
                 core.effects.append(values.SummaryReady(author, signed.encode()))
                 continue
             self._last_parcel[key] = core.now
-            core.outbox.remove_kind(group, ("summary",), author)
+            core.outbox.remove_kind(group, "summary", author)
             content = SummaryContent(signed)
             self._outbox.put(
                 "summary", content, [author], group=group, lifetime_s=SUMMARY_LIFETIME_S
@@ -122,17 +122,20 @@ class Receipts:
         if not core.messages.newer_summary(summary.group, device, summary.number, signed):
             return
         # Who speaks in a group has entered it.
-        core.outbox.remove_kind(summary.group, ("welcome",), device)
+        core.outbox.remove_kind(summary.group, "welcome", device)
         mark = next((m for m in summary.authors if m.device == core.device.public), None)
         if mark is None:
             return
-        for entry in core.outbox.unsettled(summary.group, device, mark.read):
+        for entry in core.outbox.unread_entries(summary.group, device, mark.read):
+            self._outbox.move(entry, State.READ)
+        delivered = []
+        for entry in core.outbox.open_entries(summary.group, device, mark.contiguous):
             if mark.covers(entry.sequence):
                 state = State.READ if entry.sequence <= mark.read else State.DELIVERED
                 # A receipt over a link is usually faster than the link's ack is reported.
                 linked = entry.path is None and device in core.linked
-                path = "direct" if linked else None
-                self._outbox.note(entry.message, device, state, path=path)
-                core.outbox.remove_message(entry.message, device)
+                self._outbox.move(entry, state, path="direct" if linked else None)
+                delivered.append(entry.message)
             elif entry.sequence in mark.gaps and core.now - entry.updated > RESEND_GAP_S:
                 core.outbox.bring_message_forward(entry.message, device, core.now)
+        core.outbox.remove_messages(delivered, device)

@@ -162,13 +162,25 @@ class GroupStore:
         )
         return None if row is None else (row[0], row[1])
 
-    def count_generation(self, row: GroupRow) -> None:
-        """One more generation of ours was used in this epoch; never taken back."""
+    def next_generation(self, group: GroupId, epoch_id: EpochId) -> int:
+        """The first generation of ours that is unused in an epoch."""
+        return int(
+            self._db.value(
+                "SELECT next FROM generations WHERE group_id = ? AND epoch_id = ?",
+                group,
+                epoch_id,
+                default=0,
+            )
+        )
+
+    def put_next_generation(self, row: GroupRow, generation: int) -> None:
+        """Generations of ours below it are used in this epoch; never taken back."""
         self._db.run(
-            "INSERT INTO generations VALUES (?, ?, 1)"
-            " ON CONFLICT (group_id, epoch_id) DO UPDATE SET next = next + 1",
+            "INSERT INTO generations VALUES (?1, ?2, ?3)"
+            " ON CONFLICT (group_id, epoch_id) DO UPDATE SET next = max(next, ?3)",
             row.id,
             row.epoch_id,
+            generation,
         )
 
     # --- commits

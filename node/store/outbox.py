@@ -9,6 +9,7 @@ from node.store.database import Database
 from schemas.ids import DeviceKey, GroupId, IdentityKey, MessageId, ParcelId
 
 NO_PARCEL = ParcelId(bytes(16))
+_ALL = 2**62
 
 # The longest that a parcel of a stage ever waits for its next try, with some room
 LONGEST_WAITS_S = {"queued": 900.0, "sent": 7 * 3600.0, "held": 31 * 86_400.0}
@@ -26,6 +27,7 @@ class OutboxRow:
     kind: str
     group: GroupId
     message: MessageId | None
+    body: bytes  # ParcelBody under NO_PARCEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class LedgerRow:
 
 _OUTBOX = (
     "SELECT o.parcel_id, o.payload, o.recipient, o.next_try, o.attempts, o.stage, o.expires,"
-    " p.kind, p.group_id, p.message FROM outbox o JOIN payloads p ON p.id = o.payload"
+    " p.kind, p.group_id, p.message, p.body FROM outbox o JOIN payloads p ON p.id = o.payload"
 )
 _LEDGER = (
     "SELECT message, device, identity, group_id, sequence, state, path, relay, held_until, reason,"
@@ -69,15 +71,16 @@ class OutboxStore:
         )
         return self._db.connection.last_insert_rowid()
 
-    def payload_body(self, payload: int) -> bytes:
-        return bytes(self._db.value("SELECT body FROM payloads WHERE id = ?", payload))
-
     def add_parcels(
-        self, payload: int, parcels: list[tuple[ParcelId, DeviceKey]], now: float, expires: float
+        self,
+        payload: int,
+        parcels: list[tuple[ParcelId, DeviceKey]],
+        now: float,
+        expires: float,
     ) -> None:
         self._db.many(
-            "INSERT INTO outbox (parcel_id, payload, recipient, next_try, expires)"
-            " VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO outbox (parcel_id, payload, recipient, next_try, expires, group_id)"
+            " SELECT ?1, id, ?3, ?4, ?5, group_id FROM payloads WHERE id = ?2",
             [(parcel, payload, recipient, now, expires) for parcel, recipient in parcels],
         )
 
@@ -85,10 +88,50 @@ class OutboxStore:
         row = self._db.row(f"{_OUTBOX} WHERE o.parcel_id = ?", parcel)
         return None if row is None else _outbox(row)
 
-    def due(self, recipient: DeviceKey, now: float, limit: int) -> list[OutboxRow]:
-        """In the order they were made, so that a commit precedes what follows it."""
+    def has_due(self, recipient: DeviceKey, now: float) -> bool:
+        return (
+            self._db.row(
+                "SELECT 1 FROM outbox WHERE recipient = ? AND next_try <= ? LIMIT 1",
+                recipient,
+                now,
+            )
+            is not None
+        )
+
+    def groups_waiting(self, recipient: DeviceKey) -> list[GroupId]:
+        """Groups with parcels for this device that have not left; a seek for each."""
+        found: list[GroupId] = []
+        group = b""
+        while True:
+            group = self._db.value(
+                "SELECT min(group_id) FROM outbox INDEXED BY outbox_queued"
+                " WHERE recipient = ? AND stage = 'queued' AND group_id > ?",
+                recipient,
+                group,
+            )
+            if group is None:
+                return found
+            found.append(GroupId(group))
+
+    def due_of_group(
+        self, recipient: DeviceKey, group: GroupId, now: float, limit: int
+    ) -> list[OutboxRow]:
+        """Not left yet, in the order they were made: a commit precedes what follows it."""
         rows = self._db.rows(
-            f"{_OUTBOX} WHERE o.recipient = ? AND o.next_try <= ? ORDER BY o.payload LIMIT ?",
+            f"{_OUTBOX} WHERE o.recipient = ? AND o.stage = 'queued' AND o.group_id = ?"
+            " AND o.next_try <= ? ORDER BY o.payload LIMIT ?",
+            recipient,
+            group,
+            now,
+            limit,
+        )
+        return [_outbox(row) for row in rows]
+
+    def due_again(self, recipient: DeviceKey, now: float, limit: int) -> list[OutboxRow]:
+        """Left before, without a receipt since; longest due first."""
+        rows = self._db.rows(
+            f"{_OUTBOX} WHERE o.recipient = ? AND o.next_try <= ? AND o.stage <> 'queued'"
+            " ORDER BY o.next_try LIMIT ?",
             recipient,
             now,
             limit,
@@ -149,21 +192,32 @@ class OutboxStore:
         self._db.run("DELETE FROM outbox WHERE parcel_id = ?", parcel)
         self._drop_payload(payload)
 
-    def remove_message(self, message: MessageId, device: DeviceKey) -> None:
-        for row in self._db.rows(
-            f"{_OUTBOX} WHERE p.message = ? AND o.recipient = ?", message, device
-        ):
-            found = _outbox(row)
-            self.remove(found.parcel, found.payload)
+    def remove_messages(self, messages: list[MessageId], device: DeviceKey) -> None:
+        """Drops the parcels with these messages for one device, and payloads with the last one."""
+        self._db.many(
+            "DELETE FROM outbox WHERE recipient = ?2"
+            " AND payload IN (SELECT id FROM payloads WHERE message = ?1)",
+            [(message, device) for message in messages],
+        )
+        self._db.many(
+            "DELETE FROM payloads WHERE message = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM outbox WHERE payload = payloads.id)",
+            [(message,) for message in messages],
+        )
 
-    def remove_kind(self, group: GroupId, kinds: tuple[str, ...], recipient: DeviceKey) -> None:
-        """Drops parcels of these kinds that a device no longer needs."""
-        for row in self._db.rows(
-            f"{_OUTBOX} WHERE p.group_id = ? AND o.recipient = ?", group, recipient
+    def remove_kind(self, group: GroupId, kind: str, recipient: DeviceKey) -> None:
+        """Drops parcels of this kind that a device no longer needs; not messages.
+
+        Found by kind first: a group has few of these, and may have thousands of messages waiting.
+        """
+        for parcel, payload in self._db.rows(
+            "SELECT o.parcel_id, p.id FROM payloads p CROSS JOIN outbox o ON o.payload = p.id"
+            " WHERE p.group_id = ? AND p.kind = ? AND p.kind <> 'message' AND o.recipient = ?",
+            group,
+            kind,
+            recipient,
         ):
-            found = _outbox(row)
-            if found.kind in kinds:
-                self.remove(found.parcel, found.payload)
+            self.remove(ParcelId(parcel), payload)
 
     def _drop_payload(self, payload: int) -> None:
         self._db.run(
@@ -213,15 +267,26 @@ class OutboxStore:
         row = self._db.row(f"{_LEDGER} WHERE message = ? AND device = ?", message, device)
         return None if row is None else _ledger(row)
 
-    def unsettled(self, group: GroupId, device: DeviceKey, read: int) -> list[LedgerRow]:
-        """What a summary of that device can still change, in order; `read` as it says."""
+    def open_entries(self, group: GroupId, device: DeviceKey, upto: int = _ALL) -> list[LedgerRow]:
+        """What that device has not said that it has, in order, to sequence number `upto`."""
         rows = self._db.rows(
-            f"{_LEDGER} WHERE group_id = ? AND device = ?"
-            " AND state NOT IN ('read', 'expired', 'refused')"
-            " AND (state <> 'delivered' OR sequence <= ?) ORDER BY sequence",
+            f"{_LEDGER} INDEXED BY ledger_open WHERE group_id = ? AND device = ?"
+            " AND sequence <= ? AND state IN ('queued', 'sent', 'held', 'carried')"
+            " ORDER BY sequence",
             group,
             device,
-            read,
+            upto,
+        )
+        return [_ledger(row) for row in rows]
+
+    def unread_entries(self, group: GroupId, device: DeviceKey, upto: int) -> list[LedgerRow]:
+        """What that device has and had not shown, in order, to sequence number `upto`."""
+        rows = self._db.rows(
+            f"{_LEDGER} INDEXED BY ledger_delivered WHERE group_id = ? AND device = ?"
+            " AND sequence <= ? AND state = 'delivered' ORDER BY sequence",
+            group,
+            device,
+            upto,
         )
         return [_ledger(row) for row in rows]
 
@@ -252,6 +317,7 @@ def _outbox(row: Any) -> OutboxRow:
         row[7],
         GroupId(row[8]),
         None if row[9] is None else MessageId(row[9]),
+        row[10],
     )
 
 

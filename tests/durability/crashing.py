@@ -210,10 +210,10 @@ def _label_batches(watch: Watch) -> None:
     note_after(watch, Welcomes, "receive", "welcome-arrival")
     note_after(watch, Account, "answer_key_package", "key-package-answer")
 
-    def note(real: Any) -> Any:
-        def method(self: Any, message: Any, device: Any, state: Any, **named: Any) -> None:
-            real(self, message, device, state, **named)
-            if message is not None and state in (State.DELIVERED, State.READ):
+    def move(real: Any) -> Any:
+        def method(self: Any, entry: Any, state: Any, **named: Any) -> None:
+            real(self, entry, state, **named)
+            if state in (State.DELIVERED, State.READ):
                 watch.labels.add("summary-arrival")
 
         return method
@@ -229,7 +229,7 @@ def _label_batches(watch: Watch) -> None:
 
         return method
 
-    replace(Outbox, "note", note)
+    replace(Outbox, "move", move)
     replace(Outbox, "report", report)
 
     def add_parcels(real: Any) -> Any:

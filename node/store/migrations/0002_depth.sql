@@ -19,3 +19,16 @@ CREATE TABLE tree_chunks (
 CREATE TABLE key_updates (
     group_id BLOB PRIMARY KEY, lamport INTEGER NOT NULL, due REAL
 ) STRICT, WITHOUT ROWID;
+
+
+-- Receipts and the welcome that a speaker no longer needs, found without a walk over the backlog
+CREATE INDEX payloads_by_kind ON payloads (group_id, kind) WHERE kind <> 'message';
+CREATE INDEX ledger_open ON ledger (group_id, device, sequence)
+    WHERE state IN ('queued', 'sent', 'held', 'carried');
+CREATE INDEX ledger_delivered ON ledger (group_id, device, sequence) WHERE state = 'delivered';
+DROP INDEX ledger_by_device;
+
+-- What is due for a device, group by group, without sorting the backlog
+ALTER TABLE outbox ADD COLUMN group_id BLOB;
+UPDATE outbox SET group_id = (SELECT group_id FROM payloads WHERE id = payload);
+CREATE INDEX outbox_queued ON outbox (recipient, group_id, payload) WHERE stage = 'queued';
