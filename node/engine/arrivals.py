@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 
 import mls_rs
 
@@ -11,7 +12,7 @@ from identity.envelope import open_untrusted
 from identity.signing import open_signed
 from node.engine import commands, values
 from node.engine.blocking import Blocking, Unwanted
-from node.engine.commits import Commits, Early, is_over
+from node.engine.commits import Commits, Early, NoRoom, is_over
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
 from node.engine.core import Core
@@ -19,16 +20,18 @@ from node.engine.receipts import Receipts
 from node.engine.welcome import Welcomes
 from node.store.groups import GroupRow
 from schemas.errors import Fault, Malformed
-from schemas.group_records import Intent
+from schemas.group_records import CommitHeader, Intent
 from schemas.ids import DeviceKey, GroupId
 from schemas.parcels import (
     NO_GROUP,
     BundlesContent,
     CommitContent,
+    Content,
     IntentContent,
     MessageContent,
     ParcelBody,
     SummaryContent,
+    TreeChunkContent,
     WelcomeContent,
     unpad,
 )
@@ -59,6 +62,7 @@ class Arrivals:
         self._welcomes = welcomes
         self._contacts = contacts
         self._blocking = blocking
+        self._draining: set[GroupId] | None = None  # groups whose early arrivals are due a look
 
     def arrived(self, command: commands.Arrived) -> values.Verdict:
         """A parcel counts as seen by what is in it, never by its id: a relay knows the id and our
@@ -88,18 +92,20 @@ class Arrivals:
         """
         core = self._core
         author, early = None, False
+        known = core.groups.get(body.group) is not None
         try:
             with core.undoable():
                 try:
                     author = self._act(body, path)
-                except Early:
-                    early = True  # and what it told on the way counts
+                except Early as found:
+                    early, known = True, known or found.known  # what it told on the way counts
+                except NoRoom:
+                    return values.Deferred(BUFFER_FULL_S)
                 except Unwanted:
                     return values.Accepted()  # not seen: it may be wanted when it comes again
         except mls_rs.MlsError as error:
             raise Malformed(f"mls-{error.code}", "MLS refuses it") from error
         if early:
-            known = core.groups.get(body.group) is not None
             kept = core.messages.park(body.group, known, path, digest, body.encode(), core.now)
             return values.Accepted() if kept else values.Deferred(BUFFER_FULL_S)
         until = max(expires, core.now + SEEN_S)
@@ -134,6 +140,9 @@ class Arrivals:
             case WelcomeContent():
                 self._welcomes.receive(body.content)
                 self._drain(body.group)
+            case TreeChunkContent(data):
+                if self._welcomes.receive_chunk(data):
+                    self._drain(body.group)
             case SummaryContent(summary):
                 self._receipts.receive(summary)
             case MessageContent(mls):
@@ -185,12 +194,14 @@ class Arrivals:
         return opened
 
     def _commit(self, row: GroupRow, body: ParcelBody, content: CommitContent) -> None:
+        before = row.head
         self._commits.receive(row, content)
         if is_over(row):
             return
         if body.statement is not None:
             self._commits.statement(row, body.statement)
-        self._drain(row.id)
+        if row.head != before:
+            self._drain(row.id)
 
     def _intent(self, row: GroupRow, content: IntentContent) -> None:
         intent = open_signed(SignedType.INTENT, content.intent, Intent.decode, lambda i: i.author)
@@ -200,12 +211,38 @@ class Arrivals:
         self._core.groups.add_intent(content.intent, intent, self._core.now)
 
     def _drain(self, group: GroupId) -> None:
-        """Something came that early arrivals may have waited for."""
+        """Something came that early arrivals may have waited for.
+
+        A chain of commits that came backwards is one pass, not a call within a call.
+        """
+        if self._draining is not None:
+            self._draining.add(group)
+            return
+        self._draining = {group}
+        try:
+            while self._draining:
+                self._look_at_parked(self._draining.pop())
+        finally:
+            self._draining = None
+
+    def _look_at_parked(self, group: GroupId) -> None:
         parked = self._core.messages.take_parked(group)
         row = self._core.groups.get(group)
-        if row is None or is_over(row):
+        if row is not None and is_over(row):
             return
-        for path, digest, encoded in parked:
+        found = [(path, digest, ParcelBody.decode(body)) for path, digest, body in parked]
+        for path, digest, body in sorted(found, key=lambda entry: _epoch(entry[2].content)):
             # One that is refused was not what it claimed to be.
             with contextlib.suppress(Fault):
-                self._settle(digest, ParcelBody.decode(encoded), path, 0)
+                self._settle(digest, body, path, 0)
+
+
+def _epoch(content: Content) -> float:
+    """Where it belongs among early arrivals: commits in their order, then what follows them."""
+    match content:
+        case WelcomeContent():
+            return -1.0
+        case CommitContent(header):
+            with contextlib.suppress(Malformed):
+                return float(CommitHeader.decode(header.payload).epoch)
+    return math.inf

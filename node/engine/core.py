@@ -20,6 +20,7 @@ from node.store.key_packages import KeyPackageStore
 from node.store.messages import MessageStore
 from node.store.outbox import OutboxStore
 from node.store.people import PeopleStore
+from node.store.trees import TreeStore
 from schemas.errors import Blame, Fault, Refused
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey
 from schemas.messages import GROUP_INFO_EXTENSION, GroupInfo
@@ -60,6 +61,7 @@ class Core:
         self.messages = MessageStore(database)
         self.outbox = OutboxStore(database)
         self.key_packages = KeyPackageStore(database)
+        self.trees = TreeStore(database)
         self.clock = Clock(self.people)
         self.now = 0.0
         self.started = 0.0  # when this process ran its first batch

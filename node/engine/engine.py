@@ -220,6 +220,7 @@ class Engine:
         self._swept = True
         core.outbox.pull_in(core.now)
         core.messages.sweep(core.clock.believed)
+        core.trees.sweep(core.clock.believed)
         self._own_bundle.tick()
 
     def _set_timers_anew(self) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
+from hashlib import sha256
 
 import mls_rs
 
@@ -22,6 +24,7 @@ from node.engine.receipts import Receipts
 from node.engine.rules import Change, authorise
 from node.engine.values import GroupStatus
 from node.engine.views import group_view
+from node.engine.welcome import split_tree
 from node.store.groups import GroupRow, MemberRow
 from schemas import limits
 from schemas.errors import Blame, Refused
@@ -33,11 +36,14 @@ from schemas.parcels import (
     BundlesContent,
     CommitContent,
     IntentContent,
+    TreeChunkContent,
     WelcomeContent,
 )
 from schemas.records import Signed, SignedType
 
 BUNDLES_PER_PARCEL = 20
+INVITED_AT_ONCE = 50  # devices added by one commit: their KeyPackages fit a parcel
+WELCOME_WITH_TREE = limits.PARCEL_BODY - 64 * limits.KIB  # beside header, bundle and digests
 
 
 class Membership:
@@ -119,11 +125,23 @@ class Membership:
             raise Refused("already-member", "everybody named is in this group")
         added = self._added(row, command.people, command.key_packages)
         self._check_size(row, added)
+        for start in range(0, len(added), INVITED_AT_ONCE):
+            part = slice(start, start + INVITED_AT_ONCE)
+            self._invite(row, command.key_packages[part], added[part], admin=command.admin)
+        return group_view(self._core, row)
+
+    def _invite(
+        self,
+        row: GroupRow,
+        key_packages: Sequence[bytes],
+        added: Sequence[MemberRef],
+        *,
+        admin: bool,
+    ) -> None:
         info = group_info(self._core.mls_group(row.id))
         new_admins = tuple(dict.fromkeys([*info.admins, *(member.identity for member in added)]))
-        info_after = dataclasses.replace(info, admins=new_admins) if command.admin else info
-        self._commit(row, add=command.key_packages, added=added, info_after=info_after)
-        return group_view(self._core, row)
+        info_after = dataclasses.replace(info, admins=new_admins) if admin else info
+        self._commit(row, add=key_packages, added=added, info_after=info_after)
 
     def remove(self, command: commands.RemoveMember) -> values.GroupView:
         row = self._writable(command.group)
@@ -210,12 +228,16 @@ class Membership:
         extensions = None
         if change.info_after != info:
             extensions = group_extensions(change.info_after)
-        pending = group.commit(
+        make = partial(
+            group.commit,
             add=list(add),
             remove=[member.leaf for member in removed],
             extensions=extensions,
             now=int(core.now),
         )
+        pending = make()
+        if pending.welcome is not None and len(pending.welcome) > WELCOME_WITH_TREE:
+            pending = make(tree_in_welcome=False)
         header = CommitHeader(
             commit_hash(pending.message),
             row.head,
@@ -242,12 +264,19 @@ class Membership:
             statement=core.groups.statement(row.id, self._me),
         )
         if pending.welcome is not None:
-            self._welcome(row, pending.welcome, signed, [member.device for member in added])
+            devices = [member.device for member in added]
+            self._welcome(row, pending.welcome, signed, devices, pending.tree)
             self._introduce(row, added, recipients)
 
     def _welcome(
-        self, row: GroupRow, welcome: bytes, header: Signed, devices: list[DeviceKey]
+        self,
+        row: GroupRow,
+        welcome: bytes,
+        header: Signed,
+        devices: list[DeviceKey],
+        tree: bytes | None,
     ) -> None:
+        """`tree` follows in chunks when it is not in the Welcome."""
         core = self._core
         own = core.people.bundle(core.identity.public)
         if own is None:
@@ -259,8 +288,12 @@ class Membership:
                 digests.append(
                     BundleDigest(member.device, bundle[1].number, bundle_hash(bundle[0]))
                 )
-        content = WelcomeContent(welcome, header, own[0], tuple(digests))
+        chunks = [] if tree is None else split_tree(tree)
+        named = tuple(sha256(chunk).digest() for chunk in chunks)
+        content = WelcomeContent(welcome, header, own[0], tuple(digests), named)
         self._outbox.put("welcome", content, devices, group=row.id, epoch_id=row.epoch_id)
+        for chunk in chunks:
+            self._outbox.put("tree-chunk", TreeChunkContent(chunk), devices, group=row.id)
 
     def _introduce(
         self, row: GroupRow, added: Sequence[MemberRef], others: list[DeviceKey]

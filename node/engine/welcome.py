@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
+import mls_rs
+
 from identity.bundle import open_bundle_untrusted
 from identity.signing import open_signed
 from node.engine import values
-from node.engine.commits import is_over
+from node.engine.commits import Early, NoRoom, is_over
 from node.engine.contacts import Contacts
 from node.engine.core import Core, epoch_id, group_info
 from node.engine.epochs import Epochs, member_ref
 from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
+from schemas import limits
 from schemas.errors import Malformed, Refused
 from schemas.group_records import CommitHeader
 from schemas.ids import GroupId
-from schemas.limits import GROUP_DEVICES
 from schemas.messages import GroupKind
 from schemas.parcels import WelcomeContent
-from schemas.records import SignedType
+from schemas.records import BundleCore, SignedType
+
+CHUNK = limits.TREE_CHUNK
 
 
 class Welcomes:
@@ -27,7 +33,7 @@ class Welcomes:
         self._contacts = contacts
 
     def receive(self, content: WelcomeContent) -> None:
-        """Raises Malformed, Refused or MlsError."""
+        """Raises Early while its tree is on its way, NoRoom, Malformed, Refused or MlsError."""
         core = self._core
         header = open_signed(
             SignedType.COMMIT_HEADER, content.header, CommitHeader.decode, lambda h: h.author
@@ -36,7 +42,8 @@ class Welcomes:
         old = core.groups.get(header.group)
         if old is not None and not is_over(old):
             raise Refused("already-member", "a Welcome to a group that we are in")
-        mls = core.mls.join(content.mls)
+        known = self._is_known(inviter_core, header)
+        mls = core.mls.join(content.mls, tree=self._tree(content, known=known))
         info = group_info(mls)
         roster = {member.index: member_ref(member) for member in mls.roster()}
         # Who signed the Welcome: another invitee could send it on under a header of their own.
@@ -54,7 +61,7 @@ class Welcomes:
         people = {member.identity for member in roster.values()}
         if info.kind is GroupKind.DIRECT and len(people) != 2:
             raise Malformed("wrong-group", "a conversation of two with other members")
-        if len(roster) > GROUP_DEVICES:
+        if len(roster) > limits.GROUP_DEVICES:
             raise Refused("group-full", "a group larger than this version handles")
         self._contacts.keep_bundle(content.inviter, inviter_core, wanted=True)
 
@@ -78,6 +85,7 @@ class Welcomes:
             summary_number=0 if old is None else old.summary_number,
             joined=core.now,
         )
+        core.trees.forget(content.tree_chunks)
         core.adopt(row.id, mls)
         core.groups.save(row)
         core.groups.add_commit(
@@ -102,3 +110,39 @@ class Welcomes:
             inviter=inviter.identity.hex(),
             inviter_name=core.name_of(inviter.identity),
         )
+
+    def _is_known(self, inviter: BundleCore, header: CommitHeader) -> bool:
+        """By a device of somebody whom we know."""
+        people = self._core.people
+        theirs = header.author in {device.key for device in inviter.devices}
+        return theirs and (
+            people.contact(inviter.identity) is not None or people.shares_group(inviter.identity)
+        )
+
+    def _tree(self, content: WelcomeContent, *, known: bool) -> bytes | None:
+        """The ratchet tree, when it travels beside the Welcome. Raises Early, NoRoom."""
+        if not content.tree_chunks:
+            return None
+        core = self._core
+        tree = core.trees.tree(content.tree_chunks)
+        if tree is not None:
+            return tree
+        ours = {reference for reference, _ in core.key_packages.blobs()}
+        if ours.isdisjoint(mls_rs.welcome_references(content.mls)):
+            raise Malformed("not-for-me", "a Welcome for none of our KeyPackages")
+        if not core.trees.expect(content.tree_chunks, wanted=known, now=core.now):
+            raise NoRoom
+        raise Early(known=known)
+
+    def receive_chunk(self, data: bytes) -> bool:
+        """Whether a Welcome waited for this. Raises NoRoom."""
+        room, awaited = self._core.trees.add(sha256(data).digest(), data, self._core.now)
+        if not room:
+            self._core.count("tree-chunks-full")
+            raise NoRoom
+        return awaited
+
+
+def split_tree(tree: bytes) -> list[bytes]:
+    """Into parts that fit parcels."""
+    return [tree[start : start + CHUNK] for start in range(0, len(tree), CHUNK)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mls_rs
 import pytest
 
@@ -16,7 +18,7 @@ from tests.node.engine.world import Person, World
 K = mls_rs.CLASSIC
 
 
-def counted(person: Person, *batch: c.Command[object]) -> list[str]:
+def counted(person: Person, *batch: c.Command[Any]) -> list[str]:
     """What the batch dropped."""
     effects = person.engine.run(batch, person.world.now).effects
     return [effect.reason for effect in effects if isinstance(effect, v.Counted)]
@@ -106,10 +108,11 @@ def test_links_bundles_and_key_packages_are_refused_as_if_away(world: World) -> 
     world.link(ada, mal)
     result = ada.engine.run([c.Block(mal.identity)], world.now)
     assert v.LinkUnwanted(mal.device) in result.effects
-    for refused in (
+    refusals: tuple[c.Command[Any], ...] = (
         c.OwnHello("127.0.0.1:1", mal.device),
         c.LinkUp(mal.device, mal.ask(c.OwnHello("127.0.0.1:1"))),
-    ):
+    )
+    for refused in refusals:
         with pytest.raises(Fault) as caught:
             ada.ask(refused)
         assert caught.value.code == "away"

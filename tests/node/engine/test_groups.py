@@ -251,28 +251,6 @@ def test_members_who_never_met_can_reach_each_other(world: World, suite: int) ->
     assert cy.ask(c.FindPerson("bob")) == bob.identity
 
 
-def test_group_has_room_for_100_devices_and_says_so_beyond(world: World) -> None:
-    ada, bob = world.friends("ada", "bob")
-    suite = mls_rs.CLASSIC
-    crowd = [world.person(f"p{i}") for i in range(98)]
-    ada.knows(*crowd)
-    group = ada.create("crowd", suite, bob, *crowd)
-    late = world.person("late")
-    ada.knows(late)
-    with pytest.raises(Fault) as caught:
-        ada.invite(group, late)
-    assert caught.value.code == "group-full"
-    world.people = [ada, bob, crowd[-1]]
-    world.settle()
-    for person in (bob, crowd[-1]):
-        person.ask(c.Join(group))
-        assert len(person.view(group).members) == 100
-    ada.send(group, "hello, all")
-    world.settle()
-    assert bob.read() == ["hello, all"]
-    assert crowd[-1].read() == ["hello, all"]
-
-
 def test_wrong_suite_key_package_is_refused_with_the_reason(world: World) -> None:
     ada, bob = world.friends("ada", "bob")
     group = ada.create("tea", mls_rs.HYBRID)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import mls_rs
+from apsw import Connection
 
 from identity.envelope import seal
 from node.engine import commands as c
@@ -37,8 +38,8 @@ class Person:
     summaries: list[v.SummaryReady] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        fresh = not self.path.exists()
-        database = open_database(self.path)
+        fresh = self.world.folder is None or not self.path.exists()
+        database = Connection(":memory:") if self.world.folder is None else open_database(self.path)
         migrate(database, MIGRATIONS)
         if fresh:
             Engine.create(database, self.name, now=self.world.now)
@@ -115,16 +116,19 @@ class Person:
 
 @dataclass
 class World:
-    """`deliver` decides per parcel: True lets it through, False leaves it queued."""
+    """`deliver` decides per parcel: True lets it through, False leaves it queued.
 
-    folder: Path
+    Without a folder the databases are in memory: crowds are faster that way.
+    """
+
+    folder: Path | None
     now: float = START
     people: list[Person] = field(default_factory=list)
     deliver: Callable[[Person, Person], bool] = lambda sender, recipient: True
     verdicts: list[tuple[str, str, v.Verdict]] = field(default_factory=list)
 
     def person(self, name: str) -> Person:
-        person = Person(name, self, self.folder / f"{name}.db")
+        person = Person(name, self, (self.folder or Path()) / f"{name}.db")
         self.people.append(person)
         return person
 
