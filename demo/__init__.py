@@ -1,1 +1,1 @@
-"""`make demo`: the main job on real processes, each step verified before it counts."""
+"""`make demo`: what `quicnprotochat demo-group` does, without an installed program."""

@@ -18,6 +18,7 @@ from node.cli import (
     backup,
     chat,
     completion,
+    demo,
     groups,
     messages,
     network,
@@ -43,7 +44,18 @@ def cli() -> None:
     """End-to-end encrypted group messaging without a server."""
 
 
-for _module in (account, passphrase, backup, people, groups, messages, chat, network, completion):
+for _module in (
+    account,
+    passphrase,
+    backup,
+    people,
+    groups,
+    messages,
+    chat,
+    network,
+    completion,
+    demo,
+):
     for _command in _module.commands.commands:
         cli.add_command(_command)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.processes import Daemon, Person, StepFailed, environment, start_relay
+from node.demo.processes import Daemon, Person, StepFailed, environment, start_relay
 
 ROOT = Path(__file__).parents[2]
 GROUP = "harbour"

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from demo.processes import BIN, environment
+from node.demo.processes import BIN, environment
 from node.api import operations as op
 from node.api import shapes as s
 from node.api.client import Client, NodeGone, NotRunning

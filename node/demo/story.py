@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from demo.processes import Daemon, Person, StepFailed, start_relay
+from node.demo.processes import Daemon, Person, StepFailed, start_relay
 
 GROUP = "harbour"
 MDNS_S = 10
@@ -46,6 +46,17 @@ class Story:
     def daemons(self) -> list[Daemon]:
         nodes = [person.node for person in self.people if person.node is not None]
         return [self.relay, *nodes] if self.relay is not None else nodes
+
+    def perform(self, step: Step) -> tuple[bool, str]:
+        """Whether it went well, and what was seen or what failed."""
+        try:
+            seen = step.run()
+            dead = [daemon.name for daemon in self.daemons() if daemon.died]
+            if dead:
+                raise StepFailed(f"{', '.join(dead)} died")
+        except StepFailed as failure:
+            return False, str(failure)
+        return True, seen
 
     def end(self) -> None:
         for daemon in reversed(self.daemons()):
