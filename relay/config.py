@@ -57,6 +57,11 @@ class RelayConfig:
         return self.data_dir / DATABASE_FILE if self.db_path is None else self.db_path
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """What one relay alone may use: its folder, and the database's where that is another."""
+        return tuple(dict.fromkeys((self.data_dir, self.database.parent)))
+
+    @property
     def database_key(self) -> bytes | None:
         """The raw key of the database; None: it is not encrypted."""
         return None if self.db_key is None else database_key(self.db_key)

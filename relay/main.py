@@ -4,25 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.live import Live
+from rich.table import Table
 
-from relay.config import LOG_LEVELS, RelayConfig, load_config
+from relay import doctor as doctor_checks
+from relay.config import LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
 from relay.server import Relay, open_relay
+from relay.store.backup import Copied, back_up
+from relay.store.backup import restore as put_back
+from relay.store.sqlite import MIGRATIONS
 from schemas.errors import Fault
+from storage.lock import FolderLock
+from storage.sqlite import database_version, migrate, open_database
+from telemetry import logs
 from transport import kj_loop
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Wrong usage is told as JSON, too, where --json was given."""
+
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
+        given = sys.argv[1:] if args is None else list(args)
+        try:
+            status = super().main(given, **(extra | {"standalone_mode": False}))
+        except click.UsageError as error:
+            if "--json" in given:
+                shown = {"code": "usage", "message": error.format_message(), "hint": "see --help"}
+                print(json.dumps({"error": shown}), flush=True)
+            else:
+                error.show()
+            sys.exit(EXIT_USAGE)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(EXIT_FAILED)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="quicnprotochat", prog_name="quicnprotochat-relay")
 def main() -> None:
     """A store-and-forward relay: keeps sealed messages for devices that are offline.
@@ -35,24 +69,59 @@ def main() -> None:
     """
 
 
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def _with_settings(function: F) -> F:
+    """The options of every command that needs the settings of a relay."""
+    options = (
+        click.option(
+            "--config",
+            type=click.Path(dir_okay=False, path_type=Path),
+            envvar="QUICNPROTOCHAT_CONFIG",
+            help="TOML file with settings, named as the flags are (data_dir for --data-dir).",
+        ),
+        click.option(
+            "--data-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Folder of the relay's key and database.  [default: the platform's data folder]",
+        ),
+        click.option(
+            "--db-path",
+            type=click.Path(dir_okay=False),
+            help="Database file.  [default: relay.db in the data folder]",
+        ),
+        click.option(
+            "--metrics",
+            metavar="ADDR",
+            help="Loopback HOST:PORT of /metrics and /health.  [default: none]",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object per line on stdout."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@contextmanager
+def _telling(*, as_json: bool) -> Iterator[None]:
+    """A Fault inside the block is told, and ends the process with 1."""
+    try:
+        yield
+    except Fault as fault:
+        report(fault, as_json=as_json)
+        sys.exit(EXIT_FAILED)
+
+
 @main.command()
-@click.option(
-    "--config",
-    type=click.Path(dir_okay=False, path_type=Path),
-    envvar="QUICNPROTOCHAT_CONFIG",
-    help="TOML file with settings, named as the flags are (data_dir for --data-dir).",
-)
+@_with_settings
 @click.option("--listen", metavar="ADDR", help="HOST:PORT to bind.  [default: 0.0.0.0:7000]")
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the relay's key and database.  [default: the platform's data folder]",
-)
 @click.option("--store", "store_backend", help="Where mail is kept.  [default: sqlite]")
+@click.option("--tls-cert", type=click.Path(dir_okay=False), help="PEM certificate of --tls-key.")
 @click.option(
-    "--db-path",
+    "--tls-key",
     type=click.Path(dir_okay=False),
-    help="Database file.  [default: relay.db in the data folder]",
+    help="PEM Ed25519 key to be known by.  [default: one made in the data folder]",
 )
 @click.option(
     "--parcel-ttl-s", type=int, help="How long mail is kept, in seconds.  [default: 7 days]"
@@ -62,28 +131,163 @@ def main() -> None:
 @click.option(
     "--log-level", type=click.Choice(LOG_LEVELS), help="Logs go to standard error.  [default: info]"
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line on stdout.")
+@click.option("--log-format", type=click.Choice(LOG_FORMATS), help="[default: text]")
 def run(config: Path | None, as_json: bool, **flags: object) -> None:
     """Run the relay until Ctrl-C or SIGTERM; a second one ends at once.
 
-    Every flag can be given as QUICNPROTOCHAT_<NAME> or in the file, too; a flag wins over the
-    environment, and that over the file.
+    Every setting can be given as QUICNPROTOCHAT_<NAME> or in the file, too; a flag wins over the
+    environment, and that over the file. `doctor` lists the limits that can be set.
 
     \b
     Example:
       quicnprotochat-relay run --listen 0.0.0.0:7000 --data-dir relay-data --json
     """
-    try:
+    with _telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
-        logging.basicConfig(
-            stream=sys.stderr,
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
+        logs.configure(level=settings.log_level, json_lines=settings.log_format == "json")
         asyncio.run(serve(settings, announce_json if as_json else announce))
-    except Fault as fault:
-        report(fault, as_json=as_json)
+
+
+@main.command()
+@_with_settings
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(config: Path | None, as_json: bool, file: Path, **flags: object) -> None:
+    """Copy the database to FILE, while the relay runs or not; the copy is checked.
+
+    The relay's key (device.seed in the data folder) is not in it: keep that apart, too.
+
+    \b
+    Example:
+      quicnprotochat-relay backup --data-dir relay-data relay-2026-11-21.db
+    """
+    with _telling(as_json=as_json):
+        settings = load_config(flags, os.environ, config)
+        copied = back_up(settings.database, file.absolute(), key=settings.database_key)
+        _tell_copied("Backed up to", copied, as_json=as_json)
+
+
+@main.command()
+@_with_settings
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def restore(config: Path | None, as_json: bool, file: Path, **flags: object) -> None:
+    """Make the backup FILE the database of a relay that is stopped and has none.
+
+    Its next start jumps ahead with all sequence numbers and drops one-time key packages, since
+    both went on after the backup.
+
+    \b
+    Example:
+      quicnprotochat-relay restore --data-dir relay-data relay-2026-11-21.db
+    """
+    with _telling(as_json=as_json):
+        settings = load_config(flags, os.environ, config)
+        with _owning(settings):
+            copied = put_back(file.absolute(), settings.database, key=settings.database_key)
+        _tell_copied("Restored", copied, as_json=as_json)
+
+
+@main.command("migrate")
+@_with_settings
+def migrate_now(config: Path | None, as_json: bool, **flags: object) -> None:
+    """Bring the database of a stopped relay to this program's version; `run` does so by itself.
+
+    \b
+    Example:
+      quicnprotochat-relay migrate --data-dir relay-data
+    """
+    with _telling(as_json=as_json):
+        settings = load_config(flags, os.environ, config)
+        file, key = settings.database, settings.database_key
+        with _owning(settings), closing(open_database(file, key=key)) as connection:
+            migrate(connection, MIGRATIONS)
+            number = database_version(connection)
+        if as_json:
+            print(json.dumps({"version": number}))
+        else:
+            print(f"The database has version {number}.")
+
+
+@main.command()
+@_with_settings
+def doctor(config: Path | None, as_json: bool, **flags: object) -> None:
+    """Check clock, disk, port, database and permissions, and list every limit.
+
+    \b
+    Example:
+      quicnprotochat-relay doctor --data-dir relay-data
+    """
+    with _telling(as_json=as_json):
+        settings = load_config(flags, os.environ, config)
+        found = list(doctor_checks.checks(settings))
+        limits = doctor_checks.limits_of(settings)
+    if as_json:
+        for each in found:
+            print(json.dumps(each.to_json()))
+        print(json.dumps({"limits": limits}))
+    else:
+        table = Table("check", "", "detail", "what to do")
+        for each in found:
+            table.add_row(each.name, "ok" if each.ok else "NOT OK", each.detail, each.fix)
+        numbers = Table("limit", "value")
+        for name, value in limits.items():
+            numbers.add_row(name, f"{value:,}")
+        Console().print(table, numbers)
+    if not all(each.ok for each in found):
         sys.exit(EXIT_FAILED)
+
+
+@main.command()
+@_with_settings
+@click.option("--every", default=2.0, show_default=True, help="Seconds between two looks.")
+def stats(config: Path | None, as_json: bool, every: float, **flags: object) -> None:
+    """Show what the store holds, live; with --json, once.
+
+    With --metrics (or its setting), the running relay's counters as well.
+
+    \b
+    Example:
+      quicnprotochat-relay stats --data-dir relay-data
+    """
+    with _telling(as_json=as_json):
+        settings = load_config(flags, os.environ, config)
+        now = doctor_checks.stats(settings)
+        if as_json:
+            print(json.dumps(now))
+            return
+        console = Console()
+        if not console.is_terminal:
+            console.print(_stats_table(now, now))
+            return
+        with suppress(KeyboardInterrupt), Live(_stats_table(now, now), console=console) as live:
+            while True:
+                time.sleep(max(every, 0.1))
+                before, now = now, doctor_checks.stats(settings)
+                live.update(_stats_table(now, before))
+
+
+def _stats_table(now: dict[str, float], before: dict[str, float]) -> Table:
+    table = Table("what", "now", "change")
+    for name, value in now.items():
+        change = value - before.get(name, 0)
+        table.add_row(name, f"{value:,.6g}", f"{change:+,.6g}" if change else "")
+    return table
+
+
+def _tell_copied(what: str, copied: Copied, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"file": str(copied.file), "bytes": copied.bytes, "rows": copied.rows}))
+    else:
+        rows = ", ".join(f"{number} {table}" for table, number in copied.rows.items())
+        print(f"{what} {copied.file}: {copied.bytes} bytes; {rows}.")
+
+
+@contextmanager
+def _owning(settings: RelayConfig) -> Iterator[None]:
+    """No relay runs on these folders for the length of the block."""
+    with ExitStack() as stack:
+        for folder in settings.folders:
+            stack.enter_context(FolderLock(folder))
+        yield
 
 
 async def serve(config: RelayConfig, announce: Callable[[Relay], None]) -> None:
@@ -111,6 +315,8 @@ def announce_json(relay: Relay) -> None:
         "address": str(relay.address),
         "device": relay.device.hex(),
     }
+    if relay.metrics is not None:
+        line["metrics"] = str(relay.metrics)
     print(json.dumps(line), flush=True)
 
 

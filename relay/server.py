@@ -10,24 +10,26 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib.metadata import version
-from pathlib import Path
 
 import transport
-from identity.keys import SEED_LENGTH, KeyPair, device_from_seed, new_seed
 from relay.call import Line
 from relay.callers import Caller
 from relay.config import RelayConfig
+from relay.health import OK
+from relay.http import Answer, Page, serve_http
+from relay.keys import relay_device
+from relay.metrics import CONTENT_TYPE, RelayMetrics
 from relay.refusals import TryLater
 from relay.rpc import CallDesk
 from relay.service import RelayService, draining_refusal
 from relay.store.contract import RelayStore
 from relay.store.sqlite import SqliteStore
 from schemas.addresses import Address, RelayAddress
-from schemas.errors import Blame, Fault
+from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.node_service import RELAY_ALPN
-from storage.files import write_private_file
 from storage.lock import FolderLock
 from transport import (
     DEFAULT_LIMITS,
@@ -43,7 +45,6 @@ from transport import (
 
 log = logging.getLogger(__name__)
 
-SEED_FILE = "device.seed"
 DISTRIBUTION = "quicnprotochat"
 SWEEP_EVERY_S = 60.0
 PROBE_EVERY_S = 5.0  # while the disk refuses
@@ -62,6 +63,7 @@ class Relay:
     desk: CallDesk
     service: RelayService
     counters: Counter[str]  # streams and calls that broke the protocol, by reason
+    metrics: Address | None  # where /metrics and /health are
 
 
 @asynccontextmanager
@@ -83,10 +85,16 @@ async def open_relay(
     started = loop.time()
     async with AsyncExitStack() as stack:
         # The database may be kept apart from the folder; neither may have a second owner.
-        for folder in dict.fromkeys((config.data_dir, config.database.parent)):
+        for folder in config.folders:
             stack.enter_context(FolderLock(folder))
-        device = load_or_make_device(config.data_dir)
-        store = await SqliteStore.open(config.database, config.quotas, key=config.database_key)
+        device = relay_device(config)
+        metrics = RelayMetrics()
+        store = await SqliteStore.open(
+            config.database,
+            config.quotas,
+            key=config.database_key,
+            on_commit=metrics.observe_commit,
+        )
         stack.push_async_callback(store.close)
         service = RelayService(
             store,
@@ -96,8 +104,12 @@ async def open_relay(
             uptime=lambda: loop.time() - started,
             limits=config.limits,
         )
-        desk = CallDesk(service)
+        desk = CallDesk(service, metrics.observe_call)
         front = _Front(desk, service, limits)
+        http = None
+        if config.metrics is not None:  # up until the end: health says that the relay drains
+            pages = _pages(service, metrics)
+            http = await stack.enter_async_context(serve_http(config.metrics, pages))
         endpoint = await Endpoint.open(
             device.private,
             transport.Address(*config.listen),
@@ -105,12 +117,13 @@ async def open_relay(
             limits=limits,
         )
         stack.push_async_callback(endpoint.close)
+        metrics.watch(service, store, lambda: endpoint.counters + front.counters)
         stack.push_async_callback(desk.stop, STOP_DEADLINE_S)
         sweeper = asyncio.create_task(_keep_house(store, clock), name="house")
         stack.push_async_callback(_end, sweeper)
         listen = Address(*endpoint.address)
         address = RelayAddress(Address(reachable_host(listen.host), listen.port), device.public)
-        yield Relay(listen, address, device.public, store, desk, service, front.counters)
+        yield Relay(listen, address, device.public, store, desk, service, front.counters, http)
 
 
 class _Front:
@@ -162,6 +175,18 @@ class _Front:
             self._service.end_line(line)
 
 
+def _pages(service: RelayService, metrics: RelayMetrics) -> dict[str, Page]:
+    def health() -> Answer:
+        report = service.health.report()
+        status = HTTPStatus.OK if report.status == OK else HTTPStatus.SERVICE_UNAVAILABLE
+        return Answer.of_json(report.to_json(), status)
+
+    return {
+        "/health": health,
+        "/metrics": lambda: Answer(HTTPStatus.OK, CONTENT_TYPE, metrics.text()),
+    }
+
+
 async def _keep_house(store: RelayStore, clock: Callable[[], float]) -> None:
     """At once and then every minute, see whether the disk takes writes, and delete what has
     expired, in small transactions; more often while the disk does not."""
@@ -184,27 +209,6 @@ async def _end(task: asyncio.Task[None]) -> None:
     [error] = await asyncio.gather(task, return_exceptions=True)
     if isinstance(error, Exception):
         log.error("task %s crashed", task.get_name(), exc_info=error)
-
-
-def load_or_make_device(folder: Path) -> KeyPair[DeviceKey]:
-    """The relay's key pair: nodes pin it, so its seed is kept (mode 0600) and never made anew.
-
-    Raises Fault `damaged-seed`, `cannot-write-file`.
-    """
-    path = folder / SEED_FILE
-    try:
-        seed = path.read_bytes()
-    except FileNotFoundError:
-        seed = new_seed()
-        write_private_file(path, seed)
-    if len(seed) != SEED_LENGTH:
-        raise Fault(
-            "damaged-seed",
-            f"the file {str(path)!r} is not a device seed",
-            blame=Blame.ENVIRONMENT,
-            hint="restore it from a backup; without it the relay gets a new address",
-        )
-    return device_from_seed(seed)
 
 
 def reachable_host(bound: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.server import SEED_FILE
+from relay.keys import SEED_FILE
 from schemas.addresses import RelayAddress
 from storage.sqlite import open_database
 from tests.relay.process import (

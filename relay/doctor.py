@@ -1,0 +1,190 @@
+"""What `doctor` looks at: clock, disk, folder, database, port; and what `stats` shows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
+from typing import Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from relay.config import RelayConfig
+from relay.keys import SEED_FILE
+from relay.store.sqlite import MIGRATIONS
+from relay.store.usage import count
+from schemas.errors import Blame, Fault
+from storage.lock import FolderLock
+from storage.sqlite import blaming_the_disk, database_version, load_migrations, open_database
+
+FREE_BYTES: Final = 1 << 30
+EARLIEST_S: Final = 1_767_225_600  # 2026: no clock that works is before this program
+METRICS_DEADLINE_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. `fix` is what to do when it is not `ok`."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def checks(config: RelayConfig, *, now: Callable[[], float] = time.time) -> Iterator[Check]:
+    """Look at everything, changing nothing. Raises nothing."""
+    yield _folder(config)
+    yield _disk(config)
+    running = _running(config)
+    yield Check("relay", True, "it runs" if running else "it does not run")
+    yield _port(config, running=running)
+    yield from _database(config, now())
+
+
+def limits_of(config: RelayConfig) -> dict[str, float]:
+    """Every limit by its name in the settings."""
+    named: dict[str, float] = {"parcel_ttl_s": config.parcel_ttl_s}
+    for group in (config.quotas, config.limits):
+        named |= {field.name: getattr(group, field.name) for field in fields(group)}
+    return named
+
+
+def _folder(config: RelayConfig) -> Check:
+    folder = config.data_dir
+    if not folder.is_dir():
+        return Check("folder", False, f"{folder} is not there", "start the relay once")
+    private = [folder / SEED_FILE, config.database]
+    open_files = [
+        file.name for file in private if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077
+    ]
+    if open_files:
+        return Check("folder", False, f"others may read {', '.join(open_files)}", "chmod 600 them")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Check("folder", False, f"{folder} cannot be written", "mend its permissions")
+    return Check("folder", True, str(folder))
+
+
+def _disk(config: RelayConfig) -> Check:
+    there = config.database.parent
+    if not there.is_dir():
+        return Check("disk", False, f"{there} is not there", "start the relay once")
+    free = shutil.disk_usage(there).free
+    wanted = min(config.quotas.total_bytes, FREE_BYTES)
+    detail = f"{free >> 20} MiB free"
+    return Check("disk", free >= wanted, detail, "" if free >= wanted else "free some space")
+
+
+def _running(config: RelayConfig) -> bool:
+    if not config.data_dir.is_dir():
+        return False
+    try:
+        with FolderLock(config.data_dir):
+            return False
+    except Fault as fault:
+        return fault.code == "already-running"
+
+
+def _port(config: RelayConfig, *, running: bool) -> Check:
+    name = f"{config.listen} (UDP)"
+    if running:
+        return Check("port", True, f"{name}: the relay has it")
+    family = socket.AF_INET6 if ":" in config.listen.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((config.listen.host, config.listen.port))
+    except OSError as error:
+        fix = "choose another with --listen, or end the other program"
+        return Check("port", False, f"{name}: {error.strerror}", fix)
+    return Check("port", True, f"{name} is free")
+
+
+def _database(config: RelayConfig, now: float) -> Iterator[Check]:
+    if not config.database.exists():
+        yield Check("database", True, "there is none yet")
+        yield _clock(now, 0)
+        return
+    newest = len(load_migrations(MIGRATIONS))
+    try:
+        with (
+            closing(open_database(config.database, key=config.database_key)) as connection,
+            blaming_the_disk(),
+        ):
+            version = database_version(connection)
+            verdict = connection.execute("PRAGMA quick_check(1)").get
+            if verdict != "ok":
+                yield Check("database", False, f"damaged: {verdict}", "restore a backup")
+            elif version > newest:
+                detail = f"version {version}, this program knows {newest}"
+                yield Check("database", False, detail, "upgrade this program")
+            else:
+                yield Check("database", True, f"version {version} of {newest}")
+            if version >= 2:
+                damaged = connection.execute("SELECT count(*) FROM damaged").get
+                fix = "check the disk; see the table damaged" if damaged else ""
+                yield Check("parcels", not damaged, f"{damaged} were damaged on disk", fix)
+            probed = (
+                connection.execute("SELECT value FROM meta WHERE name = 'probed'").get
+                if version >= 2
+                else 0
+            )
+            yield _clock(now, int(str(probed or 0)))
+    except Fault as fault:
+        yield Check("database", False, fault.message, fault.hint)
+
+
+def _clock(now: float, probed: int) -> Check:
+    shown = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    if now < EARLIEST_S:
+        return Check("clock", False, f"{shown} is in the past", "set the clock (NTP)")
+    if now < probed - 60:
+        ahead = int(probed - now)
+        return Check("clock", False, f"it went back by {ahead} s", "set the clock (NTP)")
+    return Check("clock", True, shown)
+
+
+def stats(config: RelayConfig) -> dict[str, float]:
+    """What the store holds; with `metrics` set, the running relay's counters as well.
+
+    Raises Fault `no-file` and what opening the database causes.
+    """
+    if not config.database.exists():
+        raise Fault("no-file", f"there is no database at {str(config.database)!r}",
+                    blame=Blame.CALLER, hint="give the relay's data folder")  # fmt: skip
+    with (
+        closing(open_database(config.database, key=config.database_key)) as connection,
+        blaming_the_disk(),
+    ):
+        held: dict[str, float] = dict(asdict(count(connection)))
+    wal = config.database.with_name(config.database.name + "-wal")
+    held["file_bytes"] = config.database.stat().st_size
+    held["wal_bytes"] = wal.stat().st_size if wal.exists() else 0
+    return held | _counters(config)
+
+
+def _counters(config: RelayConfig) -> dict[str, float]:
+    if config.metrics is None:
+        return {}
+    try:
+        url = f"http://{config.metrics}/metrics"
+        with urllib.request.urlopen(url, timeout=METRICS_DEADLINE_S) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return {}
+    return {
+        ".".join(
+            [sample.name.removeprefix("quicnprotochat_"), *sample.labels.values()]
+        ): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if not sample.name.endswith(("_bucket", "_created"))
+    }
