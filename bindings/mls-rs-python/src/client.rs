@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use mls_rs::extension::ExtensionType;
 use mls_rs::extension::recommended::LastResortKeyPackageExt;
 use mls_rs::identity::SigningIdentity;
 use mls_rs::identity::basic::BasicCredential;
 use mls_rs::{ExtensionList, MlsMessage, MlsMessageDescription};
 use pyo3::prelude::*;
 
-use crate::core::{Core, may_lock};
+use crate::core::{Core, MlsGroup, may_lock};
 use crate::errors::{Fault, Kind, contained};
-use crate::group::{Group, PendingCommit};
+use crate::external;
+use crate::group::Group;
 use crate::identity::Validator;
+use crate::inner::Inner;
+use crate::ledger::Ledger;
+use crate::pending::PendingCommit;
 use crate::rules::Rules;
 use crate::seal::Sealer;
+use crate::stored;
 use crate::suite;
 use crate::values::{KeyPackage, LogEntry};
 use crate::wire;
@@ -22,7 +28,7 @@ use crate::wire;
 const CLOCK_LEEWAY_S: u64 = 3600;
 
 /// mls-rs wants a lifetime also where none is used.
-const UNUSED_LIFETIME_S: u64 = 365 * 86_400;
+pub const UNUSED_LIFETIME_S: u64 = 365 * 86_400;
 
 /// A device: one signature key, one credential, both suites. Safe to share between threads.
 #[pyclass(frozen, module = "mls_rs")]
@@ -34,14 +40,15 @@ pub struct Client {
 impl Client {
     #[new]
     #[pyo3(signature = (*, signing_seed, credential, storage_key, validate_credential,
-        extension_types=Vec::new()),
-        text_signature = "(*, signing_seed, credential, storage_key, validate_credential, extension_types=())")]
+        extension_types=Vec::new(), policy_extension=None),
+        text_signature = "(*, signing_seed, credential, storage_key, validate_credential, extension_types=(), policy_extension=None)")]
     fn new(
         signing_seed: &[u8],
         credential: Vec<u8>,
         storage_key: &[u8],
         validate_credential: Bound<'_, PyAny>,
         extension_types: Vec<u16>,
+        policy_extension: Option<u16>,
     ) -> PyResult<Self> {
         if !validate_credential.is_callable() {
             return Err(pyo3::exceptions::PyTypeError::new_err(
@@ -49,15 +56,17 @@ impl Client {
             ));
         }
         let validator = Validator::new(validate_credential.unbind());
-        let rules = Rules::default();
-        Ok(Self::build(
-            signing_seed,
-            credential,
-            storage_key,
-            validator,
-            rules,
-            &extension_types,
-        )?)
+        let (signer, public) = suite::signing_keys(signing_seed)?;
+        let credential = BasicCredential::new(credential).into_credential();
+        let identity = SigningIdentity::new(credential, public);
+        let rules = Rules {
+            policy: policy_extension.map(ExtensionType::new),
+        };
+        let sealer = Sealer::new(storage_key)?;
+        let core = Core::new(sealer, identity, signer, validator, rules, &extension_types)?;
+        Ok(Self {
+            core: Arc::new(core),
+        })
     }
 
     #[getter]
@@ -101,8 +110,9 @@ impl Client {
                 .core
                 .client(suite, self.core.store(), UNUSED_LIFETIME_S);
             let list = crate::core::extensions(extensions)?;
+            self.core.rules.policy_of(&list)?;
             let group = client.create_group_with_id(group_id, list, ExtensionList::new(), None)?;
-            Ok(Group::new(self.core.clone(), group, true, None))
+            Ok(self.fresh(group))
         };
         Ok(py.detach(|| contained(run))?)
     }
@@ -111,6 +121,29 @@ impl Client {
     #[pyo3(signature = (welcome, *, tree=None))]
     fn join(&self, py: Python<'_>, welcome: &[u8], tree: Option<&[u8]>) -> PyResult<Group> {
         Ok(py.detach(|| contained(|| self.join_welcome(welcome, tree)))?)
+    }
+
+    /// Replaces this client's own old leaf by an external commit: the group and the commit.
+    #[pyo3(signature = (group_info, *, tree=None, now))]
+    fn rejoin(
+        &self,
+        py: Python<'_>,
+        group_info: &[u8],
+        tree: Option<&[u8]>,
+        now: u64,
+    ) -> PyResult<(Group, Vec<u8>)> {
+        let run = || external::rejoin(&self.core, group_info, tree, now);
+        Ok(py.detach(|| contained(run))?)
+    }
+
+    /// Keeps an external pre-shared key (RFC 9420 section 8.4) in memory, for commits and joins.
+    fn add_psk(&self, id: Vec<u8>, psk: Vec<u8>) {
+        self.core.psks.clone().insert(id.into(), psk.into());
+    }
+
+    /// Forgets a pre-shared key.
+    fn remove_psk(&self, id: Vec<u8>) {
+        self.core.psks.clone().delete(&id.into());
     }
 
     /// Loads a group from stored blobs; `epochs` are (epoch number, blob) pairs.
@@ -124,8 +157,9 @@ impl Client {
         tree: &[u8],
         epochs: Vec<(u64, Vec<u8>)>,
     ) -> PyResult<Group> {
-        let run = || Group::load(&self.core, group_id, state, tree, &epochs);
-        Ok(py.detach(|| contained(run))?)
+        let run = || stored::load(&self.core, group_id, state, tree, &epochs);
+        let inner = py.detach(|| contained(run))?;
+        Ok(Group::new(self.core.clone(), inner))
     }
 
     fn open_pending_commit(&self, py: Python<'_>, blob: &[u8]) -> PyResult<PendingCommit> {
@@ -139,22 +173,9 @@ impl Client {
 }
 
 impl Client {
-    pub fn build(
-        signing_seed: &[u8],
-        credential: Vec<u8>,
-        storage_key: &[u8],
-        validator: Validator,
-        rules: Rules,
-        extension_types: &[u16],
-    ) -> Result<Self, Fault> {
-        let (signer, public) = suite::signing_keys(signing_seed)?;
-        let credential = BasicCredential::new(credential).into_credential();
-        let identity = SigningIdentity::new(credential, public);
-        let sealer = Sealer::new(storage_key)?;
-        let core = Core::new(sealer, identity, signer, validator, rules, extension_types)?;
-        Ok(Self {
-            core: Arc::new(core),
-        })
+    fn fresh(&self, group: MlsGroup) -> Group {
+        let ledger = Ledger::begin(group.context().epoch());
+        Group::new(self.core.clone(), Inner::new(group, true, None, ledger))
     }
 
     fn make_key_package(
@@ -185,7 +206,7 @@ impl Client {
                 Some(not_before.into()),
             )?)
         };
-        let message: MlsMessage = self.core.record(true, generate, |_| None)?;
+        let message: MlsMessage = self.core.record(true, Vec::new(), generate, |_| None)?;
         let crypto = suite::implementation(suite)
             .ok_or_else(|| Fault::new(Kind::Other, "internal", "cipher suite"))?;
         let reference = message
@@ -214,6 +235,7 @@ impl Client {
             .core
             .client(cipher_suite, self.core.store(), UNUSED_LIFETIME_S);
         let (group, joined) = client.join_group(tree, &message, None)?;
-        Ok(Group::new(self.core.clone(), group, true, None).invited_by(joined.sender))
+        self.core.rules.policy_of(group.context().extensions())?;
+        Ok(self.fresh(group).invited_by(joined.sender))
     }
 }

@@ -43,9 +43,9 @@ pub struct Core {
     pub identity: SigningIdentity,
     signer: SignatureSecretKey,
     validator: Validator,
-    rules: Rules,
+    pub rules: Rules,
     pub psks: InMemoryPreSharedKeyStorage,
-    extension_types: Vec<ExtensionType>,
+    pub extension_types: Vec<ExtensionType>,
     journal: Arc<Mutex<Journal>>,
     log: Mutex<Vec<LogEntry>>,
     /// Tree hash of the last "tree" entry of each group.
@@ -75,6 +75,7 @@ impl Core {
                 .map(ExtensionType::new)
                 // RFC 9420 section 10: what a KeyPackage carries, its leaf must list.
                 .chain([ExtensionType::LAST_RESORT_KEY_PACKAGE])
+                .chain(rules.policy)
                 .collect(),
             sealer,
             identity,
@@ -112,6 +113,7 @@ impl Core {
     pub fn record<R>(
         &self,
         active: bool,
+        ledger: Vec<u8>,
         write: impl FnOnce() -> Result<R, Fault>,
         extra: impl FnOnce(&R) -> Option<LogEntry>,
     ) -> Result<R, Fault> {
@@ -121,6 +123,7 @@ impl Core {
             let mut journal = lock(&self.journal);
             journal.entries.clear();
             journal.active = active;
+            journal.ledger = ledger;
         }
         let result = write()?;
         let mut entries = std::mem::take(&mut lock(&self.journal).entries);

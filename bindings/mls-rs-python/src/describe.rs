@@ -106,7 +106,17 @@ pub fn commit(done: CommitMessageDescription, after: &MlsGroup) -> Result<Commit
             _ => {}
         }
     }
-    let added = added(new_epoch, &removed);
+    let mut added = added(new_epoch, &removed);
+    let committer = if done.is_external {
+        // The rules let nobody in but a member who replaces its own leaf.
+        let old = removed.first().cloned();
+        let old = old.ok_or_else(|| Fault::new(Kind::Refused, "external-commit", "a stranger"))?;
+        let index = done.committer;
+        added.push(Member { index, ..old });
+        added[0].clone()
+    } else {
+        before(done.committer)?
+    };
     if !removes_me {
         for member in &added {
             let found = after.member_at_index(member.index).map(Member::from);
@@ -120,12 +130,7 @@ pub fn commit(done: CommitMessageDescription, after: &MlsGroup) -> Result<Commit
         }
     }
     Ok(Commit {
-        // Only the lawless ones of the tests ever see a commit from outside.
-        committer: if done.is_external {
-            member(after, done.committer)?
-        } else {
-            before(done.committer)?
-        },
+        committer,
         epoch: new_epoch.epoch,
         added,
         removed,

@@ -47,7 +47,7 @@ exceptions! {
     Authentication AuthenticationFailed "A signature, tag or ciphertext does not verify: tampered, or of another branch.";
     OwnMessage OwnMessage "The message was made by this very client.";
     UnknownKeyPackage UnknownKeyPackage "The Welcome is for somebody else, or its KeyPackage is gone.";
-    Refused RefusedByRules "External commit by a stranger, a by-reference proposal, or a re-initialisation.";
+    Refused RefusedByRules "A stranger's external commit, a by-reference proposal, a re-initialisation, or what the group's policy forbids.";
     Credential CredentialRefused "The validator raised; its exception is `__cause__`.";
     InvalidCommit InvalidCommit "The commit or its proposals break RFC 9420 (section 12).";
     Stale StaleCommit "A detached commit applied to a group that is not its base.";
@@ -116,6 +116,15 @@ impl Fault {
         Self { kind, ..self }
     }
 
+    /// The exception as a value, for a list of results; an interrupt is raised.
+    pub fn into_value(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        let error = self.raise(py)?;
+        if !error.is_instance_of::<PyException>(py) {
+            return Err(error);
+        }
+        Ok(error.into_value(py).into_bound(py).into_any())
+    }
+
     fn raise(self, py: Python<'_>) -> PyResult<PyErr> {
         if let Some(raised) = &self.raised {
             if !raised.is_instance_of::<PyException>(py) {
@@ -160,6 +169,12 @@ impl From<Fault> for PyErr {
 impl From<mls_rs::mls_rs_codec::Error> for Fault {
     fn from(error: mls_rs::mls_rs_codec::Error) -> Self {
         Self::decode("malformed", error.to_string())
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(Kind::Refused, refusal.0, refusal.to_string())
     }
 }
 

@@ -5,14 +5,18 @@ mod client;
 mod core;
 mod describe;
 mod errors;
+mod external;
 mod group;
 mod identity;
+mod inner;
+mod ledger;
 mod pending;
+mod policy;
 mod rules;
 mod seal;
 mod storage;
+mod stored;
 mod suite;
-mod testing;
 mod values;
 mod wire;
 
@@ -30,11 +34,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<values::LogEntry>()?;
     module.add_class::<values::Message>()?;
     module.add_class::<values::Commit>()?;
-    module.add_class::<group::PendingCommit>()?;
+    module.add_class::<pending::PendingCommit>()?;
     module.add_class::<group::Group>()?;
     module.add_class::<client::Client>()?;
     module.add_function(wrap_pyfunction!(wire::inspect, module)?)?;
     module.add_function(wrap_pyfunction!(wire::welcome_references, module)?)?;
     module.add_function(wrap_pyfunction!(wire::verify_key_package, module)?)?;
-    testing::register(module)
+    module.add_function(wrap_pyfunction!(policy::encode_policy, module)?)
 }

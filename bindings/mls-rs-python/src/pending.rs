@@ -22,6 +22,7 @@ pub struct Order {
     pub add: Vec<Vec<u8>>,
     pub remove: Vec<u32>,
     pub extensions: Option<Vec<(u16, Vec<u8>)>>,
+    pub psk: Vec<Vec<u8>>,
     pub authenticated_data: Vec<u8>,
     pub tree_in_welcome: bool,
     pub now: u64,
@@ -162,6 +163,14 @@ pub fn build(core: &Arc<Core>, group: &mut MlsGroup, order: Order) -> Result<Pen
     }
     if let Some(list) = order.extensions {
         builder = builder.set_group_context_ext(extensions(list)?)?;
+    }
+    for id in order.psk {
+        if core.psks.get(&id.clone().into()).is_none() {
+            return Err(Fault::argument(
+                "a pre-shared key that was not added".into(),
+            ));
+        }
+        builder = builder.add_external_psk(id.into())?;
     }
     let (output, secrets) =
         with_tree_in_welcome(order.tree_in_welcome, || builder.build_detached())?;

@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 
 use crate::errors::{Fault, Kind};
 
-const VERSION: u8 = 1;
+/// 1: a state has no account of skipped keys. Otherwise equal to 2, and still read.
+const OLDEST: u8 = 1;
+const VERSION: u8 = 2;
 const SALT: usize = 32;
 const KEY: usize = 32;
 const NONCE: usize = 12;
@@ -56,11 +58,15 @@ impl Sealer {
     ) -> Result<Vec<u8>, Fault> {
         let mut salt = [0; SALT];
         rand::fill(&mut salt).map_err(|_| internal())?;
-        let (key, nonce) = self.key(&salt)?;
+        let (key, nonce) = self.key(VERSION, &salt)?;
         let mut body = Zeroizing::new(Vec::with_capacity(plaintext.len() + TAG));
         body.extend_from_slice(plaintext);
-        key.seal_in_place_append_tag(nonce, Aad::from(binding(what, group_id, id)), &mut *body)
-            .map_err(|_| internal())?;
+        key.seal_in_place_append_tag(
+            nonce,
+            Aad::from(binding(VERSION, what, group_id, id)),
+            &mut *body,
+        )
+        .map_err(|_| internal())?;
         let mut blob = Vec::with_capacity(1 + SALT + body.len());
         blob.push(VERSION);
         blob.extend_from_slice(&salt);
@@ -87,24 +93,28 @@ impl Sealer {
             let text = format!("blob version {version}, this package reads up to {VERSION}");
             return Err(Fault::new(Kind::Blob, "newer-version", text));
         }
-        if *version != VERSION {
+        if *version < OLDEST {
             return Err(refused());
         }
         let (salt, body) = rest.split_at_checked(SALT).ok_or_else(refused)?;
-        let (key, nonce) = self.key(salt)?;
+        let (key, nonce) = self.key(*version, salt)?;
         let mut body = Zeroizing::new(body.to_vec());
         let length = key
-            .open_in_place(nonce, Aad::from(binding(what, group_id, id)), &mut body)
+            .open_in_place(
+                nonce,
+                Aad::from(binding(*version, what, group_id, id)),
+                &mut body,
+            )
             .map_err(|_| refused())?
             .len();
         body.truncate(length);
         Ok(body)
     }
 
-    fn key(&self, salt: &[u8]) -> Result<(LessSafeKey, Nonce), Fault> {
+    fn key(&self, version: u8, salt: &[u8]) -> Result<(LessSafeKey, Nonce), Fault> {
         let mut okm = Zeroizing::new([0; KEY + NONCE]);
         self.0
-            .expand(&[LABEL, &[VERSION], salt], Length(KEY + NONCE))
+            .expand(&[LABEL, &[version], salt], Length(KEY + NONCE))
             .and_then(|output| output.fill(&mut *okm))
             .map_err(|_| internal())?;
         let (key, nonce) = okm.split_at(KEY);
@@ -115,9 +125,9 @@ impl Sealer {
 }
 
 /// Injective: each variable part is preceded by its length.
-fn binding(what: What, group_id: &[u8], id: &[u8]) -> Vec<u8> {
+fn binding(version: u8, what: What, group_id: &[u8], id: &[u8]) -> Vec<u8> {
     let mut out = LABEL.to_vec();
-    out.extend_from_slice(&[VERSION, what as u8]);
+    out.extend_from_slice(&[version, what as u8]);
     for part in [group_id, id] {
         out.extend_from_slice(&(part.len() as u64).to_be_bytes());
         out.extend_from_slice(part);

@@ -13,6 +13,7 @@ use mls_rs_core::group::{EpochRecord, GroupState};
 use zeroize::Zeroizing;
 
 use crate::errors::{Fault, Kind};
+use crate::ledger::Ledger;
 use crate::seal::{Sealer, What};
 use crate::values::{EntryId, LogEntry};
 
@@ -27,6 +28,8 @@ pub struct Journal {
     pub entries: Vec<LogEntry>,
     /// Goes into the sealed state: mls-rs itself does not remember that we were removed.
     pub active: bool,
+    /// Goes into the sealed state: `ledger::Ledger`.
+    pub ledger: Vec<u8>,
     /// The suffix of mls-rs's snapshot that is not stored: the client has it anyway.
     pub signer: Zeroizing<Vec<u8>>,
 }
@@ -45,6 +48,8 @@ pub struct Store {
 
 const ACTIVE: u8 = 1;
 const WITHOUT_SIGNER: u8 = 2;
+/// Blobs of version 1 have none.
+const WITH_LEDGER: u8 = 4;
 
 impl Store {
     pub fn new(sealer: Arc<Sealer>, journal: Arc<Mutex<Journal>>) -> Self {
@@ -56,16 +61,35 @@ impl Store {
         }
     }
 
-    /// Opens a "state" blob; returns whether the group is active.
-    pub fn restore_state(&mut self, group_id: &[u8], blob: &[u8]) -> Result<bool, Fault> {
+    /// Opens a "state" blob; returns whether the group is active, and its account of skipped keys.
+    pub fn restore_state(
+        &mut self,
+        group_id: &[u8],
+        blob: &[u8],
+    ) -> Result<(bool, Option<Ledger>), Fault> {
         let plaintext = self.sealer.open(What::State, group_id, b"", blob)?;
-        let (flags, snapshot) = plaintext.split_first().ok_or_else(wrong_layout)?;
-        let mut snapshot = Zeroizing::new(snapshot.to_vec());
-        if flags & WITHOUT_SIGNER != 0 {
-            snapshot.extend_from_slice(&lock(&self.journal).signer);
+        let (flags, mut rest) = plaintext.split_first().ok_or_else(wrong_layout)?;
+        let mut ledger = None;
+        if flags & WITH_LEDGER != 0 {
+            let (length, after) = rest.split_first_chunk().ok_or_else(wrong_layout)?;
+            let (bytes, after) = after
+                .split_at_checked(u32::from_be_bytes(*length) as usize)
+                .ok_or_else(wrong_layout)?;
+            ledger = Some(Ledger::decode(bytes).ok_or_else(wrong_layout)?);
+            rest = after;
         }
+        let journal = lock(&self.journal);
+        let signer = match flags & WITHOUT_SIGNER {
+            0 => &[],
+            _ => journal.signer.as_slice(),
+        };
+        // Grown in place, a vector would leave a copy of the secrets behind.
+        let mut snapshot = Zeroizing::new(Vec::with_capacity(rest.len() + signer.len()));
+        snapshot.extend_from_slice(rest);
+        snapshot.extend_from_slice(signer);
+        drop(journal);
         self.state = Some(Arc::new(snapshot));
-        Ok(flags & ACTIVE != 0)
+        Ok((flags & ACTIVE != 0, ledger))
     }
 
     pub fn restore_epoch(&mut self, group_id: &[u8], epoch: u64, blob: &[u8]) -> Result<(), Fault> {
@@ -117,7 +141,7 @@ impl GroupStateStorage for Store {
         let group_id = state.id;
         let journal = self.journal.clone();
         let mut journal = lock(&journal);
-        let (mut flags, mut snapshot) = (0, state.data.as_slice());
+        let (mut flags, mut snapshot) = (WITH_LEDGER, state.data.as_slice());
         if journal.active {
             flags |= ACTIVE;
         }
@@ -125,8 +149,13 @@ impl GroupStateStorage for Store {
             flags |= WITHOUT_SIGNER;
             snapshot = rest;
         }
-        let mut plaintext = Zeroizing::new(Vec::with_capacity(1 + snapshot.len()));
+        let ledger = &journal.ledger;
+        let length = u32::try_from(ledger.len()).map_err(|_| wrong_layout())?;
+        let size = 1 + 4 + ledger.len() + snapshot.len();
+        let mut plaintext = Zeroizing::new(Vec::with_capacity(size));
         plaintext.push(flags);
+        plaintext.extend_from_slice(&length.to_be_bytes());
+        plaintext.extend_from_slice(ledger);
         plaintext.extend_from_slice(snapshot);
         let data = self.sealer.seal(What::State, &group_id, b"", &plaintext)?;
         let mut entries = vec![LogEntry::new("state", Some(&group_id), None, Some(data))];

@@ -41,7 +41,9 @@ pub fn signing_keys(seed: &[u8]) -> Result<(SignatureSecretKey, SignaturePublicK
     let pair = Ed25519KeyPair::from_seed_unchecked(seed)
         .map_err(|_| Fault::argument("signing_seed must hold 32 bytes".into()))?;
     let public = pair.public_key().as_ref().to_vec();
-    let mut secret = seed.to_vec();
+    // Grown in place, a vector would leave a copy of the seed behind.
+    let mut secret = Vec::with_capacity(seed.len() + public.len());
+    secret.extend_from_slice(seed);
     secret.extend_from_slice(&public);
     if secret.len() != 64 {
         return Err(Fault::new(Kind::Other, "internal", "Ed25519 key sizes"));

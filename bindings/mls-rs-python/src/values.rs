@@ -2,6 +2,7 @@
 
 use mls_rs::group::Member as MlsMember;
 use pyo3::prelude::*;
+use zeroize::Zeroizing;
 
 use crate::identity::basic;
 
@@ -118,12 +119,23 @@ impl LogEntry {
 }
 
 /// An application message that was opened.
-#[pyclass(frozen, get_all, module = "mls_rs")]
+#[pyclass(frozen, module = "mls_rs")]
 pub struct Message {
+    #[pyo3(get)]
     pub sender: Member,
+    #[pyo3(get)]
     pub epoch: u64,
-    pub plaintext: Vec<u8>,
+    pub plaintext: Zeroizing<Vec<u8>>,
+    #[pyo3(get)]
     pub authenticated_data: Vec<u8>,
+}
+
+#[pymethods]
+impl Message {
+    #[getter]
+    fn plaintext(&self) -> &[u8] {
+        &self.plaintext
+    }
 }
 
 /// What a commit did, by whoever made it; `added` as after it, `removed` as before it.

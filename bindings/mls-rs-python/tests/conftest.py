@@ -1,11 +1,17 @@
 """Devices and groups for the tests."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import mls_rs
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from outlaw import Outlaw
 
 NOW = 1_790_000_000
 """The wall clock of the tests, Unix seconds."""
@@ -36,6 +42,7 @@ class World:
         validate: Callable[[bytes, bytes], None] = accept,
         seed: bytes | None = None,
         storage_key: bytes = bytes(32),
+        policy: int | None = None,
     ) -> mls_rs.Client:
         return mls_rs.Client(
             signing_seed=seed or os.urandom(32),
@@ -43,6 +50,7 @@ class World:
             storage_key=storage_key,
             validate_credential=validate,
             extension_types=[0xF001],
+            policy_extension=policy,
         )
 
     def key_package(self, client: mls_rs.Client, **arguments) -> mls_rs.KeyPackage:
@@ -127,3 +135,15 @@ class Shelf:
 @pytest.fixture
 def shelf() -> Shelf:
     return Shelf()
+
+
+@pytest.fixture
+def outlaws(request) -> Iterator[Callable[..., Outlaw]]:
+    """Makes members who keep no rule, of the same suite as the test's world."""
+    world = request.getfixturevalue("world" if "world" in request.fixturenames else "classic")
+    with ExitStack() as stack:
+
+        def make(name: bytes | None = None) -> Outlaw:
+            return stack.enter_context(closing(Outlaw(world.suite, name)))
+
+        yield make

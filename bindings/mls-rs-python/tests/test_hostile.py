@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import itertools
+import time
 
 import mls_rs
 import pytest
-from mls_rs import _native
 
 
 def flipped(data: bytes, places) -> list[bytes]:
@@ -151,14 +151,10 @@ def test_jumps_too_far_ahead_are_refused(classic):
     assert bob.group.process(messages[-1]).plaintext == b"1099"
 
 
-def lawless(seed: int) -> mls_rs.Client:
-    return _native._dangerous_lawless_client(bytes([seed]) * 32, b"outlaw")
-
-
-def test_a_strangers_external_commit_is_refused(world):
+def test_a_strangers_external_commit_is_refused(world, outlaws):
     alice, bob = world.group(2)
     before = snapshot(bob.group)
-    message = _native._dangerous_external_commit(lawless(1), alice.group)
+    message = outlaws().ask("external", alice.group.group_info())
     assert mls_rs.inspect(message).content == "commit"
     for member in (alice, bob):
         with pytest.raises(mls_rs.RefusedByRules) as refused:
@@ -166,52 +162,51 @@ def test_a_strangers_external_commit_is_refused(world):
         assert refused.value.code == "external-commit"
     assert snapshot(bob.group) == before
     # The attack is a real one: a member without rules lets the stranger in.
-    (lawful, _), fooled = with_outlaw(world)
-    message = _native._dangerous_external_commit(lawless(3), lawful.group)
-    assert fooled.process(message).committer.credential == b"outlaw"
-    assert len(fooled.roster()) == 4
+    (lawful, _), fooled = with_outlaw(world, outlaws)
+    message = outlaws().ask("external", lawful.group.group_info())
+    fooled.ask("process", message)
     with pytest.raises(mls_rs.RefusedByRules):
         lawful.group.process(message)
     assert len(lawful.group.roster()) == 3
 
 
-def with_outlaw(world):
-    """Two lawful members and one who breaks the rules."""
+def with_outlaw(world, outlaws):
+    """Two lawful members and one who breaks the rules, at leaf 2."""
     members = world.group(2)
-    outlaw = lawless(4)
-    pending = members[0].commit(add=[world.key_package(outlaw).message])
+    outlaw = outlaws()
+    pending = members[0].group.commit(add=[outlaw.ask("key-package")], now=int(time.time()))
     world.spread(pending, members[0], members)
-    return members, outlaw.join(pending.welcome)
+    outlaw.ask("join", pending.welcome)
+    return members, outlaw
 
 
-@pytest.mark.parametrize("index", [None, 1], ids=["update", "remove"])
-def test_proposals_by_reference_are_refused_and_do_not_block_sending(world, index):
-    (alice, bob), outlaw = with_outlaw(world)
-    proposal = _native._dangerous_propose(outlaw, index)
-    assert mls_rs.inspect(proposal).content == "proposal"
+@pytest.mark.parametrize("proposal", [("propose-update",), ("propose-remove", 1)], ids=str)
+def test_proposals_by_reference_are_refused_and_do_not_block_sending(world, outlaws, proposal):
+    (alice, bob), outlaw = with_outlaw(world, outlaws)
+    message = outlaw.ask(*proposal)
+    assert mls_rs.inspect(message).content == "proposal"
     for member in (alice, bob):
         before = snapshot(member.group)
         with pytest.raises(mls_rs.RefusedByRules) as refused:
-            member.group.process(proposal)
+            member.group.process(message)
         assert refused.value.code == "by-reference-proposal"
         assert snapshot(member.group) == before
     assert bob.group.process(alice.group.encrypt(b"still talking")).plaintext == b"still talking"
 
 
-def test_commits_of_proposals_by_reference_are_refused(world):
-    (alice, bob), outlaw = with_outlaw(world)
-    _native._dangerous_propose(outlaw, 1)
-    commit = outlaw.commit(now=world.now).message
+def test_commits_of_proposals_by_reference_are_refused(world, outlaws):
+    (alice, bob), outlaw = with_outlaw(world, outlaws)
+    outlaw.ask("propose-remove", 1)
     with pytest.raises(mls_rs.RefusedByRules) as refused:
-        alice.group.process(commit)
+        alice.group.process(outlaw.ask("commit"))
     assert refused.value.code == "by-reference-proposal"
     assert alice.group.process(bob.group.encrypt(b"fine")).plaintext == b"fine"
 
 
-def test_a_reinitialisation_is_refused(world):
-    (alice, bob), outlaw = with_outlaw(world)
+def test_a_reinitialisation_is_refused(world, outlaws):
+    (alice, bob), outlaw = with_outlaw(world, outlaws)
     with pytest.raises(mls_rs.RefusedByRules) as refused:
-        alice.group.process(_native._dangerous_reinit(outlaw))
+        alice.group.process(outlaw.ask("commit-reinit"))
     assert refused.value.code == "reinit"
     world.spread(alice.commit(), alice, [alice, bob])
 
