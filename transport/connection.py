@@ -6,13 +6,11 @@ Receive, drain events, transmit, re-arm one timer. Nothing here knows what the b
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from aioquic.quic import events
-from aioquic.quic.congestion.base import K_GRANULARITY
 from aioquic.quic.packet import QuicErrorCode
 
 from schemas.addresses import Address
@@ -22,15 +20,14 @@ from schemas.ids import DeviceKey
 from .address import SockAddr, address_of_socket
 from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset
 from .limits import TransportLimits
+from .liveness import Liveness
 from .quic import MutualQuicConnection
 from .stream import Stream
 from .stream_table import StreamTable
+from .timer import ConnectionTimer
 
 log = logging.getLogger(__name__)
 
-# A timer may fire a rounding error early; under a virtual clock that loops for ever.
-_TIMER_SLACK_S = 1e-6
-_KEEP_ALIVE_UID = 0
 _NO_VIABLE_PATH = int(QuicErrorCode.NO_VIABLE_PATH)  # the peer moved and cannot be reached there
 _MAX_REASON_BYTES = 200  # a close frame must fit one datagram
 
@@ -79,12 +76,9 @@ class Connection:
         self._dirty: set[Stream] = set()
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._unsent = 0  # estimate over all streams, corrected by each transmit
-        self._pings: dict[int, asyncio.Future[None]] = {}
-        self._ping_uids = itertools.count(_KEEP_ALIVE_UID + 1)
-        self._last_heard = self.opened_at
-        self._timer: asyncio.TimerHandle | None = None
+        self._liveness = Liveness(quic, limits, transmit=self.transmit, mute=self._peer_is_mute)
+        self._timer = ConnectionTimer(quic, self._on_timer)
         self._transmit_handle: asyncio.Handle | None = None
-        self._keep_alive: asyncio.TimerHandle | None = None
         self._handshake_timer = self._loop.call_later(
             limits.handshake_deadline_s, self._handshake_too_slow
         )
@@ -116,7 +110,7 @@ class Connection:
     @property
     def last_heard_at(self) -> float:
         """Loop time of the last datagram from the peer."""
-        return self._last_heard
+        return self._liveness.last_heard_at
 
     @property
     def closed(self) -> bool:
@@ -168,23 +162,9 @@ class Connection:
     async def ping(self, deadline_s: float | None = None) -> float:
         """Round-trip time in seconds. Raises Unreachable `ping-unanswered`, ConnectionLost."""
         self._check_alive()
-        uid = next(self._ping_uids)
-        waiter = self._pings[uid] = self._loop.create_future()
-        started = self._loop.time()
-        self._quic.send_ping(uid)
-        self.transmit()
-        deadline_s = self._limits.ping_deadline_s if deadline_s is None else deadline_s
-        try:
-            async with asyncio.timeout(deadline_s):
-                await waiter
-        except TimeoutError as error:
-            raise Unreachable(
-                "ping-unanswered", f"No answer to a ping for {deadline_s:g} s"
-            ) from error
-        finally:
-            self._pings.pop(uid, None)
+        round_trip_s = await self._liveness.ping(deadline_s)
         self._check_alive()
-        return self._loop.time() - started
+        return round_trip_s
 
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Tell the peer and end at once; unacknowledged stream data is lost (see `Stream.drain`).
@@ -244,8 +224,11 @@ class Connection:
 
     def receive(self, data: bytes, remote: SockAddr, now: float) -> None:
         """Take one datagram; `after_receiving` follows once per batch."""
-        self._last_heard = now
+        self._liveness.last_heard_at = now
+        before = self._quic.packets_taken
         self._quic.receive_datagram(data, remote, now=now)
+        if self._quic.packets_taken == before and self.established:
+            self._wire.count("datagram-without-packet")  # made up, broken or repeated on the way
 
     def after_receiving(self) -> None:
         self._drain_events()
@@ -334,9 +317,7 @@ class Connection:
                     if stream is not None:
                         stream.end_writing(StreamReset.by_peer(event.stream_id, event.error_code))
                 case events.PingAcknowledged():
-                    waiter = self._pings.pop(event.uid, None)
-                    if waiter is not None and not waiter.done():
-                        waiter.set_result(None)
+                    self._liveness.answered(event.uid)
                 case events.ConnectionIdIssued():
                     self._wire.route(event.connection_id, self)
                 case events.ConnectionIdRetired():
@@ -355,7 +336,7 @@ class Connection:
         self._peer = peer
         self._alpn = event.alpn_protocol
         self._handshake_timer.cancel()
-        self._keep_alive = self._loop.call_later(self._limits.keep_alive_s, self._keep_alive_tick)
+        self._liveness.start()
         if not self._established.done():
             self._established.set_result(None)
         self._wire.handshake_completed(self)
@@ -407,7 +388,7 @@ class Connection:
         for entry in [entry for entry in self._waiting if entry[0]()]:
             if not entry[1].done():
                 entry[1].set_result(None)
-        self._arm_timer(now)
+        self._timer.arm(now)
 
     def _send_datagrams(self, now: float) -> None:
         if not self._quic.started or self._quic.quiet(now):
@@ -418,48 +399,17 @@ class Connection:
 
     # Timers
 
-    def _arm_timer(self, now: float) -> None:
-        # Nothing but pacing wants to be woken sooner than aioquic's granularity, and finding out
-        # costs as much as sending a small packet.
-        if (
-            self._timer is not None
-            and self._timer.when() <= now + K_GRANULARITY
-            and not self._quic.paced
-        ):
-            return
-        at = self._quic.get_timer()
-        if at is None or not self._quic.started:
-            return
-        if self._timer is not None:
-            # Left alone when it fires too early: moving it for each packet costs more.
-            if self._timer.when() <= at:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        if self.closed:
-            return
-        at = self._quic.get_timer()
-        now = self._loop.time() + _TIMER_SLACK_S
-        if at is None or at > now:
-            self._arm_timer(now)
-            return
+    def _on_timer(self, now: float) -> None:
         self._quic.handle_timer(now)
         self._drain_events()
         self._transmit(now)
 
-    def _keep_alive_tick(self) -> None:
-        quiet = self._loop.time() - self._last_heard
-        wait = self._limits.keep_alive_s
-        if quiet + _TIMER_SLACK_S >= wait:
-            self._quic.send_ping(_KEEP_ALIVE_UID)
-            self.transmit()
-        else:
-            wait -= quiet
-        if not self.closed:
-            self._keep_alive = self._loop.call_later(wait, self._keep_alive_tick)
+    def _peer_is_mute(self) -> None:
+        self._wire.count("peer-acknowledges-nothing")
+        self._quic.close(
+            int(QuicErrorCode.PROTOCOL_VIOLATION), frame_type=0, reason_phrase="no acknowledgements"
+        )
+        self.transmit()
 
     def _handshake_too_slow(self) -> None:
         self._wire.count("handshake-timeout")
@@ -479,26 +429,25 @@ class Connection:
             by = EndedBy.SILENCE
         else:
             by = EndedBy.PROTOCOL
+            if self.established:
+                self._wire.count(f"protocol-{_name_of(int(event.error_code))}")
         self._end(CloseReason(by, int(event.error_code), event.reason_phrase, application))
 
     def _end(self, reason: CloseReason) -> None:
         if self._reason is not None:
             return
         self._reason = reason
-        for handle in (
-            self._timer,
-            self._transmit_handle,
-            self._keep_alive,
-            self._handshake_timer,
-        ):
-            if handle is not None:
-                handle.cancel()
+        self._timer.cancel()
+        self._liveness.stop()
+        self._handshake_timer.cancel()
+        if self._transmit_handle is not None:
+            self._transmit_handle.cancel()
         self._over.set_result(reason)
         lost = ConnectionLost.because(reason)
         if not self._established.done():
             self._established.set_exception(self._quic.refusal or lost)
         self._established.exception()  # retrieved: nobody may be waiting for it
-        for waiter in [*self._pings.values(), *(w for _, w in self._waiting)]:
+        for _, waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
         self._streams.connection_over()
@@ -508,3 +457,11 @@ class Connection:
     def _check_alive(self) -> None:
         if self._reason is not None:
             raise ConnectionLost.because(self._reason)
+
+
+def _name_of(code: int) -> str:
+    """A transport error code (RFC 9000, 20.1) as part of a counter's name."""
+    try:
+        return QuicErrorCode(code).name.lower().replace("_", "-")
+    except ValueError:
+        return "tls-alert"
