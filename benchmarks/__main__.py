@@ -15,6 +15,7 @@ from benchmarks.report import Row, target_text
 
 # name -> module with `rows(quick: bool) -> list[Row]`
 BENCHMARKS: Final[dict[str, str]] = {
+    "handshake": "benchmarks.handshake",
     "direct": "benchmarks.direct",
     "transport": "benchmarks.transport",
 }
