@@ -159,7 +159,7 @@ async def _first_packets(number: int) -> dict[str, float]:
         first_packets_per_s=1e9,
     )
     made_up = [_fake_initial() for _ in range(number)]
-    broken = [data[:-200] + bytes(200) for data in made_up]
+    broken = [data[:100] + bytes(50) + data[150:] for data in made_up]
     return {
         "served": await _cost(made_up, no_limit),
         "broken": await _cost(broken, no_limit),
