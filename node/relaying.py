@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterable
 
 from identity.bundle import open_bundle_untrusted
@@ -115,10 +116,16 @@ class Relaying:
 
     async def _health(self, address: RelayAddress) -> HealthView:
         try:
-            health = await (await self._client(address)).health()
+            client = await self._client(address)
+            asked = time.time()
+            health = await client.health()
+            answered = time.time()
         except Fault as fault:
             return HealthView(str(address), "unreachable", None, None, fault.message)
-        return HealthView(str(address), health.status, health.version, health.uptime_s, None)
+        skew = None
+        if health.clock_ms is not None:
+            skew = health.clock_ms / 1000 - (asked + answered) / 2
+        return HealthView(str(address), health.status, health.version, health.uptime_s, None, skew)
 
     async def _at_each(self, *, stock: bool) -> tuple[RegisterView, ...]:
         done: list[RegisterView] = []

@@ -25,6 +25,7 @@ class HealthView:
     version: str | None
     uptime_s: int | None
     reason: str | None
+    clock_skew_s: float | None = None  # how far the relay's clock is ahead of ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,7 @@ def health(view: HealthView) -> s.Health:
         relay=view.relay,
         uptime_s=view.uptime_s,
         reason=view.reason,
+        clock_skew_s=None if view.clock_skew_s is None else round(view.clock_skew_s, 3),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +46,8 @@ class ServedNode(Protocol):
     def device(self) -> DeviceKey: ...
     @property
     def started_at(self) -> float: ...
+    @property
+    def counters(self) -> Mapping[str, int]: ...
     async def ask(self, command: c.Command[R]) -> R: ...
     def subscribe(self) -> AbstractContextManager[AsyncIterator[Event]]: ...
     async def invite(
@@ -139,6 +141,7 @@ class Service:
             listen=str(self.node.listen),
             device=self.node.device.hex(),
             uptime_s=round(time.time() - self.node.started_at, 3),
+            counters=dict(self.node.counters),
         )
 
     async def whoami(self, _: s.Nothing) -> s.Account:

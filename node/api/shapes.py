@@ -135,7 +135,10 @@ class MoveCursor(Request):
 
 
 class NodeStatus(Answer):
-    """The process that answers; `lasting` is `run`, else it ends with the command that made it."""
+    """The process that answers; `lasting` is `run`, else it ends with the command that made it.
+
+    `counters`: what was dropped, refused or went wrong since it started, by reason.
+    """
 
     pid: int
     lasting: bool
@@ -143,6 +146,7 @@ class NodeStatus(Answer):
     listen: str
     device: str
     uptime_s: float
+    counters: dict[str, int] = {}
 
 
 class Account(Answer):
@@ -222,6 +226,7 @@ class Health(Answer):
     relay: str
     uptime_s: int | None
     reason: str | None
+    clock_skew_s: float | None = None
 
 
 class Member(Answer):

@@ -19,6 +19,7 @@ from node.cli import (
     chat,
     completion,
     demo,
+    doctor,
     groups,
     messages,
     network,
@@ -55,6 +56,7 @@ for _module in (
     network,
     completion,
     demo,
+    doctor,
 ):
     for _command in _module.commands.commands:
         cli.add_command(_command)

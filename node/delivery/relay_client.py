@@ -34,6 +34,7 @@ class Health:
     status: str
     version: str
     uptime_s: int
+    clock_ms: int | None  # Unix time there; None of a relay that does not say
 
 
 class RelayRefused(Refused):
@@ -74,7 +75,12 @@ class RelayClient:
         answer = await self._send(self._service.health_request())
         with blaming_the_peer("relay-answer"):
             _check(answer)
-            return Health(text(answer.status, 64), text(answer.version, 64), answer.uptimeS)
+            return Health(
+                text(answer.status, 64),
+                text(answer.version, 64),
+                answer.uptimeS,
+                answer.clockMs or None,
+            )
 
     # Mailboxes
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from node import views
@@ -59,6 +60,7 @@ class FakeNode:
     listen = Address("192.0.2.9", 7000)
     device = DEVICE
     started_at = 0.0
+    counters: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.asked: list[object] = []

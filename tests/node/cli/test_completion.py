@@ -27,7 +27,8 @@ def completed(person: Person, line: str) -> list[str]:
         timeout=60,
     )
     assert done.stderr == ""
-    return [each.split(",", 1)[1].split("\t")[0] for each in done.stdout.splitlines()]
+    lines = [each for each in done.stdout.splitlines() if each]
+    return [each.split(",", 1)[1].split("\t")[0] for each in lines]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

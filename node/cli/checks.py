@@ -1,0 +1,237 @@
+"""What `doctor` looks at: each check says whether it is well, what was seen, and what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from schemas.errors import Fault
+
+if TYPE_CHECKING:
+    from node.api.session import Session
+    from node.api.shapes import Group, Health
+
+_LEAST_FREE: Final = 100 * 1024 * 1024  # bytes; a node with mail for a month needs less
+_SLOW_FSYNC_S: Final = 0.5
+_BUFFERS: Final = 1024 * 1024  # bytes of UDP buffer below which bursts are lost
+_SKEW_S: Final = 60.0  # records and parcels live for hours; TLS has no clock here
+_SLOW_ANSWER_S: Final = 2.0
+_LATEST: Final = 50  # messages of a group that are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report; `fix` is empty when there is nothing to do."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def home_checks(home: Path, encrypted: bool) -> Iterator[Check]:
+    """The folder and its disk; the folder exists."""
+    mode = stat.S_IMODE(home.stat().st_mode)
+    yield Check(
+        "permissions",
+        not mode & 0o077,
+        f"{home} has mode {mode:04o}",
+        f"chmod 700 {home}" if mode & 0o077 else "",
+    )
+    free = shutil.disk_usage(home).free
+    yield Check(
+        "disk space",
+        free >= _LEAST_FREE,
+        f"{free // 2**20} MiB free",
+        "" if free >= _LEAST_FREE else "make room: a full disk takes no messages",
+    )
+    yield _fsync(home)
+    yield Check(
+        "encryption at rest",
+        True,
+        "on" if encrypted else "off: who has this disk has your messages",
+        "" if encrypted else "`quicnprotochat passphrase set`, unless the disk itself is encrypted",
+    )
+
+
+def _fsync(home: Path) -> Check:
+    began = time.monotonic()
+    try:
+        with tempfile.NamedTemporaryFile(dir=home, prefix=".doctor-") as file:
+            file.write(b"doctor")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return Check("disk writes", False, reason, "check the disk and the folder's permissions")
+    took = time.monotonic() - began
+    slow = took > _SLOW_FSYNC_S
+    fix = "a slow disk makes every message slow: another disk, or less load" if slow else ""
+    return Check("disk writes", not slow, f"written and synced in {took * 1000:.1f} ms", fix)
+
+
+def port_check(listen: str, running: str | None) -> Check:
+    """`running` is where a lasting node listens already; else `listen` is tried, and let go."""
+    if running is not None:
+        return Check("port", True, f"the node listens on {running}")
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as tried:
+            tried.bind((host, int(port)))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        fix = "end the program that uses it, or `run --listen` with another port"
+        return Check("port", False, f"{listen} cannot be bound: {reason}", fix)
+    return Check("port", True, f"{listen} is free; no lasting node runs")
+
+
+def buffers_check() -> Check:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFERS)
+        given = tried.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # Linux doubles it
+    enough = given >= _BUFFERS
+    # A hint, not a failure: a smaller one loses packets in bursts, and nothing else.
+    fix = "" if enough else f"sysctl -w net.core.rmem_max={_BUFFERS}, for fast bursts"
+    return Check("udp buffers", True, f"{given // 1024} KiB of {_BUFFERS // 1024}", fix)
+
+
+def node_checks(session: Session) -> Iterator[Check]:
+    """The process that runs the home, its account and its relays. Raises what `call` raises."""
+    from node.api import operations as op
+    from node.api.shapes import ByPerson, HealthOf, Nothing
+
+    status = session.call(op.NODE, Nothing())
+    own = version("quicnprotochat")
+    same = status.version == own
+    yield Check(
+        "versions",
+        same,
+        f"this program {own}, the node {status.version}, its database up to date",
+        "" if same else "restart the node",
+    )
+    began = time.monotonic()
+    account = session.call(op.WHOAMI, Nothing())
+    took = time.monotonic() - began
+    crashed = sorted(reason for reason in status.counters if "crashed" in reason)
+    yield Check(
+        "engine",
+        took < _SLOW_ANSWER_S and not crashed,
+        f"answered in {took * 1000:.1f} ms" + "".join(f", {reason}" for reason in crashed),
+        "look at the node's log and restart it" if crashed or took >= _SLOW_ANSWER_S else "",
+    )
+    yield Check("identity", True, f"{account.name}, {account.identity[:12]}")
+    relays = session.call(op.HEALTH, HealthOf(""))
+    if not relays:
+        yield Check(
+            "relays",
+            True,
+            "none: messages wait here until their recipients can be reached",
+            "run --relay HOST:PORT#DEVICE_KEY, so that they reach people who are away",
+        )
+    for relay in relays:
+        yield from _relay_checks(relay)
+    if status.lasting and any(relay.status == "ok" for relay in relays):
+        held = session.call(op.CHECK_KEY, ByPerson(account.identity))
+        published = [row for row in held if row.device == status.device and row.bundle_number]
+        yield Check(
+            "bundle",
+            bool(published),
+            f"published at {len(published)} of {len(relays)} relays",
+            "" if published else "quicnprotochat register: nobody new can reach you by relay",
+        )
+
+
+def _relay_checks(relay: Health) -> Iterator[Check]:
+    where = relay.relay.partition("#")[0]
+    if relay.status != "ok":
+        fix = "check the network, and the address and key: a relay with another key is refused"
+        yield Check(f"relay {where}", False, relay.reason or relay.status, fix)
+        return
+    yield Check(f"relay {where}", True, f"up, with the pinned key, version {relay.version}")
+    if relay.clock_skew_s is not None:
+        off = abs(relay.clock_skew_s) > _SKEW_S
+        ahead = "ahead of" if relay.clock_skew_s > 0 else "behind"
+        yield Check(
+            "clock",
+            not off,
+            f"the clock of relay {where} is {abs(relay.clock_skew_s):.1f} s {ahead} ours",
+            "set this machine's clock (NTP), or tell the relay's operator" if off else "",
+        )
+
+
+def group_checks(session: Session, name: str) -> Iterator[Check]:
+    """Why a group waits. Raises Refused `unknown-group`, and what `call` raises."""
+    from node.api import operations as op
+    from node.api.shapes import ByGroup, Nothing
+
+    group = session.call(op.GROUP, ByGroup(name))
+    yield _group_status(group)
+    contacts = {each.identity: each for each in session.call(op.CONTACTS, Nothing())}
+    unknown = [
+        member.name
+        for member in group.members
+        if member.identity in contacts and not contacts[member.identity].reachable
+    ]
+    yield Check(
+        "members",
+        not unknown,
+        f"{len(group.members)} people, epoch {group.epoch}"
+        + (f"; no keys yet of {', '.join(unknown)}" if unknown else ""),
+        "their keys come when they or a relay of theirs can be reached" if unknown else "",
+    )
+    yield from _waiting(session, group)
+
+
+def _group_status(group: Group) -> Check:
+    if not group.accepted:
+        fix = f"quicnprotochat join {group.group[:12]}"
+        return Check("membership", False, "the invitation waits for your answer", fix)
+    words = {
+        "active": ("a member, in one branch with all that was heard", ""),
+        "split": (
+            "split: two members changed it at once; messages wait until it has healed",
+            "nothing, while members can be reached; it heals by itself",
+        ),
+        "leaving": ("you asked to leave; a member has to commit it", "wait for a member's node"),
+        "left": ("you left it", "ask to be invited"),
+        "removed": ("you were removed from it", "ask to be invited"),
+    }
+    detail, fix = words.get(group.status, (group.status, ""))
+    return Check("membership", group.status == "active", detail, fix)
+
+
+def _waiting(session: Session, group: Group) -> Iterator[Check]:
+    """Our messages that are not everywhere, one line for each person and reason."""
+    from node.api import operations as op
+    from node.api.shapes import ByMessage, ReadHistory
+
+    history = session.call(op.HISTORY, ReadHistory(group.group, 0, _LATEST))
+    reasons: dict[tuple[str, str], int] = {}
+    for message in history:
+        for row in session.call(op.WHY, ByMessage(message.message)) if message.own else ():
+            why = (row.sentence, row.action)
+            reasons[why] = reasons.get(why, 0) + 1
+    for (sentence, action), count in reasons.items():
+        waiting = f"{count} message{'s' if count > 1 else ''}"
+        yield Check("delivery", False, f"{waiting}: {sentence}", action)
+    if not reasons:
+        yield Check("delivery", True, "everybody has what was written lately")
+
+
+def failed(name: str, fault: Fault) -> Check:
+    """A fault that kept a check from being made."""
+    return Check(name, False, f"{fault.message} ({fault.code})", fault.hint)
