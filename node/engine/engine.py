@@ -23,6 +23,7 @@ from node.engine.conversation import Conversation
 from node.engine.core import Core
 from node.engine.epochs import Epochs
 from node.engine.explain import Explain
+from node.engine.key_updates import KeyUpdates
 from node.engine.membership import Membership
 from node.engine.outbox import Outbox
 from node.engine.own_bundle import OwnBundle
@@ -63,6 +64,7 @@ class Engine:
         epochs = Epochs(core, self._outbox)
         membership = Membership(core, self._outbox, self._receipts, epochs)
         self._wishes = Wishes(core, membership)
+        self._key_updates = KeyUpdates(core, membership)
         conversation = Conversation(core, self._outbox, self._receipts)
         self._own_bundle = OwnBundle(core, self._outbox)
         blocking = Blocking(core, self._own_bundle)
@@ -179,6 +181,7 @@ class Engine:
                     self._set_timers_anew()
                 answers.extend(self._one(command) for command in batch)
                 self._wishes.tick()
+                self._key_updates.tick()
                 self._receipts.flush()
                 core.write_unwritten()
         except Fault as fault:
@@ -230,6 +233,7 @@ class Engine:
         self._outbox.clock_went_back()
         self._receipts.clock_went_back()
         self._wishes.clock_went_back()
+        self._key_updates.clock_went_back()
 
     def _wake_at(self) -> float:
         core = self._core
@@ -237,6 +241,7 @@ class Engine:
             core.outbox.next_try(core.now),
             self._receipts.next_due(),
             self._wishes.next_due(),
+            self._key_updates.next_due(),
         ]
         soonest = min((time for time in times if time is not None), default=core.now)
         soonest = soonest if soonest > core.now else core.now + LONGEST_WAIT_S

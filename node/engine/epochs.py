@@ -80,6 +80,8 @@ class Epochs:
         core.write_mls(row)
         core.groups.save(row)
         self.state_head(row)
+        if effect.committer.signature_key == core.device.public:
+            core.groups.set_key_update(row.id, row.lamport, None)
         self._close_intents(row, header, after)
         gone = [device for device in before if device not in after]
         self._stop_sending(row, gone)

@@ -66,6 +66,8 @@ class Welcomes:
         self._contacts.keep_bundle(content.inviter, inviter_core, wanted=True)
 
         expected = info.kind is GroupKind.DIRECT and core.people.contact(inviter.identity)
+        # Accepted on the device before: the invitation only brings us back.
+        came_back = old is not None and old.status == GroupStatus.RESTORED and old.accepted
         row = GroupRow(
             id=GroupId(mls.group_id),
             incarnation=1 if old is None else old.incarnation + 1,
@@ -73,7 +75,7 @@ class Welcomes:
             kind=info.kind.value,
             suite=mls.suite,
             status=GroupStatus.ACTIVE,
-            accepted=bool(expected),
+            accepted=bool(expected or came_back),
             inviter=inviter.identity,
             head=header.commit,
             epoch=mls.epoch,
@@ -100,6 +102,7 @@ class Welcomes:
         )
         self._epochs.write_members(row, mls)
         core.write_mls(row)
+        core.groups.set_key_update(row.id, row.lamport, None)
         self._epochs.state_head(row)
         core.effects.append(values.KeyPackagesLow())
         core.emit(

@@ -246,6 +246,27 @@ class GroupStore:
         headers = (CommitHeader.decode(Signed.decode(row[0]).payload) for row in rows)
         return any(device == member.device for header in headers for member in header.removed)
 
+    def entered_at(self, row: GroupRow) -> float:
+        """When this device came to the group's head."""
+        return float(
+            self._db.value(
+                "SELECT arrival FROM commits WHERE group_id = ? AND hash = ?",
+                row.id,
+                row.head,
+                default=row.joined,
+            )
+        )
+
+    # --- key updates
+
+    def key_update(self, group: GroupId) -> tuple[int, float | None]:
+        """(Lamport time when our leaf was made, when it is due to be refreshed)."""
+        row = self._db.row("SELECT lamport, due FROM key_updates WHERE group_id = ?", group)
+        return (0, None) if row is None else (row[0], row[1])
+
+    def set_key_update(self, group: GroupId, lamport: int, due: float | None) -> None:
+        self._db.run("INSERT OR REPLACE INTO key_updates VALUES (?, ?, ?)", group, lamport, due)
+
     # --- statements and intents
 
     def statement(self, group: GroupId, device: DeviceKey) -> Signed | None:

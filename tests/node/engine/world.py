@@ -196,8 +196,9 @@ class World:
     def _round(self) -> bool:
         moved = False
         for sender in self.people:
+            due = sender.engine._core.outbox.due_recipients(self.now)
             for recipient in self.people:
-                if sender is recipient or not self.deliver(sender, recipient):
+                if recipient.device not in due or not self.deliver(sender, recipient):
                     continue
                 parcels = self.take(sender, recipient)
                 if parcels:
