@@ -17,6 +17,7 @@ from benchmarks.report import Row, target_text
 BENCHMARKS: Final[dict[str, str]] = {
     "handshake": "benchmarks.handshake",
     "direct": "benchmarks.direct",
+    "process": "benchmarks.process",
     "transport": "benchmarks.transport",
 }
 

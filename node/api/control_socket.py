@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from schemas.errors import Blame, Fault
 _NURSERY: Final = ".control"  # a private folder in which the socket is born
 _PATH_BYTES: Final = 100  # what a socket's path may hold everywhere (Linux: 107, macOS: 103)
 _BACKLOG: Final = 64
+_BACKLOG_FULL_S: Final = 0.01
 
 
 def bind_control_socket(home: Path) -> socket.socket:
@@ -64,7 +66,7 @@ def connect_control_socket(home: Path, timeout_s: float) -> socket.socket | None
     try:
         connection.settimeout(timeout_s)
         with _short(home) as path:
-            connection.connect(path)
+            _connect(connection, path, time.monotonic() + timeout_s)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         connection.close()
         return None
@@ -77,6 +79,17 @@ def connect_control_socket(home: Path, timeout_s: float) -> socket.socket | None
             hint="is it your home? check its permissions",
         ) from error
     return connection
+
+
+def _connect(connection: socket.socket, path: str, deadline: float) -> None:
+    """A full backlog refuses at once (Unix sockets know no waiting then): try until `deadline`."""
+    while True:
+        try:
+            return connection.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_BACKLOG_FULL_S)
 
 
 @contextmanager

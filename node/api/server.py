@@ -18,8 +18,21 @@ from node.api.service import Service
 
 CONNECTIONS: Final = 128
 HEAD: Final = 16 * 1024  # request line and headers; a card in a query takes 500 bytes
+HEAD_S: Final = 10.0  # for a head to arrive; silent connections take others' places
 _IN_FLIGHT_S: Final = 10.0  # a fetch from a slow relay may take that long
 _LATE_S: Final = 0.05  # for clients that found the socket just before it went
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's, which waits for ever for the head of a first request; this one does not."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(HEAD_S, self._end_if_silent)
+
+    def _end_if_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
 
 
 class ControlServer:
@@ -65,9 +78,7 @@ async def control_server(
     loop = asyncio.get_running_loop()
     listener = bind_control_socket(home)
     try:
-        server = await loop.create_unix_server(
-            lambda: H11Protocol(config, state, {}), sock=listener
-        )
+        server = await loop.create_unix_server(lambda: _Protocol(config, state, {}), sock=listener)
     except BaseException:
         remove_control_socket(home)
         listener.close()
