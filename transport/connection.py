@@ -99,8 +99,8 @@ class Connection:
 
     @property
     def remote(self) -> Address:
-        """Where the peer is now; it may move."""
-        return address_of_socket(self._quic.get_peer_address() or self._first_remote)
+        """Where the peer is now; it may move, and is believed once it answers from there."""
+        return address_of_socket(self._quic.proven_address or self._first_remote)
 
     @property
     def key_exchange(self) -> str:

@@ -34,6 +34,17 @@ class ProbingConnection(BoundedConnection):
         self._peer_takes = limits.largest_datagram
 
     @property
+    def proven_address(self) -> NetworkAddress | None:
+        """Where the peer is for sure: of several paths, the one in use once it is validated.
+
+        Anybody on the way can make a packet come from elsewhere (RFC 9000, 9.3.2).
+        """
+        for path in self._network_paths:
+            if path.is_validated:
+                return path.addr
+        return self._network_paths[0].addr if self._network_paths else None
+
+    @property
     def datagram_size(self) -> int:
         """Bytes of UDP payload that this path is known to carry."""
         return int(self._max_datagram_size)

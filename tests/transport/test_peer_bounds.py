@@ -86,6 +86,18 @@ def test_the_512_mib_gap(loop: JumpingLoop) -> None:
     against(loop, attack)
 
 
+def test_the_gap_spread_over_all_streams(loop: JumpingLoop) -> None:
+    async def attack(attacker: Connection, victim: Connection, wire: Pipe) -> None:
+        for index in range(LIMITS.max_streams):
+            inject(attacker, frame(STREAM, 4 * index, LIMITS.stream_buffer - 1, 1, b"x"))
+            await asyncio.sleep(0.2)
+        await expect_closed(victim, wire, QuicErrorCode.FLOW_CONTROL_ERROR)
+        held = sum(len(each.receiver._buffer) for each in victim.quic._streams.values())
+        assert held <= LIMITS.connection_buffer
+
+    against(loop, attack)
+
+
 def test_acknowledging_what_was_not_sent(loop: JumpingLoop) -> None:
     async def attack(attacker: Connection, victim: Connection, wire: Pipe) -> None:
         inject(attacker, frame(ACK, 1 << 40, 0, 0, 0))
