@@ -15,9 +15,11 @@ from benchmarks.report import Row, target_text
 
 # name -> module with `rows(quick: bool) -> list[Row]`
 BENCHMARKS: Final[dict[str, str]] = {
+    "binding": "benchmarks.binding",
     "handshake": "benchmarks.handshake",
     "direct": "benchmarks.direct",
     "process": "benchmarks.process",
+    "relay": "benchmarks.relay",
     "transport": "benchmarks.transport",
 }
 

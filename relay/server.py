@@ -16,6 +16,7 @@ from importlib.metadata import version
 import transport
 from relay.call import Line
 from relay.callers import Caller
+from relay.clock import ClockDoubt
 from relay.config import RelayConfig
 from relay.health import OK
 from relay.http import Answer, Page, serve_http
@@ -190,11 +191,12 @@ def _pages(service: RelayService, metrics: RelayMetrics) -> dict[str, Page]:
 async def _keep_house(store: RelayStore, clock: Callable[[], float]) -> None:
     """At once and then every minute, see whether the disk takes writes, and delete what has
     expired, in small transactions; more often while the disk does not."""
+    doubt = ClockDoubt(clock(), asyncio.get_running_loop().time)
     while True:
         try:
             await store.probe(now=int(clock()))
             swept = 0
-            while count := await store.sweep(now=int(clock())):
+            while doubt.trusts(clock()) and (count := await store.sweep(now=int(clock()))):
                 swept += count
             if swept:
                 log.info("%d expired rows deleted", swept)

@@ -1,0 +1,231 @@
+"""Strangers who take too much: rates, connections, made-up mailboxes, floods of key packages."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from relay.callers import Callers, prefix_of
+from relay.limits import RelayLimits
+from relay.rates import TokenBucket
+from relay.refusals import TryLater
+from relay.server import open_relay
+from relay.store.contract import KNOWN_AFTER_S, MailboxName, Quotas
+from relay.store.sqlite import SqliteStore
+from relay.store.usage import count
+from schemas.errors import Refused
+from schemas.ids import DeviceKey
+from schemas.node_service import Enqueued
+from tests.relay.support import NOW, SUITE, Clock, client_of, config_for, new_device, parcel
+
+
+class Ticking:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def device() -> DeviceKey:
+    return DeviceKey(os.urandom(32))
+
+
+def test_a_bucket_gives_its_burst_then_its_rate() -> None:
+    bucket = TokenBucket(rate=10, burst=5, now=0)
+    used = 0
+    while bucket.wait_s(0) == 0:
+        bucket.use(1)
+        used += 1
+    assert used == 5
+    assert 0 < bucket.wait_s(0) <= 0.1
+    assert bucket.wait_s(0.11) == 0
+    bucket.use(100)  # a batch may cost more than there is: it is paid back
+    assert bucket.wait_s(1) > 0
+    assert bucket.wait_s(60) == 0
+    assert bucket.wait_s(-5) == 0, "a clock that went back takes nothing away"
+
+
+@pytest.mark.parametrize(
+    ("host", "prefix"),
+    [
+        ("203.0.113.77", "203.0.113.0/24"),
+        ("2001:db8:1:2ff::9", "2001:db8:1:200::/56"),
+        ("::ffff:203.0.113.9", "203.0.113.0/24"),
+        ("fe80::1%eth0", "fe80::/56"),
+        ("127.0.0.1", None),
+        ("::1", None),
+        ("::ffff:127.0.0.1", None),
+    ],
+)
+def test_prefixes(host: str, prefix: str | None) -> None:
+    assert prefix_of(host) == prefix
+
+
+def test_connections_are_capped_by_device_prefix_and_in_all() -> None:
+    limits = RelayLimits(connections=6, connections_per_prefix=3, connections_per_device=2)
+    callers = Callers(limits, Ticking())
+    with ExitStack() as stack:
+        one = device()
+        for _ in range(2):
+            stack.enter_context(callers.connected(one, "198.51.100.1"))
+        with pytest.raises(TryLater), callers.connected(one, "192.0.2.1"):
+            pass
+        stack.enter_context(callers.connected(device(), "198.51.100.9"))
+        with pytest.raises(TryLater), callers.connected(device(), "198.51.100.10"):
+            pass
+        for _ in range(3):
+            stack.enter_context(callers.connected(device(), "127.0.0.1"))
+        with pytest.raises(TryLater), callers.connected(device(), "203.0.113.1"):
+            pass
+    assert len(callers) == 0
+    with callers.connected(one, "198.51.100.1"):
+        assert len(callers) == 1
+
+
+def test_reconnecting_does_not_refill() -> None:
+    limits = RelayLimits(device_calls_burst=5, device_calls_rate=1)
+    clock = Ticking()
+    callers = Callers(limits, clock)
+    one = device()
+    for _ in range(5):
+        with callers.connected(one, "203.0.113.1") as caller:
+            caller.admit()
+    with callers.connected(one, "203.0.113.1") as caller:
+        with pytest.raises(TryLater) as raised:
+            caller.admit()
+        assert raised.value.code == "try-later"
+        assert raised.value.retry_after_ms > 0
+        clock.now += raised.value.retry_after_ms / 1000
+        caller.admit()
+
+
+def test_new_devices_of_one_place_are_limited_and_known_ones_come_again() -> None:
+    limits = RelayLimits(newcomers_burst=3, newcomers_rate=1)
+    callers = Callers(limits, Ticking())
+    first = device()
+    for each in (first, device(), device()):
+        with callers.connected(each, "203.0.113.1") as caller:
+            callers.introduce(caller)
+            callers.introduce(caller)  # once per connection
+    with callers.connected(device(), "203.0.113.200") as caller, pytest.raises(TryLater):
+        callers.introduce(caller)
+    for each, host in ((first, "203.0.113.1"), (device(), "192.0.2.1")):
+        with callers.connected(each, host) as caller:
+            callers.introduce(caller)
+
+
+async def test_a_flood_of_calls_or_bytes_is_told_to_come_later(
+    kj: None, clock: Clock, tmp_path: Path
+) -> None:
+    limits = RelayLimits(
+        connection_calls_burst=10,
+        connection_calls_rate=1,
+        device_bytes_burst=10_000,
+        device_bytes_rate=1_000,
+    )
+    async with open_relay(config_for(tmp_path, limits=limits), clock=clock) as relay:
+        async with client_of(relay) as client:
+            codes = [await client.code("health") for _ in range(12)]
+            assert codes[:10] == [""] * 10
+            refused = await client.call("health")
+            assert refused.error.code == "try-later"
+            assert refused.error.retryAfterMs > 0
+        async with client_of(relay) as client:
+            big = parcel(new_device().public, size=20_000)
+            assert (await client.enqueue(big)).error.code == ""  # known only when it is here
+            assert (await client.enqueue(big)).error.code == "try-later"
+            assert relay.desk.refusals["try-later"] >= 3
+        async with client_of(relay) as another:
+            assert await another.code("health") == "", "others do not suffer"
+
+
+# Room
+
+
+@pytest.fixture
+def quotas() -> Quotas:
+    return Quotas(total_bytes=10_000, total_mailboxes=20, directory_bytes=2_000)
+
+
+async def enqueue(store: SqliteStore, recipient: DeviceKey, size: int, now: int = NOW) -> str:
+    [outcome] = await store.enqueue([parcel(recipient, size=size, expires=now + 10**6)], now=now)
+    return "" if isinstance(outcome, Enqueued) else outcome.code
+
+
+async def test_made_up_recipients_do_not_take_the_room_of_known_ones(
+    tmp_path: Path, quotas: Quotas
+) -> None:
+    store = await SqliteStore.open(tmp_path / "relay.db", quotas)
+    bob = device()
+    await store.open_mailbox(MailboxName(bob), now=NOW)
+    later = NOW + KNOWN_AFTER_S
+    await store.sweep(now=later)
+    # A million strangers: the first few fit, then nothing more does.
+    codes = [await enqueue(store, device(), 1_000, later) for _ in range(8)]
+    assert codes == [""] * 5 + ["relay-full"] * 3
+    assert await enqueue(store, bob, 4_000, later) == ""
+    assert await enqueue(store, bob, 4_000, later) == "relay-full", "the disk has an end"
+    assert store.usage.bytes == 9_000
+    assert store.usage.strangers_bytes == 5_000
+    await store.close()
+
+
+async def test_made_up_mailboxes_are_bounded_in_number_and_go_when_they_are_empty(
+    tmp_path: Path, quotas: Quotas
+) -> None:
+    store = await SqliteStore.open(tmp_path / "relay.db", quotas)
+    codes = [await enqueue(store, device(), 1) for _ in range(12)]
+    assert codes == [""] * 10 + ["relay-full"] * 2
+    assert store.usage.mailboxes == 10
+    while await store.sweep(now=NOW + 10**7):
+        pass
+    assert store.usage.mailboxes == store.usage.strangers == store.usage.parcels == 0
+    [outcome] = await store.enqueue([parcel(device())], now=NOW)
+    assert isinstance(outcome, Enqueued)
+    assert outcome.sequence > 1, "numbers go on above those of mailboxes that are gone"
+    await store.close()
+
+
+async def test_the_counts_are_those_of_the_rows_after_everything(
+    tmp_path: Path, quotas: Quotas
+) -> None:
+    store = await SqliteStore.open(tmp_path / "relay.db", quotas)
+    bob = device()
+
+    async def broken() -> None:
+        def work(connection: object) -> None:
+            store._room.add(1_000, known=True)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await store._writer.run(work)
+
+    item = parcel(bob)
+    await store.enqueue([item, parcel(bob), item], now=NOW)
+    await store.acknowledge(MailboxName(bob), [1, 1, 7])
+    await store.put_key_package(bob, SUITE, b"x" * 100, last_resort=False)
+    await store.put_key_package(bob, SUITE, b"y" * 100, last_resort=True)
+    await store.put_key_package(bob, SUITE, b"z" * 50, last_resort=True)
+    await store.take_key_package(bob, SUITE, bytes(16), now=NOW)
+    await broken()
+    counted = store.usage
+    assert counted == await store._read(count)
+    assert counted.parcels == 1
+    assert counted.directory_bytes == 150
+    await store.sweep(now=NOW + 10**8)
+    assert store.usage == await store._read(count)
+    await store.close()
+
+
+async def test_a_flood_of_key_packages_has_an_end(tmp_path: Path, quotas: Quotas) -> None:
+    store = await SqliteStore.open(tmp_path / "relay.db", quotas)
+    for _ in range(4):
+        await store.put_key_package(device(), SUITE, os.urandom(500), last_resort=False)
+    with pytest.raises(Refused) as raised:
+        await store.put_key_package(device(), SUITE, os.urandom(500), last_resort=True)
+    assert raised.value.code == "relay-full"
+    assert await enqueue(store, device(), 100) == "", "mail has room of its own"
+    await store.close()
