@@ -20,6 +20,8 @@ from schemas.records import Signed, SignedType
 
 FIRST_PARCEL_S = 1.0  # to an author without a link: soon the first time
 NEXT_PARCEL_S = 60.0  # then at most once a minute
+LARGE_GROUP = 50  # devices; above, everybody's receipts would be most of the traffic:
+LARGE_GROUP_S = 600.0  # at most this often, over links too
 RESEND_GAP_S = 10.0
 
 
@@ -30,7 +32,7 @@ class Receipts:
         # What an earlier process owed is due at once. When is not durable; that is, is: a relay
         # holds the author's copy for days, and without a receipt it looks as if nobody came.
         self._due: dict[tuple[GroupId, DeviceKey], float] = dict.fromkeys(core.messages.owed(), 0.0)
-        self._last_parcel: dict[tuple[GroupId, DeviceKey], float] = {}
+        self._last: dict[tuple[GroupId, DeviceKey], float] = {}
         self._told: list[tuple[GroupId, DeviceKey]] = []  # by the last flush
 
     # --- out
@@ -41,10 +43,12 @@ class Receipts:
         if self._core.people.is_blocked_device(author):
             return  # to whom we are away
         self._core.messages.set_owed(group, author, True)
-        if author in self._core.linked:
+        large = self._core.groups.size(group) > LARGE_GROUP
+        if author in self._core.linked and not large:
             self._due[key] = self._core.now
         elif key not in self._due:
-            soonest = self._last_parcel.get(key, -NEXT_PARCEL_S) + NEXT_PARCEL_S
+            pause = LARGE_GROUP_S if large else NEXT_PARCEL_S
+            soonest = self._last.get(key, -pause) + pause
             self._due[key] = max(self._core.now + FIRST_PARCEL_S, soonest)
 
     def link_up(self, device: DeviceKey) -> None:
@@ -66,10 +70,10 @@ class Receipts:
             if signed is None:
                 continue
             core.messages.set_owed(group, author, False)
+            self._last[key] = core.now
             if author in core.linked:
                 core.effects.append(values.SummaryReady(author, signed.encode()))
                 continue
-            self._last_parcel[key] = core.now
             core.outbox.remove_kind(group, "summary", author)
             content = SummaryContent(signed)
             self._outbox.put(
@@ -80,11 +84,11 @@ class Receipts:
         """After a batch that could not be committed: nobody was told."""
         for key in self._told:
             self._due.setdefault(key, self._core.now)
-            self._last_parcel.pop(key, None)
+            self._last.pop(key, None)
 
     def clock_went_back(self) -> None:
         self._due = dict.fromkeys(self._due, self._core.now)
-        self._last_parcel.clear()
+        self._last.clear()
 
     def next_due(self) -> float | None:
         return min(self._due.values(), default=None)

@@ -74,6 +74,10 @@ class GroupStore:
         )
         return [MemberRow(DeviceKey(row[0]), IdentityKey(row[1]), row[2]) for row in rows]
 
+    def size(self, group: GroupId) -> int:
+        """In devices."""
+        return int(self._db.value("SELECT count(*) FROM members WHERE group_id = ?", group))
+
     def set_members(self, group: GroupId, members: list[MemberRow]) -> None:
         self._db.run("DELETE FROM members WHERE group_id = ?", group)
         self._db.many(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from node.engine import commands as c
 from node.engine import values as v
 from node.engine import welcome
 from node.engine.membership import INVITED_AT_ONCE
+from node.engine.receipts import LARGE_GROUP
 from node.engine.welcome import split_tree
 from node.store.database import MIGRATIONS, Database
 from node.store.trees import CHUNK_S, TreeStore
@@ -185,3 +187,30 @@ def test_store_survives_a_reopened_file(tmp_path: Path) -> None:
     store.add(b"d" * 32, b"data", 1.0)
     connection.close()
     assert TreeStore(Database(open_database(tmp_path / "t.db"))).tree([b"d" * 32]) == b"data"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_receipts_of_a_large_group_go_out_every_ten_minutes(linked: bool) -> None:
+    world = World(None)
+    ada, bob = world.friends("ada", "bob")
+    crowd = [world.person(f"p{i}") for i in range(LARGE_GROUP - 1)]
+    ada.knows(*crowd)
+    group = ada.create("crowd", K, bob, *crowd)
+    world.people = [ada, bob]
+    world.settle()
+    bob.ask(c.Join(group))
+    if linked:
+        world.link(ada, bob)
+    told = []
+    start = world.now
+    while world.now < start + 1300:
+        message = ada.send(group, "chatter")
+        world.settle()
+        world.now += 20
+        for person in world.people:
+            person.ask(c.Tick())
+        world.settle()
+        if ada.states(message)["bob"] == "delivered":
+            told.append(world.now - start)
+    assert 2 <= len(told) <= 3
+    assert min(later - earlier for earlier, later in itertools.pairwise(told)) > 500
