@@ -183,8 +183,17 @@ def test_a_bad_hybrid_share_does_not_fall_back_to_x25519() -> None:
         )
 
 
-@pytest.mark.parametrize("point", POINTS_OF_SMALL_ORDER)
-def test_points_of_small_order_are_refused_alone_too(point: bytes) -> None:
+@pytest.mark.parametrize(
+    "point",
+    [
+        *POINTS_OF_SMALL_ORDER,
+        b"\x00" + KEYS.x25519_share,
+        KEYS.x25519_share + b"\x00",
+        KEYS.x25519_share[1:],
+        KEYS.hybrid_share,
+    ],
+)
+def test_bad_x25519_shares_are_refused(point: bytes) -> None:
     server = engine(is_client=False)
     with pytest.raises(tls.AlertIllegalParameter):
         server.feed(by_hand.client_hello([(by_hand.X25519, point)]))
@@ -224,6 +233,7 @@ def _server_share(change: str, hello: bytes) -> tuple[int, bytes]:
         "zero point": (hybrid, share[:1088] + bytes(32)),
         "zero point alone": (by_hand.X25519, bytes(32)),
         "short point alone": (by_hand.X25519, share[-31:]),
+        "long point alone": (by_hand.X25519, share[-33:]),
         "not offered": (0x17, os.urandom(65)),
         "unknown": (0x2A2A, b"\x00"),
     }
@@ -240,6 +250,7 @@ def _server_share(change: str, hello: bytes) -> tuple[int, bytes]:
         "zero point",
         "zero point alone",
         "short point alone",
+        "long point alone",
         "not offered",
         "unknown",
     ],

@@ -120,6 +120,19 @@ async def test_a_goodbye_is_not_drowned_by_a_reset(open_endpoint: Open) -> None:
     assert all(not each.counters["reset-sent"] for each in open_endpoint.endpoints)
 
 
+async def test_a_goodbye_in_the_same_batch_says_more_than_a_reset(open_endpoint: Open) -> None:
+    keys = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    _, client, dialed, accepted = await linked(open_endpoint, *keys)
+    token = dialed.quic.peer_reset_token
+    assert token is not None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        accepted.close_now(7, "bye")  # both wait in the socket when the client next looks
+        sock.sendto(b"\x40" * 26 + token, tuple(client.address))
+    reason = await within(dialed.wait_closed())
+    assert (reason.by, reason.code) == (EndedBy.PEER, 7)
+    await eventually(lambda: client.counters["reset-late"] == 1)
+
+
 async def stream_or_end(connection: Connection) -> None:
     async with asyncio.timeout(5):
         while not connection.closed:
