@@ -6,7 +6,6 @@ The reference is what Python itself costs: `python -c pass`, or a bare asyncio U
 from __future__ import annotations
 
 import json
-import os
 import signal
 import statistics
 import subprocess
@@ -138,8 +137,8 @@ def _running(command: list[str], env: dict[str, str]) -> Iterator[int]:
 
 def _cpu_s(pid: int) -> float:
     """Of all threads. schedstat has nanoseconds, where `stat` has hundredths of a second."""
-    threads = os.listdir(f"/proc/{pid}/task")
-    spent = (Path(f"/proc/{pid}/task/{each}/schedstat").read_text() for each in threads)
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    spent = ((each / "schedstat").read_text() for each in threads)
     return sum(int(text.split()[0]) for text in spent) / 1e9
 
 

@@ -230,7 +230,7 @@ class _Courier:
                 )
             except Fault as fault:
                 self._means.counters[f"enqueue-{fault.code}"] += 1
-                log.info("relay %s took nothing: %s", relay, fault)
+                log.info("%r took nothing: %s", relay, fault)
                 for parcel in left:
                     refusals.setdefault(parcel.id, ("relay-unreachable", None))
                 continue

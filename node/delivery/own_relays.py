@@ -152,7 +152,7 @@ class _Keeper:
                 await self._tell_news(client)
             except Fault as fault:
                 self._counters[f"own-relay-{fault.code}"] += 1
-                log.info("our relay %s: %s", self._address, fault)
+                log.info("our relay %r: %s", self._address, fault)
                 wait = max(self._pool.retry_in(self._address), self._limits.relay_retry_first_s)
             else:
                 wait = self._limits.poll_s

@@ -152,7 +152,7 @@ class RelayPool:
         relay.failures = min(relay.failures + 1, 16)
         jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing
         relay.not_before = self._loop.time() + wait * jitter
-        log.info("relay %s: %s", relay.address, fault)
+        log.info("%r: %s", relay.address, fault)
 
     def _make_room(self) -> None:
         if len(self._relays) < self._limits.relays_at_once:
