@@ -72,10 +72,12 @@ class ProbingConnection(BoundedConnection):
 
     def get_timer(self) -> float | None:
         timer = super().get_timer()
-        search = None if self._search is None else self._search.timer()
-        if timer is None or search is None:
+        search = self._search
+        # No probe goes to an address in doubt: a timer for it would fire for nothing, for ever.
+        if timer is None or search is None or not self._network_paths[0].is_validated:
             return timer
-        return min(timer, search)
+        at = search.timer()
+        return timer if at is None else min(timer, at)
 
     def handle_timer(self, now: float) -> None:
         super().handle_timer(now)
