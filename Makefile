@@ -81,7 +81,7 @@ $(ST)/editable: pyproject.toml $(ST)/deps
 
 # 4. The crates: only when their sources change; cargo's target/ keeps it incremental.
 define crate
-$(ST)/crate-$(1): Cargo.toml Cargo.lock $$(shell find bindings/$(1) -type f -not -path '*/target/*' -not -name '*.so' -not -name '*.pyc' -not -path '*/tests/*') $(ST)/deps
+$(ST)/crate-$(1): Cargo.toml Cargo.lock $$(shell find bindings/$(1) -type f -not -path '*/target/*' -not -name '*.so' -not -name '*.pyc' -not -path '*/tests/*' -not -path '*/fuzz/*') $(ST)/deps
 	@echo "setup: compiling $(1) (two minutes the first time)" >&2
 	@PATH="$(CURDIR)/$(V)/bin:$$$$PATH" MATURIN_NO_INSTALL_RUST=1 $(UV) --no-deps --no-build-isolation --reinstall ./bindings/$(1)
 	@touch $$@

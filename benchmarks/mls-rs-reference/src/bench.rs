@@ -31,8 +31,12 @@ pub fn run(suite: u16, size: usize) -> Fallible<()> {
     let mut builder = alice.commit_builder();
     builder =
         builder.add_member(bob_client.generate_key_package_message(none(), none(), None)?)?;
-    for _ in 2..size {
-        let package = make(b"member")?.generate_key_package_message(none(), none(), None)?;
+    for number in 2..size {
+        let package = make(format!("member {number}").as_bytes())?.generate_key_package_message(
+            none(),
+            none(),
+            None,
+        )?;
         builder = builder.add_member(package)?;
     }
     let output = builder.build()?;

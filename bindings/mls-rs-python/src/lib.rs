@@ -6,6 +6,8 @@ mod core;
 mod describe;
 mod errors;
 mod external;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod group;
 mod identity;
 mod inner;

@@ -120,7 +120,7 @@ pub fn lifetime(package: &KeyPackage) -> Result<(u64, u64), Fault> {
     }
 }
 
-fn verified(message: &[u8]) -> Result<KeyPackageInfo, Fault> {
+pub fn verified(message: &[u8]) -> Result<KeyPackageInfo, Fault> {
     let parsed = parse(message)?;
     let package = key_package(&parsed)?;
     let crypto = suite::implementation(package.cipher_suite)

@@ -1,8 +1,12 @@
 """Objects shared between threads: nothing is lost, nothing repeats, nothing hangs."""
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import mls_rs
+import pytest
 
 
 def test_concurrent_encryptions_have_unique_generations(classic):
@@ -61,3 +65,59 @@ def test_saves_of_many_groups_stay_together_in_the_log(classic):
     assert len(log) == 800
     for state, tree in zip(log[::2], log[1::2], strict=True):
         assert (state.kind, tree.kind, state.group_id) == ("state", "tree", tree.group_id)
+
+
+@pytest.mark.parametrize("operation", ["commit", "apply", "process", "join", "load"])
+def test_other_threads_run_during_long_operations(classic, operation):
+    """Another thread looks at the clock while one operation of milliseconds runs, again and again.
+
+    If the interpreter were held, it never could in the midst of one.
+    """
+    alice, bob, carol = classic.alone(), classic.client(b"bob"), classic.client(b"carol")
+    first = [classic.key_package(client).message for client in (bob, carol)]
+    alice.group.apply(pending := alice.commit(add=first))
+    joined = bob.join(pending.welcome)
+    packages = [classic.key_package(classic.client(b"%d" % i)).message for i in range(150)]
+    late = classic.client(b"late")
+    pending = alice.commit(add=[*packages, classic.key_package(late).message])
+    alice.group.save()
+    after = alice.group.clone()
+    after.apply(pending)
+    after.save(tree=True)
+    rows = {entry.kind: entry.data for entry in alice.client.take_log()}
+    prepare = {
+        "commit": lambda: lambda: alice.commit(add=packages),
+        "apply": lambda: partial(alice.group.clone().apply, pending),
+        "process": lambda: partial(joined.clone().process, pending.message),
+        "join": lambda: partial(late.join, pending.welcome),
+        "load": lambda: partial(alice.client.load_group, b"group", rows["state"], rows["tree"]),
+    }[operation]
+
+    stop = threading.Event()
+    ticks = []
+
+    def watch():
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+
+    def ticked(low: float, high: float) -> bool:
+        # The first and last tenth may be Python's own work, with the interpreter held.
+        edge = (high - low) / 10
+        return any(low + edge < tick < high - edge for tick in ticks)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    seen = 0
+    try:
+        for _ in range(100):  # a busy machine may not give the other thread a core each time
+            run = prepare()
+            ticks.clear()
+            started = time.perf_counter()
+            run()
+            seen += ticked(started, time.perf_counter())
+            if seen == 3:
+                break
+    finally:
+        stop.set()
+        thread.join()
+    assert seen == 3
