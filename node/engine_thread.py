@@ -69,11 +69,14 @@ class EngineThread(Generic[E]):
         open_engine: Callable[[], AbstractContextManager[E]],
         on_effect: Callable[[Effect], None],
         *,
+        on_crash: Callable[[Fault], None] = lambda fault: None,
         clock: Callable[[], float] = time.time,
         batch: int = BATCH,
     ) -> None:
         self._open = open_engine
         self._on_effect = on_effect
+        self._on_crash = on_crash
+        self._crash: Fault | None = None
         self._clock = clock
         self._limit = batch
         self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
@@ -105,7 +108,7 @@ class EngineThread(Generic[E]):
         """
         async with self._places:
             if self._stopping:
-                raise _stopped()
+                raise self._ended_by()
             answer: asyncio.Future[Any] = self._loop.create_future()
             self._queue.put(_Asked(command, answer))
             return cast(R, await answer)
@@ -166,6 +169,10 @@ class EngineThread(Generic[E]):
                 return
             log.exception("the engine failed on %s", type(asked[0].command).__name__)
             self._tell(self._refuse, asked, _internal(asked[0].command, error))
+        except BaseException as error:
+            # A panic in Rust, or the interpreter ending: nothing of ours can be trusted after it.
+            self._tell(self._refuse, asked, _crashed(error))
+            raise
         else:
             self._tell(self._release, asked, result)
 
@@ -187,7 +194,7 @@ class EngineThread(Generic[E]):
             except queue.Empty:
                 break
             if entry is not None:
-                self._refuse([entry], _stopped())
+                self._refuse([entry], self._ended_by())
         if not self._ended.done():
             self._ended.set_result(None)
 
@@ -198,6 +205,11 @@ class EngineThread(Generic[E]):
         else:
             self.counters["engine-thread-crashed"] += 1
             log.critical("the engine's thread crashed", exc_info=error)
+            self._crash = _crashed(error)
+            self._on_crash(self._crash)
+
+    def _ended_by(self) -> Fault:
+        return _stopped() if self._crash is None else self._crash.with_traceback(None)
 
     def _release(self, asked: list[_Asked], result: Batch) -> None:
         for effect in result.effects:
@@ -242,6 +254,17 @@ def _internal(command: Command[Any], error: Exception) -> Fault:
         f"this program failed on {type(command).__name__}",
         blame=Blame.CALLER,
         hint="please report it, with the log",
+    )
+    fault.__cause__ = error
+    return fault
+
+
+def _crashed(error: BaseException) -> Fault:
+    fault = Fault(
+        "engine-crashed",
+        f"the engine ended unexpectedly ({type(error).__name__})",
+        blame=Blame.ENVIRONMENT,
+        hint="start the node again: everything accepted is on disk; please report it, with the log",
     )
     fault.__cause__ = error
     return fault

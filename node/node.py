@@ -97,8 +97,12 @@ class Node:
         self._counters: Counter[str] = Counter()
         self._early: list[Effect] = []
         self._delivery: Delivery | None = None
+        self._crash: Fault | None = None
+        self._user: asyncio.Task[object] | None = None  # inside `running`
         self._thread: EngineThread[Engine] = EngineThread(
-            partial(open_engine, config.home, config.passphrase), self._on_effect
+            partial(open_engine, config.home, config.passphrase),
+            self._on_effect,
+            on_crash=self._on_crash,
         )
         self.started_at = time.time()
 
@@ -108,7 +112,8 @@ class Node:
         """Run the node of a home; inside `transport.kj_loop()`.
 
         Raises Fault `already-running`, `no-account`, `database-newer`, `port-busy`,
-        `cannot-bind`; Refused `bad-relay`, `passphrase-needed`, `wrong-passphrase`.
+        `cannot-bind`; `engine-crashed` out of the block, which is cancelled then; Refused
+        `bad-relay`, `passphrase-needed`, `wrong-passphrase`.
         """
         for relay in config.relays or ():
             RelayAddress.parse(relay)
@@ -116,7 +121,16 @@ class Node:
             stack.enter_context(FolderLock(config.home))
             node = cls(config)
             await node._start(stack)
-            yield node
+            node._user = asyncio.current_task()
+            try:
+                yield node
+            except asyncio.CancelledError:
+                if node._crash is None or node._user is None:
+                    raise
+                node._user.uncancel()
+                raise node._crash from None
+            finally:
+                node._user = None
 
     async def _start(self, stack: AsyncExitStack) -> None:
         config = self._config
@@ -136,7 +150,13 @@ class Node:
         )
         stack.callback(self._hub.close)
         delivery = await stack.enter_async_context(
-            open_delivery(engine.device, self.ask, delivery_config, counters=self._counters)
+            open_delivery(
+                engine.device,
+                self.ask,
+                delivery_config,
+                counters=self._counters,
+                announce=self._hub.publish,
+            )
         )
         self.listen = Address(*delivery.endpoint.address)
         self._relaying = Relaying(self.ask, delivery, self.device)
@@ -169,6 +189,12 @@ class Node:
         if self._delivery is None:
             raise RuntimeError("the node has not started")
         return self._delivery
+
+    def _on_crash(self, fault: Fault) -> None:
+        """Without its engine a node only looks alive: whoever runs it is told, and it ends."""
+        self._crash = fault
+        if self._user is not None:
+            self._user.cancel()
 
     def _on_effect(self, effect: Effect) -> None:
         if isinstance(effect, Event):
@@ -334,10 +360,13 @@ class Node:
         await self._net.own_relays.looked(deadline_s)
 
     async def drained(self, deadline_s: float) -> bool:
-        """Wait until no parcel is left that has not left this node; False after `deadline_s`."""
+        """Wait until no parcel is left that has not left this node, nor a receipt that is owed.
+
+        False after `deadline_s`.
+        """
         try:
             async with asyncio.timeout(deadline_s):
-                while await self.ask(PendingCount()) or self._net.couriers.busy:
+                while await self.ask(PendingCount(tell=True)) or self._net.couriers.busy:
                     try:
                         async with asyncio.timeout(_LOOK_AGAIN_S):
                             await self._net.desk.progress()

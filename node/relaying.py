@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from identity.bundle import open_bundle_untrusted
 from node.delivery.asking import Ask
+from node.delivery.courier import RELAY_KEY_CHANGED
 from node.delivery.delivery import Delivery
 from node.delivery.publish import (
     SUITES,
@@ -18,6 +19,7 @@ from node.delivery.publish import (
     upload_last_resort,
 )
 from node.delivery.relay_client import RelayClient
+from node.delivery.relay_pool import WRONG_PEER
 from node.engine.commands import DevicesOf
 from node.views import FetchedKeyView, HealthView, KeyHoldingView, RegisterView
 from schemas.addresses import RelayAddress
@@ -121,11 +123,20 @@ class Relaying:
             health = await client.health()
             answered = time.time()
         except Fault as fault:
-            return HealthView(str(address), "unreachable", None, None, fault.message)
+            status = RELAY_KEY_CHANGED if fault.code == WRONG_PEER else "unreachable"
+            return HealthView(str(address), status, None, None, fault.message)
         skew = None
         if health.clock_ms is not None:
             skew = health.clock_ms / 1000 - (asked + answered) / 2
-        return HealthView(str(address), health.status, health.version, health.uptime_s, None, skew)
+        return HealthView(
+            str(address),
+            health.status,
+            health.version,
+            health.uptime_s,
+            None,
+            skew,
+            self._delivery.own_relays.refused_since(address),
+        )
 
     async def _at_each(self, *, stock: bool) -> tuple[RegisterView, ...]:
         done: list[RegisterView] = []

@@ -18,7 +18,10 @@ class PingView:
 
 @dataclass(frozen=True, slots=True)
 class HealthView:
-    """Whether a relay is up. `status` is "ok", or "unreachable" with `reason`."""
+    """Whether a relay is up. `status`: "ok"; "unreachable", "relay-key-changed" with `reason`.
+
+    `refused_since`: it has refused parcels for us since then, our mailbox being full (Unix s).
+    """
 
     relay: str  # HOST:PORT#KEY
     status: str
@@ -26,6 +29,7 @@ class HealthView:
     uptime_s: int | None
     reason: str | None
     clock_skew_s: float | None = None  # how far the relay's clock is ahead of ours
+    refused_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

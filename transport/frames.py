@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from schemas.errors import Malformed
 from schemas.limits import FRAME_BEFORE_HELLO
@@ -46,9 +47,16 @@ class FrameStream:
 
     async def write(self, payload: bytes) -> None:
         """Queue one frame; waits while the stream's buffer is full."""
-        if len(payload) > _MAX_LENGTH:
-            raise ValueError("a frame's length has 4 bytes")
-        await self.stream.write(_LENGTH.pack(len(payload)) + payload)
+        await self.write_all([payload])
+
+    async def write_all(self, payloads: Sequence[bytes]) -> None:
+        """Queue several frames in one go."""
+        parts: list[bytes] = []
+        for payload in payloads:
+            if len(payload) > _MAX_LENGTH:
+                raise ValueError("a frame's length has 4 bytes")
+            parts += (_LENGTH.pack(len(payload)), payload)
+        await self.stream.write(b"".join(parts))
 
     async def finish(self) -> None:
         await self.stream.finish()

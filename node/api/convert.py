@@ -153,6 +153,7 @@ def health(view: HealthView) -> s.Health:
         uptime_s=view.uptime_s,
         reason=view.reason,
         clock_skew_s=None if view.clock_skew_s is None else round(view.clock_skew_s, 3),
+        refused_since=None if view.refused_since is None else utc(view.refused_since),
     )
 
 

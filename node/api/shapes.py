@@ -227,6 +227,7 @@ class Health(Answer):
     uptime_s: int | None
     reason: str | None
     clock_skew_s: float | None = None
+    refused_since: str | None = None  # our mailbox there is full
 
 
 class Member(Answer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,18 +15,23 @@ from node.delivery.limits import DeliveryLimits
 from node.delivery.links import Links
 from node.delivery.obtain import Obtainer, parse_relays
 from node.delivery.outcomes import OutcomeDesk
-from node.delivery.relay_pool import RelayPool
+from node.delivery.relay_pool import WRONG_PEER, RelayPool
+from node.delivery.turns import Turns
 from node.engine.commands import LookUpPeer, Outcome, TakeDue
 from node.engine.values import OutboxItem
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Malformed
 from schemas.frames import ErrorFrame
 from schemas.ids import DeviceKey, ParcelId
+from schemas.limits import KIB
 from schemas.node_service import EnqueueItem
 from schemas.parcels import Parcel, pad
 from transport.supervise import Supervisor
 
 STOPPED = "stopped"
+RELAY_UNREACHABLE = "relay-unreachable"
+RELAY_KEY_CHANGED = "relay-key-changed"
+_WRITE_BYTES = 256 * KIB  # sealed at once: not more than the stream takes anyway
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +56,7 @@ class Couriers:
     def __init__(self, means: Means) -> None:
         self._means = means
         self._couriers: dict[DeviceKey, _Courier] = {}
+        self._turns = Turns(means.limits.take_at_once)
         self._tasks = Supervisor(self._crashed)
         self._closing = False
 
@@ -65,7 +71,7 @@ class Couriers:
             if courier is not None:
                 courier.wake()
             elif not self._closing:
-                courier = self._couriers[device] = _Courier(device, self._means)
+                courier = self._couriers[device] = _Courier(device, self._means, self._turns)
                 self._tasks.start(self._run(device, courier), name="courier")
 
     async def close(self) -> None:
@@ -91,8 +97,10 @@ class Couriers:
 
 
 class _Courier:
-    def __init__(self, device: DeviceKey, means: Means) -> None:
+    def __init__(self, device: DeviceKey, means: Means, turns: Turns) -> None:
         self._device = device
+        self._turns = turns
+        self._newcomer = True  # has not had a turn yet
         self._means = means
         self._limits = means.limits
         self._out: dict[ParcelId, OutboxItem] = {}  # taken, and without an outcome yet
@@ -129,7 +137,9 @@ class _Courier:
     async def _carry(self) -> None:
         link = await self._means.dialer.reach(self._device, self._limits.relay_fallback_s)
         self._more = False
-        items = await self._take()
+        async with self._turns.turn(newcomer=self._newcomer):
+            self._newcomer = False
+            items = await self._take()
         if not items:
             return
         self._more = True
@@ -141,7 +151,9 @@ class _Courier:
 
     async def _take(self) -> list[OutboxItem]:
         """Due parcels; also when cancelled meanwhile, what was taken gets its outcome."""
-        limit = min(self._limits.take, self._limits.window - len(self._out))
+        limits = self._limits
+        most = limits.take_contended if self._turns.wanted else limits.take
+        limit = min(most, limits.window - len(self._out))
         taking = asyncio.ensure_future(self._means.ask(TakeDue(self._device, limit)))
         try:
             items = await asyncio.shield(taking)
@@ -182,14 +194,21 @@ class _Courier:
     # --- directly
 
     async def _hand_over(self, items: list[OutboxItem]) -> None:
-        for item in items:
+        waiting = deque(items)
+        while waiting:
+            await asyncio.sleep(0)  # sealing takes its time: other couriers and acks go on
             link = self._means.links.get(self._device)  # it may have been replaced meanwhile
             if link is None:
-                self._settle(Outcome(item.parcel, reason="connection-lost"))
+                self._settle(Outcome(waiting.popleft().parcel, reason="connection-lost"))
                 continue
-            parcel = self._seal(item)
-            if parcel is not None:
-                sent = await link.send(parcel)
+            sealed: list[Parcel] = []
+            size = 0
+            while waiting and len(sealed) < self._limits.frames_per_write and size < _WRITE_BYTES:
+                parcel = self._seal(waiting.popleft())
+                if parcel is not None:
+                    sealed.append(parcel)
+                    size += len(parcel.sealed)
+            for sent in await link.send(sealed):
                 sent.add_done_callback(lambda done: self._settle(done.result()))
 
     # --- by relay
@@ -231,8 +250,9 @@ class _Courier:
             except Fault as fault:
                 self._means.counters[f"enqueue-{fault.code}"] += 1
                 log.info("%r took nothing: %s", relay, fault)
+                code = RELAY_KEY_CHANGED if fault.code == WRONG_PEER else RELAY_UNREACHABLE
                 for parcel in left:
-                    refusals.setdefault(parcel.id, ("relay-unreachable", None))
+                    refusals.setdefault(parcel.id, (code, None))
                 continue
             for parcel, result in zip(left, results, strict=True):
                 if isinstance(result, ErrorFrame):
@@ -242,7 +262,7 @@ class _Courier:
                 else:
                     self._settle(Outcome(parcel.id, held=(str(relay), result.expires)))
         for parcel in batch:
-            reason, wait = refusals.get(parcel.id, ("relay-unreachable", None))
+            reason, wait = refusals.get(parcel.id, (RELAY_UNREACHABLE, None))
             self._settle(Outcome(parcel.id, reason=reason, retry_after_s=wait))
 
     def _settle(self, outcome: Outcome) -> None:

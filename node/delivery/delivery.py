@@ -85,7 +85,9 @@ class Delivery:
         config: DeliveryConfig,
         counters: Counter[str],
         clock: Callable[[], float],
+        announce: Callable[[Event], None],
     ) -> None:
+        self._announce = announce
         self._device = device
         self._ask = ask
         self._config = config
@@ -152,7 +154,13 @@ class Delivery:
         )
         stack.push_async_callback(self.couriers.close)
         self.own_relays = OwnRelays(
-            own, self._ask, self.pool, limits, self.counters, public=self.public
+            own,
+            self._ask,
+            self.pool,
+            limits,
+            self.counters,
+            self._announce,
+            public=self.public,
         )
         stack.push_async_callback(self.own_relays.close)
         self.greeter = Greeter(self._ask, self.dialer, limits, self.counters)
@@ -337,12 +345,15 @@ async def open_delivery(
     *,
     counters: Counter[str],
     clock: Callable[[], float] = time.time,
+    announce: Callable[[Event], None] = lambda event: None,
 ) -> AsyncIterator[Delivery]:
     """Delivery for the length of the block; inside `transport.kj_loop()`.
+
+    `announce` gets the events that delivery itself has for users: mailbox-full.
 
     Raises Fault `port-busy`, `cannot-bind`.
     """
     async with AsyncExitStack() as stack:
-        delivery = Delivery(device, ask, config, counters, clock)
+        delivery = Delivery(device, ask, config, counters, clock, announce)
         await delivery.start(stack)
         yield delivery

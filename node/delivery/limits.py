@@ -43,12 +43,19 @@ class DeliveryLimits:
     # Couriers
     window: int = 64  # parcels of one recipient under way
     take: int = 64
+    take_at_once: int = 4  # couriers that fetch parcels from the engine; the others take turns
+    take_contended: int = 8  # parcels per turn while others wait for theirs
+    frames_per_write: int = 16  # parcels sealed and written in one go
     relay_batch_bytes: int = 640 * KIB  # of sealed parcels in one call; the message limit is 1 MiB
     relay_batch_items: int = 64
 
     # Relays
-    poll_s: float = 1.0  # until push comes
+    poll_s: float = 1.0  # a relay that does not push is asked this often
+    poll_pages: int = 16  # in one look: twice a full mailbox; a relay has no end of them, maybe
+    check_push_s: float = 60.0  # a relay that pushes is asked this often: it may have forgotten us
     poll_page: int = 128
+    deferred_at_relay: int = 1000  # parcels to look at again; a mailbox holds no more
+    refused_pause_s: float = 0.005  # for each parcel of no use: a flood of them costs little CPU
     relay_dial_s: float = 3.0
     relay_call_s: float = 10.0
     relay_proof_s: float = 1.5  # one that waits for a call and is silent so long is dialled anew

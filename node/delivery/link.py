@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from node.delivery.asking import Ask
@@ -76,6 +77,7 @@ class Link:
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._slots = asyncio.Semaphore(limits.arrivals_at_once)
         self._arriving = 0
+        self._answers: list[Frame] = []  # to arrivals, not yet written
         self._summaries = 0
         self._writes: set[asyncio.Task[None]] = set()
         self._over = False
@@ -95,29 +97,37 @@ class Link:
 
     # --- sending
 
-    async def send(self, parcel: Parcel) -> asyncio.Future[Outcome]:
-        """Queue a parcel; its one outcome comes through the future, which never raises.
+    async def send(self, parcels: Sequence[Parcel]) -> list[asyncio.Future[Outcome]]:
+        """Queue parcels; the one outcome of each comes through its future, which never raises.
 
         Waits while the peer is slow. The outcome is `connection-lost` when the link ends first.
         """
-        outcome: asyncio.Future[Outcome] = self._loop.create_future()
-        payload = encode_frame(Deliver(parcel))
-        if len(payload) > self._largest_frame:
-            return _settled(outcome, Outcome(parcel.id, reason="too-large-for-peer"))
-        if self.closed:
-            return _settled(outcome, _lost(parcel.id))
-        if parcel.id in self._unacked:
-            return _settled(outcome, Outcome(parcel.id, reason="under-way"))
-        self._unacked[parcel.id] = (self._loop.time(), outcome)
+        outcomes: list[asyncio.Future[Outcome]] = []
+        payloads: list[bytes] = []
+        queued: list[ParcelId] = []
+        for parcel in parcels:
+            outcome: asyncio.Future[Outcome] = self._loop.create_future()
+            outcomes.append(outcome)
+            payload = encode_frame(Deliver(parcel))
+            if len(payload) > self._largest_frame:
+                outcome.set_result(Outcome(parcel.id, reason="too-large-for-peer"))
+            elif self.closed:
+                outcome.set_result(_lost(parcel.id))
+            elif parcel.id in self._unacked:
+                outcome.set_result(Outcome(parcel.id, reason="under-way"))
+            else:
+                self._unacked[parcel.id] = (self._loop.time(), outcome)
+                payloads.append(payload)
+                queued.append(parcel.id)
         self._arm_ack_timer()
         try:
-            await self._write_payload(payload)
+            await self._write_payloads(payloads)
         except (ConnectionLost, StreamReset):
-            self._settle(_lost(parcel.id))
+            self._settle_unacked(queued, CONNECTION_LOST)
         except BaseException:
-            self._settle(Outcome(parcel.id, reason="stopped"))
+            self._settle_unacked(queued, "stopped")
             raise
-        return outcome
+        return outcomes
 
     async def send_summary(self, summary: Signed) -> None:
         """Send a summary frame; dropped when the link is gone or its peer does not read."""
@@ -213,14 +223,22 @@ class Link:
     async def _arrive(self, parcel: Parcel) -> None:
         self._arriving += 1
         try:
-            answer = await self._judge(parcel)
-            try:
-                await self._write(answer)
-            except (ConnectionLost, StreamReset):
-                self._counters["ack-not-sent"] += 1  # the peer sends the parcel again
+            answer = await self._judge(parcel)  # `_answers` is another list by then
+            self._answers.append(answer)
+            # Whoever comes first writes for all that the same commit released.
+            if len(self._answers) == 1:
+                await asyncio.sleep(0)
+                await self._write_answers()
         finally:
             self._arriving -= 1
             self._slots.release()
+
+    async def _write_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        try:
+            await self._write_payloads([encode_frame(answer) for answer in answers])
+        except (ConnectionLost, StreamReset):
+            self._counters["ack-not-sent"] += len(answers)  # the peer sends the parcels again
 
     async def _judge(self, parcel: Parcel) -> Acked | Deferred | RefusedParcel:
         if parcel.recipient != self._own:
@@ -254,12 +272,12 @@ class Link:
     # --- inside
 
     async def _write(self, frame: Frame) -> None:
-        await self._write_payload(encode_frame(frame))
+        await self._write_payloads([encode_frame(frame)])
 
-    async def _write_payload(self, payload: bytes) -> None:
+    async def _write_payloads(self, payloads: Sequence[bytes]) -> None:
         # Shielded: a writer that is cancelled half-way would leave half a frame on the stream.
         self.last_used_at = self._loop.time()
-        write = asyncio.ensure_future(self._frames.write(payload))
+        write = asyncio.ensure_future(self._frames.write_all(payloads))
         self._writes.add(write)
         write.add_done_callback(self._written)
         await asyncio.shield(write)
@@ -275,6 +293,12 @@ class Link:
             self._counters["ack-for-nothing"] += 1  # late, repeated, or made up
         elif not waiting.done():
             waiting.set_result(outcome)
+
+    def _settle_unacked(self, parcels: Sequence[ParcelId], reason: str) -> None:
+        for parcel in parcels:
+            if parcel in self._unacked:  # an ack may have been faster than our own write's end
+                lost = reason == CONNECTION_LOST
+                self._settle(_lost(parcel) if lost else Outcome(parcel, reason=reason))
 
     def _arm_ack_timer(self) -> None:
         if self._ack_timer is None and self._unacked:
@@ -333,8 +357,3 @@ class Link:
 def _lost(parcel: ParcelId) -> Outcome:
     """The next try is at once: by another link, or the relay."""
     return Outcome(parcel, reason=CONNECTION_LOST, retry_after_s=0.0)
-
-
-def _settled(future: asyncio.Future[Outcome], outcome: Outcome) -> asyncio.Future[Outcome]:
-    future.set_result(outcome)
-    return future

@@ -38,30 +38,68 @@ class Mailbox:
         self._loop = asyncio.get_running_loop()
         self._seen = 0  # looked at up to here
         self._waiting: dict[int, float] = {}  # sequence: when to look again (loop time)
+        self._refused = 0  # parcels of no use, of the batch in hand
+        self._reading = asyncio.Lock()  # pushes and looks, one after another
+        self.refused_since: int | None = None  # it was full then, and may be still (Unix seconds)
 
     def reset(self) -> None:
         """After a reconnection: a relay that was restored may count from the start again."""
         self._seen = 0
         self._waiting.clear()
 
-    async def read(self, client: RelayClient) -> None:
-        """Everything that is there now. Raises Fault when the relay fails or cheats."""
-        while True:
-            again = self._due_again()
-            after = self._seen if again is None else min(again - 1, self._seen)
-            page = await client.peek(after, self._limits.poll_page)
-            if page.parcels and page.parcels[0].sequence <= after:
-                raise Malformed("malformed-mailbox", "the relay shows what was not asked for")
-            shown = {parcel.sequence for parcel in page.parcels}
-            reached = max(shown, default=self._seen)
-            for sequence in [s for s in self._waiting if after < s <= reached and s not in shown]:
-                del self._waiting[sequence]  # it expired at the relay
-            new = [parcel for parcel in page.parcels if self._wanted(parcel.sequence)]
-            self._seen = max(self._seen, reached)
+    @property
+    def seen(self) -> int:
+        """Everything up to this sequence number was looked at."""
+        return self._seen
+
+    def due_in(self) -> float | None:
+        """Seconds until something deferred is to be looked at again."""
+        soonest = min(self._waiting.values(), default=None)
+        return None if soonest is None else max(0.0, soonest - self._loop.time())
+
+    async def read(self, client: RelayClient) -> int:
+        """Everything that is there now; answers how many parcels were new.
+
+        Raises Fault when the relay fails or cheats.
+        """
+        async with self._reading:
+            new = 0
+            for _ in range(self._limits.poll_pages):
+                found, more = await self._read_page(client)
+                new += found
+                if not more:
+                    break
+            return new
+
+    async def pushed(self, client: RelayClient, parcels: tuple[StoredParcel, ...]) -> None:
+        """The relay says that these came. Repeats are nothing, gaps are acknowledged parcels.
+
+        Returns when they are on disk and acknowledged: then it sends more.
+        """
+        async with self._reading:
+            new = [parcel for parcel in parcels if parcel.sequence > self._seen]
+            self._counters["push-repeated"] += len(parcels) - len(new)
+            self._seen = max((parcel.sequence for parcel in new), default=self._seen)
             if new:
                 await self._take(client, new)
-            if not shown or reached >= page.highest:
-                return
+
+    async def _read_page(self, client: RelayClient) -> tuple[int, bool]:
+        again = self._due_again()
+        after = self._seen if again is None else min(again - 1, self._seen)
+        page = await client.peek(after, self._limits.poll_page)
+        self.refused_since = page.refused_since or None
+        if page.parcels and page.parcels[0].sequence <= after:
+            raise Malformed("malformed-mailbox", "the relay shows what was not asked for")
+        shown = {parcel.sequence for parcel in page.parcels}
+        reached = max(shown, default=self._seen)
+        for sequence in [s for s in self._waiting if after < s <= reached and s not in shown]:
+            del self._waiting[sequence]  # it expired at the relay
+        wanted = [parcel for parcel in page.parcels if self._wanted(parcel.sequence)]
+        unseen = sum(parcel.sequence > self._seen for parcel in wanted)
+        self._seen = max(self._seen, reached)
+        if wanted:
+            await self._take(client, wanted)
+        return unseen, bool(shown) and reached < page.highest
 
     def _due_again(self) -> int | None:
         now = self._loop.time()
@@ -76,8 +114,11 @@ class Mailbox:
     async def _take(self, client: RelayClient, parcels: list[StoredParcel]) -> None:
         verdicts = await asyncio.gather(*(self._judge(parcel) for parcel in parcels))
         done = [p.sequence for p, finished in zip(parcels, verdicts, strict=True) if finished]
+        refused, self._refused = self._refused, 0
         if done:
             await client.ack(done)
+        if refused:
+            await asyncio.sleep(refused * self._limits.refused_pause_s)
 
     async def _judge(self, stored: StoredParcel) -> bool:
         """Whether the relay's copy can go."""
@@ -93,10 +134,14 @@ class Mailbox:
                 return True
             case Deferred(retry_after_s):
                 self._counters["arrival-deferred"] += 1
+                if len(self._waiting) >= self._limits.deferred_at_relay:
+                    self._counters["deferred-forgotten"] += 1  # until the next connection
+                    return False
                 self._waiting[stored.sequence] = self._loop.time() + max(
                     retry_after_s, self._limits.poll_s
                 )
                 return False
             case Rejected(code, forget):
                 self._counters[f"arrival-{code}"] += 1
+                self._refused += 1
                 return forget

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
@@ -13,9 +14,11 @@ from node.delivery.mailbox import Mailbox
 from node.delivery.publish import publish_records, top_up, upload_last_resort
 from node.delivery.relay_client import RelayClient
 from node.delivery.relay_pool import RelayPool
+from node.engine.values import Event
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
+from schemas.node_service import UNIMPLEMENTED, StoredParcel
 from transport.supervise import Supervisor
 
 log = logging.getLogger(__name__)
@@ -31,10 +34,12 @@ class OwnRelays:
         pool: RelayPool,
         limits: DeliveryLimits,
         counters: Counter[str],
+        announce: Callable[[Event], None],
         *,
         public: bool,
     ) -> None:
         self._own = own
+        self._announce = announce
         self._ask = ask
         self._pool = pool
         self._limits = limits
@@ -64,12 +69,18 @@ class OwnRelays:
                     self._pool,
                     self._limits,
                     self._counters,
+                    self._announce,
                     public=self._public,
                 )
                 keeper.task = self._tasks.start(keeper.run(), name="own-relay")
             fresh[address] = keeper
         self._keepers = fresh
         self._pool.keep = frozenset(fresh)
+
+    def refused_since(self, address: RelayAddress) -> int | None:
+        """Since when that relay of ours has refused parcels for us, our mailbox being full."""
+        keeper = self._keepers.get(address)
+        return None if keeper is None else keeper.refused_since
 
     def publish(self) -> None:
         """Our bundle or endpoint record is new."""
@@ -109,10 +120,15 @@ class _Keeper:
         pool: RelayPool,
         limits: DeliveryLimits,
         counters: Counter[str],
+        announce: Callable[[Event], None],
         *,
         public: bool,
     ) -> None:
         self._address = address
+        self._announce = announce
+        self._subscribed = False
+        self._pushes = True  # until the relay says that it does not know how
+        self._told_full: int | None = None
         self._mailbox = mailbox
         self._ask = ask
         self._pool = pool
@@ -126,6 +142,10 @@ class _Keeper:
         self._client: RelayClient | None = None
         self.looked = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def refused_since(self) -> int | None:
+        return self._mailbox.refused_since
 
     def publish(self) -> None:
         self._unpublished = True
@@ -141,28 +161,75 @@ class _Keeper:
 
     async def run(self) -> None:
         while True:
+            client: RelayClient | None = None
             try:
                 client = await self._pool.client(self._address)
                 if client is not self._client:
                     self._client = client
+                    self._subscribed, self._pushes = False, True
                     self._mailbox.reset()
                     self._unpublished = True  # it may have been restored from yesterday
-                await self._mailbox.read(client)
+                await self._look(client)
                 self.looked.set()
                 await self._tell_news(client)
+                await self._subscribe(client)
             except Fault as fault:
                 self._counters[f"own-relay-{fault.code}"] += 1
                 log.info("our relay %r: %s", self._address, fault)
+                client = None
                 wait = max(self._pool.retry_in(self._address), self._limits.relay_retry_first_s)
             else:
-                wait = self._limits.poll_s
+                wait = self._limits.check_push_s if self._subscribed else self._limits.poll_s
+                due_in = self._mailbox.due_in()
+                wait = wait if due_in is None else min(wait, due_in)
+            await self._rest(client, wait)
+
+    async def _look(self, client: RelayClient) -> None:
+        """Also while it pushes, now and then: it may have forgotten that we wait."""
+        if await self._mailbox.read(client) and self._subscribed:
+            self._counters["push-missed"] += 1
+            self._subscribed = False
+        full = self._mailbox.refused_since
+        if full is not None and full != self._told_full:
+            self._announce(Event("mailbox-full", {"relay": str(self._address), "since": full}))
+        self._told_full = full
+
+    async def _subscribe(self, client: RelayClient) -> None:
+        if self._subscribed or not self._pushes:
+            return
+
+        async def take(parcels: tuple[StoredParcel, ...]) -> None:
             try:
-                async with asyncio.timeout(wait):
-                    await self._stir.wait()
-            except TimeoutError:
-                continue
-            finally:
-                self._stir.clear()
+                await self._mailbox.pushed(client, parcels)
+            except Fault as fault:
+                # The relay ends the subscription, and shows everything again to the next one.
+                self._counters[f"push-{fault.code}"] += 1
+                if client is self._client:
+                    self._subscribed = False
+                    self._mailbox.reset()
+                    self._stir.set()
+                raise
+
+        try:
+            await client.subscribe(self._mailbox.seen, take)
+        except Fault as fault:
+            if fault.code != UNIMPLEMENTED:
+                raise
+            self._pushes = False  # an older relay: it is asked instead
+        else:
+            self._subscribed = True
+
+    async def _rest(self, client: RelayClient | None, wait_s: float) -> None:
+        """Until there is something to do, the relay is gone, or the time is over."""
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._stir.wait())]
+        if client is not None:
+            waits.append(asyncio.ensure_future(client.connection.wait_closed()))
+        try:
+            await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._stir.clear()
 
     async def _tell_news(self, client: RelayClient) -> None:
         if self._unpublished:

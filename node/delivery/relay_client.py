@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,20 @@ from schemas.node_service import (
     Enqueued,
     EnqueueItem,
     Mailbox,
+    ParcelSink,
+    StoredParcel,
     fill_auth,
     fill_enqueue_item,
     read_enqueue_result,
     read_mailbox,
+    read_parcels,
 )
 from schemas.records import HYBRID_KEY_LENGTH, SIGNATURE_LENGTH, Signed, fill_signed, read_signed
 from transport import CloseCode, Connection, ConnectionLost, RpcService
 
 _NOT_FOUND = "not-found"
+
+Take = Callable[[tuple[StoredParcel, ...]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +64,14 @@ class RelayClient:
     def __init__(
         self,
         service: RpcService,
+        export: Callable[[Any, object], Any],
         own: DeviceKey,
         address: RelayAddress,
         connection: Connection,
         limits: DeliveryLimits,
     ) -> None:
         self._service = service
+        self._export = export  # makes a capability for the relay of an object here
         self._own = own
         self.address = address
         self.connection = connection
@@ -112,6 +119,18 @@ class RelayClient:
         request = self._request("ack")
         request.recipientKey = bytes(self._own)
         request.sequences = list(sequences)
+        _check(await self._send(request))
+
+    async def subscribe(self, after: int, take: Take) -> None:
+        """From now on the relay pushes what comes into our mailbox after that number.
+
+        It ends with the connection, a newer one, or when `take` raises or is slow. Raises Refused
+        `unimplemented` where the relay does not push.
+        """
+        request = self._request("subscribe")
+        request.recipientKey = bytes(self._own)
+        request.after = after
+        request.sink = self._export(ParcelSink, _Sink(take))
         _check(await self._send(request))
 
     # Key packages
@@ -213,6 +232,18 @@ class RelayClient:
         request = getattr(self._service, f"{method}_request")()
         fill_auth(request.init("auth"), self._own)
         return request
+
+
+class _Sink:
+    """What the relay calls with what came; one call at a time is taken."""
+
+    def __init__(self, take: Take) -> None:
+        self._take = take
+
+    async def parcels_context(self, context: Any) -> None:
+        with blaming_the_peer("relay-push"):
+            parcels = read_parcels(context.params)
+        await self._take(parcels)
 
 
 def _error(answer: Any) -> ErrorFrame | None:

@@ -17,6 +17,8 @@ from schemas.node_service import RELAY_ALPN, NodeService
 from transport import DEFAULT_LIMITS, Address, Endpoint, TransportLimits, connect_rpc
 from transport.supervise import Supervisor
 
+WRONG_PEER = "wrong-peer"  # the transport's word: another key than the pinned one answers
+
 log = logging.getLogger(__name__)
 
 
@@ -110,10 +112,17 @@ class RelayPool:
             )
             try:
                 stream = await connection.open_stream()
-                async with connect_rpc(stream, limits=self._transport_limits) as rpc:
+                async with connect_rpc(
+                    stream, limits=self._transport_limits, counters=self._counters
+                ) as rpc:
                     service = rpc.cast_as(NodeService, deadline_s=self._limits.relay_call_s)
                     client = RelayClient(
-                        service, self._own, relay.address, connection, limits=self._limits
+                        service,
+                        rpc.export,
+                        self._own,
+                        relay.address,
+                        connection,
+                        limits=self._limits,
                     )
                     await client.health()  # it answers, and not only its transport
                     relay.failures, relay.not_before, relay.fault = 0, 0.0, None

@@ -417,7 +417,12 @@ class Retry(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class PendingCount(Command[int]):
-    """Parcels that have not left this node at all (neither sent nor held)."""
+    """Parcels that have not left this node at all (neither sent nor held).
+
+    `tell`: receipts that are owed are made now, and count as well.
+    """
+
+    tell: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class Engine:
             commands.TakeDue: self._outbox.take,
             commands.ReportOutcomes: self._outbox.report,
             commands.Retry: self._outbox.retry,
-            commands.PendingCount: lambda _: core.outbox.unsent(),
+            commands.PendingCount: self._pending,
             commands.TakeBackup: partial(take_backup, core),
             commands.Tick: self._tick,
         }
@@ -209,6 +209,10 @@ class Engine:
             return fault
         except mls_rs.MlsError as error:
             return Fault(f"mls-{error.code}", f"MLS refuses it: {error}", blame=Blame.PEER)
+
+    def _pending(self, command: commands.PendingCount) -> int:
+        made = self._receipts.hasten() if command.tell else 0
+        return self._core.outbox.unsent() + made
 
     def _tick(self, _: commands.Tick) -> None:
         core = self._core

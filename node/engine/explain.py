@@ -24,6 +24,10 @@ _QUEUED = {
         "The keys of {name}'s device are not here yet, so nothing can be sealed to it.",
         "They arrive as soon as {name} or one of their relays can be reached once.",
     ),
+    "relay-key-changed": (
+        "The relay of {name} answers with another key than the one in {name}'s bundle.",
+        "Nothing is given to it. Ask {name} whether their relay was set up anew.",
+    ),
     "relay-unreachable": (
         "Neither {name}'s device nor a relay of theirs can be reached.",
         "It is tried again by itself. See `health` and `peers`; ask {name} to start their node.",
