@@ -100,7 +100,7 @@ def rows(quick: bool) -> list[Row]:
             "idle CPU of a core",
             cpu,
             "%",
-            bare_cpu,
+            bare_cpu or None,  # it may not have woken at all
             "asyncio UDP program",
             target=0.3,
             note=f"over {idle_s:.0f} s; a relay, mDNS on loopback",

@@ -251,6 +251,7 @@ class Link:
             if fault.blame is Blame.PEER:
                 return RefusedParcel(parcel.id, fault.code)
             return Deferred(parcel.id, int(_LATER_S * 1000))
+        log.debug("%r came over %r: %s", parcel.id, self, type(verdict).__name__)
         match verdict:
             case values.Accepted():
                 return Acked(parcel.id)

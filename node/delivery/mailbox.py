@@ -129,6 +129,7 @@ class Mailbox:
             self._counters[f"arrival-{fault.code}"] += 1
             verdict = Rejected(fault.code) if fault.blame is Blame.PEER else Deferred(_LATER_S)
         self._waiting.pop(stored.sequence, None)
+        log.debug("%r came by relay: %s", stored.id, type(verdict).__name__)
         match verdict:
             case Accepted():
                 return True

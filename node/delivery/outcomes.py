@@ -30,6 +30,8 @@ class OutcomeDesk:
         self._progress = asyncio.Event()
 
     def report(self, outcome: Outcome) -> None:
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%r left: %s", outcome.parcel, _in_words(outcome))
         self._waiting.append(outcome)
         self._idle.clear()
         self._arrived.set()
@@ -60,3 +62,13 @@ class OutcomeDesk:
         """Wait until more outcomes have been written than when this was called."""
         self._progress.clear()
         await self._progress.wait()
+
+
+def _in_words(outcome: Outcome) -> str:
+    if outcome.acked:
+        return "on the recipient's disk"
+    if outcome.held is not None:
+        return "held by a relay"
+    if outcome.refused is not None:
+        return f"refused, {outcome.refused}"
+    return f"not yet, {outcome.reason}"
