@@ -15,7 +15,7 @@ from node.engine.blocking import Blocking, Unwanted
 from node.engine.commits import Commits, Early, NoRoom, is_over
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
-from node.engine.core import Core
+from node.engine.core import Core, GroupDamaged
 from node.engine.receipts import Receipts
 from node.engine.welcome import Welcomes
 from node.store.groups import GroupRow
@@ -39,6 +39,9 @@ from schemas.records import SignedType
 
 BUFFER_FULL_S = 60.0
 SEEN_S = 31 * 86_400.0  # longer than a message is tried
+
+# More messages of its author are missing than keys are kept for.
+_TOO_FAR = frozenset({"generation-too-far", "too-many-skipped"})
 
 # A newer version of this program may be able to read these: a relay's copy must stay.
 _KEEP_FOR_LATER = frozenset({"unknown-kind", "unknown-envelope-version", "unknown-group-version"})
@@ -99,8 +102,8 @@ class Arrivals:
                     author = self._act(body, path)
                 except Early as found:
                     early, known = True, known or found.known  # what it told on the way counts
-                except NoRoom:
-                    return values.Deferred(BUFFER_FULL_S)
+                except (NoRoom, GroupDamaged):
+                    return values.Deferred(BUFFER_FULL_S)  # its author keeps it
                 except Unwanted:
                     return values.Accepted()  # not seen: it may be wanted when it comes again
         except mls_rs.MlsError as error:
@@ -172,7 +175,10 @@ class Arrivals:
             raise Early
         try:
             opened = self._decrypt(row, body, mls)
-        except mls_rs.KeyUnavailable:
+        except mls_rs.KeyUnavailable as error:
+            if error.code in _TOO_FAR:
+                self._core.count(error.code)
+                raise NoRoom from error  # what lies between may come, and this again
             return None  # a duplicate: its key is used up
         author = self._conversation.received(row, opened, mls, path)
         self._receipts.owe(row.id, author)
@@ -180,8 +186,11 @@ class Arrivals:
 
     def _decrypt(self, row: GroupRow, body: ParcelBody, mls: bytes) -> mls_rs.Message:
         group = self._core.mls_group(row.id)
+        dropped = group.dropped_keys
         try:
             opened = group.process(mls)
+            if group.dropped_keys > dropped:
+                self._core.count("skipped-keys-dropped")
             self._core.write_mls_later(row)
         except (mls_rs.EpochTooOld, mls_rs.NoSuchMember):
             # Its secrets are gone, or its author left the group since: the snapshot still reads it.

@@ -50,6 +50,18 @@ class _Scope:
         self.touched |= inner.touched
 
 
+class GroupDamaged(Fault):
+    """What the store has of a group's keys is not what was written."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            "group-damaged",
+            f"this group's keys on disk are damaged ({why})",
+            blame=Blame.ENVIRONMENT,
+            hint="ask a member to remove you and to invite you again",
+        )
+
+
 class Core:
     """State shared by the engine's parts. `now` is Unix seconds, set once per batch."""
 
@@ -98,10 +110,19 @@ class Core:
     # --- MLS groups
 
     def mls_group(self, group: GroupId) -> mls_rs.Group:
-        """The live MLS group, loaded from the store when it is not in memory."""
+        """The live MLS group, loaded from the store when it is not in memory.
+
+        Raises GroupDamaged.
+        """
         loaded = self._mls_groups.get(group)
         if loaded is None:
-            loaded = self.mls.load_group(group, *self.groups.mls_state(group))
+            stored = self.groups.mls_state(group)
+            if stored is None:
+                raise GroupDamaged("missing")
+            try:
+                loaded = self.mls.load_group(group, *stored)
+            except mls_rs.MlsError as error:
+                raise GroupDamaged(error.code) from error
             self._mls_groups[group] = loaded
             self._skip_used(group, loaded)
         if group not in self._scope.touched:
@@ -109,6 +130,13 @@ class Core:
             if group in self._unwritten:  # what the store has is older than that
                 self._scope.before[group] = (loaded.clone(), self._unwritten[group])
         return loaded
+
+    def is_damaged(self, group: GroupId) -> bool:
+        try:
+            self.mls_group(group)
+        except GroupDamaged:
+            return True
+        return False
 
     def _skip_used(self, group: GroupId, loaded: mls_rs.Group) -> None:
         """Sends since the state was written are in `generations` alone: none is used twice."""

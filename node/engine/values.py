@@ -16,6 +16,7 @@ class GroupStatus(StrEnum):
     LEAVING = "leaving"  # our wish to leave waits for a member to commit it
     LEFT = "left"
     REMOVED = "removed"
+    DAMAGED = "damaged"  # its keys on disk cannot be read; only shown, never stored
     RESTORED = "restored"  # known from a backup; a member has to invite this device
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from node.engine import commands, values
-from node.engine.core import SUITE_NAMES, Core, group_info
+from node.engine.core import SUITE_NAMES, Core, GroupDamaged, group_info
 from node.engine.values import OVER, GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Refused
@@ -20,8 +20,13 @@ def group_view(core: Core, row: GroupRow) -> values.GroupView:
     devices: dict[IdentityKey, list[DeviceKey]] = {}
     for member in core.groups.members(row.id):
         devices.setdefault(member.identity, []).append(member.device)
-    keyless = not devices or row.status == GroupStatus.RESTORED
-    admins = () if keyless else group_info(core.mls_group(row.id)).admins
+    status = GroupStatus(row.status)
+    admins: tuple[IdentityKey, ...] = ()
+    if devices and status is not GroupStatus.RESTORED:
+        try:
+            admins = group_info(core.mls_group(row.id)).admins
+        except GroupDamaged:
+            status = GroupStatus.DAMAGED
     members = tuple(
         values.MemberView(
             identity,
@@ -37,7 +42,7 @@ def group_view(core: Core, row: GroupRow) -> values.GroupView:
         row.kind,
         row.epoch,
         SUITE_NAMES[row.suite],
-        GroupStatus(row.status),
+        status,
         row.accepted,
         row.inviter,
         members,

@@ -40,7 +40,7 @@ class Welcomes:
         )
         inviter_core = open_bundle_untrusted(content.inviter)
         old = core.groups.get(header.group)
-        if old is not None and not is_over(old):
+        if old is not None and not is_over(old) and not core.is_damaged(old.id):
             raise Refused("already-member", "a Welcome to a group that we are in")
         known = self._is_known(inviter_core, header)
         mls = core.mls.join(content.mls, tree=self._tree(content, known=known))
@@ -88,6 +88,8 @@ class Welcomes:
             joined=core.now,
         )
         core.trees.forget(content.tree_chunks)
+        if old is not None and not is_over(old):
+            core.groups.forget_commits(row.id)  # damaged: the way from there to here is not ours
         core.adopt(row.id, mls)
         core.groups.save(row)
         core.groups.add_commit(

@@ -38,7 +38,8 @@ class Wishes:
             row = core.groups.get(group)
             if row is not None and row.status == GroupStatus.LEAVING:
                 self._leave_the_empty(row)
-            if row is None or row.status != GroupStatus.ACTIVE or not row.accepted:
+            inactive = row is None or row.status != GroupStatus.ACTIVE or not row.accepted
+            if row is None or inactive or core.is_damaged(group):
                 self._due.pop(group, None)
                 continue
             self._consider(row)

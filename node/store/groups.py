@@ -87,13 +87,15 @@ class GroupStore:
 
     # --- MLS state
 
-    def mls_state(self, group: GroupId) -> tuple[bytes, bytes, list[tuple[int, bytes]]]:
-        """(state, tree, past epochs as (number, blob)) of the current incarnation."""
+    def mls_state(self, group: GroupId) -> tuple[bytes, bytes, list[tuple[int, bytes]]] | None:
+        """(state, tree, past epochs as (number, blob)) of the current incarnation, if there is."""
         state = self._db.row(
             "SELECT s.blob, t.blob, s.incarnation FROM group_state s"
             " JOIN group_tree t USING (group_id) WHERE group_id = ?",
             group,
         )
+        if state is None:
+            return None
         epochs = self._db.rows(
             "SELECT epoch, blob FROM epochs WHERE group_id = ? AND incarnation = ? ORDER BY epoch",
             group,
@@ -212,6 +214,9 @@ class GroupStore:
             mls,
             now,
         )
+
+    def forget_commits(self, group: GroupId) -> None:
+        self._db.run("DELETE FROM commits WHERE group_id = ?", group)
 
     def knows_commit(self, group: GroupId, commit: CommitHash) -> bool:
         return (
