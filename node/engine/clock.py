@@ -35,8 +35,8 @@ class Clock:
         self.went_back = step < -1.0
         if self._doubted is not None and now < self._doubted:
             self._doubt(None)  # it was put right
-        elif self._doubted is not None and step > JUMP_S:
-            self._doubt(now)
+        elif self._doubted is not None and step > 2 * DOUBT_S:
+            self._doubt(now)  # nobody can have put it right in between
         elif self._doubted is not None and now - self._doubted >= DOUBT_S:
             self._doubt(None)
             self._see(now)
