@@ -168,23 +168,6 @@ impl Group {
         self.quick(py, |inner| inner.encrypt(plaintext, authenticated_data))
     }
 
-    /// One application message for each plaintext, in order.
-    #[pyo3(signature = (plaintexts, authenticated_data=Vec::new()),
-        text_signature = "($self, plaintexts, authenticated_data=b'')")]
-    fn encrypt_many(
-        &self,
-        py: Python<'_>,
-        plaintexts: Vec<Vec<u8>>,
-        authenticated_data: Vec<u8>,
-    ) -> PyResult<Vec<Vec<u8>>> {
-        self.slow(py, |inner| {
-            plaintexts
-                .iter()
-                .map(|plaintext| inner.encrypt(plaintext, authenticated_data.clone()))
-                .collect()
-        })
-    }
-
     /// The generation that the next `encrypt` of this epoch uses (RFC 9420 section 9.1).
     #[getter]
     fn next_generation(&self, py: Python<'_>) -> PyResult<u32> {

@@ -44,9 +44,9 @@ def test_the_wheel_runs_the_readme_in_an_empty_environment(wheel, tmp_path):
         check=True,
         env=without,
     )
-    example = (CRATE / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    blocks = (CRATE / "README.md").read_text().split("```python\n")[1:]
     code = (
-        example
+        "\n".join(block.split("```")[0] for block in blocks)
         + "import mls_rs, importlib.metadata as m\n"
         + "print(sorted(d.name for d in m.distributions()))\n"
         + "from pathlib import Path\n"
@@ -62,7 +62,7 @@ def test_the_wheel_runs_the_readme_in_an_empty_environment(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[:2] == ["b'hello bob'", "b'hello alice'"]
-    assert "mls-rs-python" in lines[2]
-    assert not {"cryptography", "pytest", "quicnprotochat"} & set(eval(lines[2]))
-    assert lines[3] == "True"
+    assert lines[:3] == ["b'hello bob'", "b'hello bob'", "b'hello alice'"]
+    assert "mls-rs-python" in lines[3]
+    assert not {"cryptography", "pytest", "quicnprotochat"} & set(eval(lines[3]))
+    assert lines[4] == "True"

@@ -269,10 +269,6 @@ class Group:
         """A GroupInfo for `Client.rejoin`, with the tree inside; it lets nobody else in."""
     def encrypt(self, plaintext: bytes, authenticated_data: bytes = b"") -> bytes:
         """An application message as an MLSMessage holding a PrivateMessage."""
-    def encrypt_many(
-        self, plaintexts: Sequence[bytes], authenticated_data: bytes = b""
-    ) -> list[bytes]:
-        """One application message for each plaintext, in order; other threads run meanwhile."""
     @property
     def next_generation(self) -> int:
         """The generation that the next `encrypt` of this epoch uses (RFC 9420 section 9.1)."""
