@@ -83,9 +83,12 @@ def test_commit_told_again_wakes_nobody(
     verdict(bob, parcel)
     looks: list[GroupId] = []
     take = MessageStore.take_parked
-    monkeypatch.setattr(
-        MessageStore, "take_parked", lambda self, of: looks.append(of) or take(self, of)
-    )
+
+    def look(store: MessageStore, of: GroupId) -> list[tuple[str, bytes, bytes]]:
+        looks.append(of)
+        return take(store, of)
+
+    monkeypatch.setattr(MessageStore, "take_parked", look)
     for number in range(20):  # the same commit in new parcels: each costs a lookup, not a search
         assert forged(bob, world, number, body) == v.Accepted()
     assert looks == []
