@@ -204,6 +204,19 @@ async def test_nobody_gets_more_than_three_times_what_they_sent(open_endpoint: O
     assert 0 < received <= 3 * 1_200
 
 
+@pytest.mark.parametrize("version", [b"\x00\x00\x00\x01", b"\x1a\x2a\x3a\x4a"])
+def test_small_first_packets_are_not_answered(version: bytes) -> None:
+    """Or the answer to a made-up address could be the larger one (RFC 9000, 14.1)."""
+    admission = Admission(RETRY_ALWAYS, listening=True)
+    whole = initial_datagram()
+    whole = whole[:1] + version + whole[5:]
+    assert admission.judge_untrusted(whole, HERE, now=1.0, accepted=0).reply
+    small = whole[:24] + b"\x40\x64" + bytes(1_173)
+    decision = admission.judge_untrusted(small, HERE, now=1.0, accepted=0)
+    assert len(small) == 1_199
+    assert decision == Decision(Verdict.GARBAGE)
+
+
 def initial_header(token: bytes = b"") -> QuicHeader:
     header = pull_quic_header(Buffer(data=fake_initial()), host_cid_length=8)
     return replace(header, token=token)
