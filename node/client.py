@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from node.api import operations as op
@@ -77,16 +77,19 @@ async def connect(
 
 
 @asynccontextmanager
-async def using(session: Session) -> AsyncIterator[Node]:
+async def using(opening: AbstractContextManager[Session]) -> AsyncIterator[Node]:
     """As `connect`, over a session that was made already; it is ended with the context."""
-    node = Node(session)
+    loop = asyncio.get_running_loop()
+    node = Node(await loop.run_in_executor(None, opening.__enter__))
     try:
         yield node
     except BaseException as error:
-        await node._end(error)
+        node._end()
+        await loop.run_in_executor(None, opening.__exit__, type(error), error, None)
         raise
     else:
-        await node._end(None)
+        node._end()
+        await loop.run_in_executor(None, opening.__exit__, None, None, None)
 
 
 class Node:
@@ -102,12 +105,9 @@ class Node:
         self._followers = ThreadPoolExecutor(_CALLS, "node-events")
         self._following: set[Following] = set()
 
-    async def _end(self, error: BaseException | None) -> None:
+    def _end(self) -> None:
         for following in tuple(self._following):
             following.end()
-        loop = asyncio.get_running_loop()
-        kind = None if error is None else type(error)
-        await loop.run_in_executor(None, self._session.__exit__, kind, error, None)
         self._calls.shutdown(wait=False, cancel_futures=True)
         self._followers.shutdown(wait=False, cancel_futures=True)
 

@@ -51,6 +51,9 @@ BACK_UP = _operation(
     "back-up", "POST", "/backup", s.BackUp, s.BackedUp, "Write a sealed backup to a new file"
 )
 
+SET_RELAYS = _operation(
+    "set-relays", "POST", "/account/relays", s.SetRelays, s.Account, "Which relays are ours"
+)
 REGISTER = _operation(
     "register",
     "POST",

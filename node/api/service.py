@@ -26,7 +26,7 @@ from node.views import (
     PingView,
     RegisterView,
 )
-from schemas.addresses import Address
+from schemas.addresses import Address, RelayAddress
 from schemas.card import PREFIX as CARD_PREFIX
 from schemas.errors import Refused
 from schemas.ids import DeviceKey, GroupId, IdentityKey
@@ -81,6 +81,7 @@ class Service:
             op.WHOAMI.name: self.whoami,
             op.SET_NAME.name: self.set_name,
             op.BACK_UP.name: self.back_up,
+            op.SET_RELAYS.name: self.set_relays,
             op.REGISTER.name: self.register,
             op.REFRESH_KEY_PACKAGE.name: self.refresh_key_package,
             op.FETCH_KEY.name: self.fetch_key,
@@ -157,6 +158,12 @@ class Service:
             write_backup, Path(request.file), content, normalised(request.passphrase)
         )
         return s.BackedUp(file=request.file, bytes=size)
+
+    async def set_relays(self, request: s.SetRelays) -> s.Account:
+        for relay in request.relays:
+            RelayAddress.parse(relay)
+        await self.node.ask(c.SetRelays(tuple(request.relays)))
+        return convert.account(await self.node.ask(c.WhoAmI()))
 
     async def register(self, _: s.Nothing) -> list[s.Registered]:
         return [convert.registered(view) for view in await self.node.register()]

@@ -64,6 +64,12 @@ class SetName(Request):
     name: Selector
 
 
+class SetRelays(Request):
+    """HOST:PORT#DEVICE_KEY each, in order of preference; they replace those before."""
+
+    relays: Annotated[list[Selector], Meta(min_length=1, max_length=8)]
+
+
 class FetchKey(Request):
     person: Selector
     suite: Annotated[str, Meta(pattern="^(hybrid|classic|)$")] = ""

@@ -57,7 +57,7 @@ async def _chat(state: State, target: str, peer_key: str | None, cursor: str) ->
     from node.cli.room import Room, find_group
     from node.client import using
 
-    async with using(state.session()) as node:  # type: ignore[arg-type]  # tests give another
+    async with using(state.session()) as node:
         group = await find_group(node, target, peer_key)
         if state.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
             await _by_lines(state, node, group.group, cursor)

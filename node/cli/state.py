@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,19 @@ def _open_session(settings: NodeSettings) -> AbstractContextManager[Session]:
     from node.api.session import Session
 
     return Session(settings)
+
+
+@contextmanager
+def _with_relays(
+    opening: AbstractContextManager[Session], relays: tuple[str, ...]
+) -> Iterator[Session]:
+    """A node that runs already learns of relays that were named, too."""
+    from node.api import operations as op
+    from node.api.shapes import SetRelays
+
+    with opening as session:
+        session.call(op.SET_RELAYS, SetRelays(list(relays)))
+        yield session
 
 
 @dataclass
@@ -65,7 +78,9 @@ class State:
     def session(self, *, relays: tuple[str, ...] | None = None) -> AbstractContextManager[Session]:
         """The way to ask the home's node; relays given here are remembered."""
         self.start_logging()
-        return self.open_session(self.settings(relays=relays))
+        session = self.open_session(self.settings(relays=relays))
+        named = relays or self.relay_flags
+        return _with_relays(session, named) if named else session
 
     def start_logging(self, default: str = "error") -> None:
         """Logs go to standard error. Raises BadConfig."""

@@ -82,6 +82,7 @@ class FakeNode:
             c.Send: v.SentView(MESSAGE, FRIENDS, "queued"),
             c.ReadMessages: (INBOX,),
             c.ReadHistory: (INBOX,),
+            c.SetRelays: None,
             c.MoveCursor: None,
             c.ReadLedger: (
                 v.LedgerView(BOB, BOBS, "Bob", v.State.HELD, "relay", RELAY, 9.0, 2.0, None),

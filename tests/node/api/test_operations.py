@@ -12,7 +12,7 @@ from node.api import shapes as s
 from node.engine import commands as c
 from schemas.errors import Blame, Fault, Unreachable
 from tests.node.api.conftest import Served
-from tests.node.api.fake_node import ALICE, BOB, CARD, FRIENDS, GROUP, INBOX, MESSAGE
+from tests.node.api.fake_node import ALICE, BOB, CARD, FRIENDS, GROUP, INBOX, MESSAGE, RELAY
 
 REQUESTS: dict[str, s.Request] = {
     "fetch-key": s.FetchKey("Bob", "classic"),
@@ -33,6 +33,7 @@ REQUESTS: dict[str, s.Request] = {
     "update-key": s.ByGroup("friends"),
     "send": s.Send("hello", group="friends"),
     "read-messages": s.ReadMessages(cursor="bot", group="friends", limit=5),
+    "set-relays": s.SetRelays([RELAY]),
     "direct": s.ByPerson("Bob"),
     "history": s.ReadHistory("friends", after=3, limit=5),
     "move-cursor": s.MoveCursor("bot", [s.Seen(FRIENDS.hex(), 7)]),

@@ -32,6 +32,7 @@ ROUTE = "relay.example:7000#" + DEVICE
 ANSWERS: dict[str, Any] = {
     "whoami": ACCOUNT,
     "node": s.NodeStatus(1, True, "0.1", "h:1", DEVICE, 9.0),
+    "set-relays": s.Account(IDENTITY, DEVICE, "Alice", "quicnprotochat:x", [], [], "1 2"),
     "register": [s.Registered(DEVICE, "ff", ROUTE, "hybrid", 20)],
     "refresh-keypackage": [s.Registered(DEVICE, "ff", ROUTE, "hybrid", 20)],
     "fetch-key": [s.FetchedKey(IDENTITY, DEVICE, "ff", ROUTE, "hybrid", False)],

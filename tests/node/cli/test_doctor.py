@@ -51,6 +51,19 @@ def test_a_well_node_and_then_its_relay_dies(alice: Person, tmp_path: Path) -> N
     assert name in wrong(examined(alice, "--server", where, code=1))
 
 
+def test_a_relay_that_is_named_reaches_the_node_that_runs(alice: Person, tmp_path: Path) -> None:
+    alice.run()
+    relay = start_relay(tmp_path)
+    try:
+        where = str(relay.ready["address"])
+        registered = alice.ask("register", "--relay", where)
+    finally:
+        relay.stop()
+
+    assert {each["relay"] for each in registered} == {where}
+    assert alice.one("whoami")["relays"] == [where]
+
+
 def test_a_home_that_others_may_read_and_a_taken_port(alice: Person) -> None:
     alice.home.chmod(0o755)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
