@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from relay.mailbox_methods import REPLY_LEAVES_S
 from relay.server import Relay, open_relay
 from relay.store.contract import MailboxName, Quotas
+from schemas.errors import Fault
 from tests.relay.support import (
     NOW,
     Client,
@@ -51,16 +56,25 @@ async def test_fetch_drains(relay: Relay) -> None:
         await emptied(relay, client)
 
 
-async def test_an_answer_that_was_lost_is_handed_out_again(relay: Relay) -> None:
-    """The client dies before its machine has the answer: nothing may have been deleted."""
+async def test_an_answer_that_was_lost_is_handed_out_again(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client dies while the answer is written: nothing may be deleted that it does not have."""
     bob = new_device()
     async with client_of(relay) as alice, client_of(relay, bob) as client:
         await alice.enqueue(parcel(bob.public))
-        call = asyncio.create_task(fetch(client))
-        await asyncio.sleep(0)
-        client.connection.abort()
-        call.cancel()
-        await asyncio.gather(call, return_exceptions=True)
+        methods = relay.service.mailboxes
+        answer = methods._answer
+
+        def dying(*arguments: Any) -> None:
+            client.connection.abort()
+            answer(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(methods, "_answer", dying)
+            with pytest.raises(Fault):
+                await fetch(client)
+        await asyncio.sleep(4 * REPLY_LEAVES_S)  # by then it would have been deleted
     async with client_of(relay, bob) as client:
         assert await fetch(client) == [1]
 

@@ -134,6 +134,17 @@ async def test_slow_clients_are_bounded_in_number_and_time(
     assert (await get(relay, "/health"))[0] == 200
 
 
+async def test_one_request_too_many_is_cut_off_at_once(relay: Relay) -> None:
+    assert relay.metrics is not None
+    held = [await asyncio.open_connection(*relay.metrics) for _ in range(http.REQUESTS)]
+    await asyncio.sleep(0.05)  # the relay has accepted them
+    reader, writer = await asyncio.open_connection(*relay.metrics)
+    [cut] = await within(asyncio.gather(reader.read(), return_exceptions=True), http.DEADLINE_S / 2)
+    assert cut == b"" or isinstance(cut, ConnectionError)
+    for _, each in [*held, (reader, writer)]:
+        each.transport.abort()
+
+
 async def test_a_client_that_never_reads_does_not_hold_the_relay(relay: Relay) -> None:
     assert relay.metrics is not None
     writers = []
