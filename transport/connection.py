@@ -138,9 +138,10 @@ class Connection:
         longer than `stream_deadline_s`, ConnectionLost.
         """
         self._check_alive()
-        if not self._quic.may_open_stream():
+        deadline = self._loop.time() + self._limits.stream_deadline_s
+        while not self._quic.may_open_stream():  # again: one more allowed wakes all that wait
             try:
-                await self.wait_until(self._quic.may_open_stream, self._limits.stream_deadline_s)
+                await self.wait_until(self._quic.may_open_stream, deadline - self._loop.time())
             except Unreachable as error:
                 raise Refused(
                     "too-many-streams", "The peer allows no more streams", blame=Blame.PEER

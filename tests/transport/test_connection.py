@@ -216,6 +216,26 @@ async def test_the_number_of_streams_is_bounded(open_endpoint: Open) -> None:
     assert caught.value.code == "too-many-streams"
 
 
+async def test_many_that_wait_for_one_stream_get_one_each(open_endpoint: Open) -> None:
+    """One more allowed wakes all that wait; a stream too many would end the connection."""
+    dialed, accepted = await pair(open_endpoint, replace(QUICK, max_streams=2))
+
+    async def one() -> None:
+        stream = await dialed.open_stream()
+        await stream.write(b"x")
+        stream.cancel()  # sent for a stream that is blocked, too
+
+    async def serve() -> None:
+        while True:
+            (await accepted.accept_stream()).cancel()
+
+    serving = asyncio.create_task(serve())
+    await within(asyncio.gather(*(one() for _ in range(40))))
+    await within(dialed.ping())
+    assert not dialed.closed
+    serving.cancel()
+
+
 async def test_the_accept_queue_is_bounded(open_endpoint: Open) -> None:
     """A peer opens streams and nobody accepts: the surplus is refused and counted."""
     limits = replace(QUICK, accept_queue=2)
