@@ -147,11 +147,8 @@ class Endpoint:
             raise TypeError("dial() needs the device key to expect")
         if self._closed:
             raise Fault("endpoint-closed", "The endpoint is closed", blame=Blame.CALLER)
-        policy = PeerPolicy(
-            expected=expected,
-            utc_now=self._utc_now,
-            post_quantum_only=post_quantum_only or self._post_quantum_only,
-        )
+        strict = post_quantum_only or self._post_quantum_only
+        policy = PeerPolicy(expected, self._utc_now, strict)
         unique = list(dict.fromkeys(candidates))[: self._limits.max_candidates]
         return await race(
             [functools.partial(self._dial_one, each, policy, alpn) for each in unique],
@@ -262,7 +259,7 @@ class Endpoint:
                     self._peer_tokens.follow(connection, connection.quic.peer_reset_token)
 
     def _guard(self, connection: Connection, step: Callable[[], None]) -> bool:
-        """One connection's bytes must not stop the endpoint, whatever the library trips over."""
+        """One connection's bytes must not stop the endpoint, whatever the library does."""
         try:
             step()
         except Exception:
@@ -321,9 +318,7 @@ class Endpoint:
         configuration = server_configuration(
             self._key, self._current_certificate(), list(self._handlers), self._limits
         )
-        policy = PeerPolicy(
-            expected=None, utc_now=self._utc_now, post_quantum_only=self._post_quantum_only
-        )
+        policy = PeerPolicy(None, self._utc_now, self._post_quantum_only)
         quic = MutualQuicConnection(
             configuration=configuration,
             policy=policy,

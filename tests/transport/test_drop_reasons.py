@@ -14,7 +14,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "transport.md"
 
 
 def counted() -> set[str]:
-    """Literals that are passed to something called `count`; the fixed parts of formatted ones too."""
+    """Literals passed to something called `count`; the fixed parts of formatted ones, too."""
     found = set()
     for path in Path(transport.__path__[0]).glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
