@@ -14,6 +14,7 @@ from relay.rates import Buckets, TokenBucket
 from relay.refusals import TryLater
 from relay.store.contract import MailboxName
 from schemas.ids import DeviceKey
+from transport.admission import address_prefix
 
 if TYPE_CHECKING:
     from relay.subscriptions import Subscription
@@ -24,14 +25,11 @@ NEWCOMER_RETRY_MS = 60_000
 K = TypeVar("K")
 
 
-def prefix_of(host: str) -> str | None:
-    """The /24 or /56 of a numeric address; None for loopback, which strangers cannot come from."""
+def prefix_of(host: str) -> bytes | None:
+    """The transport's address prefix; None for loopback, which strangers cannot come from."""
     address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
-    if address.is_loopback:
-        return None
-    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 56), strict=False))
+    loopback = (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return None if loopback else address_prefix((host, 0))
 
 
 class Caller:
@@ -40,7 +38,7 @@ class Caller:
     def __init__(
         self,
         device: DeviceKey,
-        prefix: str | None,
+        prefix: bytes | None,
         calls: tuple[TokenBucket, ...],
         volume: tuple[TokenBucket, ...],
         clock: Callable[[], float],
@@ -106,12 +104,12 @@ class Callers:
         self.limits = limits
         self._clock = clock
         self._devices: Counter[DeviceKey] = Counter()
-        self._prefixes: Counter[str] = Counter()
+        self._prefixes: Counter[bytes] = Counter()
         self._device_calls = Buckets[DeviceKey](limits.device_calls_rate, limits.device_calls_burst)
         self._device_bytes = Buckets[DeviceKey](limits.device_bytes_rate, limits.device_bytes_burst)
-        self._prefix_calls = Buckets[str](limits.prefix_calls_rate, limits.prefix_calls_burst)
-        self._prefix_bytes = Buckets[str](limits.prefix_bytes_rate, limits.prefix_bytes_burst)
-        self._newcomers = Buckets[str](limits.newcomers_rate, limits.newcomers_burst)
+        self._prefix_calls = Buckets[bytes](limits.prefix_calls_rate, limits.prefix_calls_burst)
+        self._prefix_bytes = Buckets[bytes](limits.prefix_bytes_rate, limits.prefix_bytes_burst)
+        self._newcomers = Buckets[bytes](limits.newcomers_rate, limits.newcomers_burst)
         self._seen: OrderedDict[DeviceKey, None] = OrderedDict()
 
     def __len__(self) -> int:

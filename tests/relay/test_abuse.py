@@ -48,20 +48,13 @@ def test_a_bucket_gives_its_burst_then_its_rate() -> None:
     assert bucket.wait_s(-5) == 0, "a clock that went back takes nothing away"
 
 
-@pytest.mark.parametrize(
-    ("host", "prefix"),
-    [
-        ("203.0.113.77", "203.0.113.0/24"),
-        ("2001:db8:1:2ff::9", "2001:db8:1:200::/56"),
-        ("::ffff:203.0.113.9", "203.0.113.0/24"),
-        ("fe80::1%eth0", "fe80::/56"),
-        ("127.0.0.1", None),
-        ("::1", None),
-        ("::ffff:127.0.0.1", None),
-    ],
-)
-def test_prefixes(host: str, prefix: str | None) -> None:
-    assert prefix_of(host) == prefix
+def test_prefixes() -> None:
+    assert prefix_of("203.0.113.77") == prefix_of("::ffff:203.0.113.9") is not None
+    assert prefix_of("203.0.113.77") != prefix_of("203.0.114.77")
+    assert prefix_of("2001:db8:1:2ff::9") == prefix_of("2001:db8:1:200::1")
+    assert prefix_of("2001:db8:1:2ff::9") != prefix_of("2001:db8:1:3ff::9")
+    for loopback in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
+        assert prefix_of(loopback) is None
 
 
 def test_connections_are_capped_by_device_prefix_and_in_all() -> None:
