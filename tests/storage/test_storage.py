@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import stat
 import subprocess
 import sys
@@ -9,13 +11,16 @@ from pathlib import Path
 
 import apsw
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from schemas.errors import Blame, Fault
 from storage.files import make_private_folder, write_private_file
 from storage.lock import FolderLock
 from storage.sqlite import (
     check_durable,
+    copy_database,
     database_version,
+    is_plain,
     load_migrations,
     migrate,
     open_database,
@@ -171,3 +176,35 @@ def test_only_an_empty_folder_is_tightened(tmp_path: Path) -> None:
     with pytest.raises(Fault) as raised:
         make_private_folder(used / "other" / "below")
     assert raised.value.code == "cannot-use-folder"
+
+
+def test_an_encrypted_database_is_a_sqlcipher_4_file(tmp_path: Path) -> None:
+    """Read by nothing but its documentation: AES-256-CBC, HMAC-SHA512, 80 bytes reserved a page."""
+    key, path = bytes(range(32)), tmp_path / "a.db"
+    connection = open_database(path, key=key)
+    connection.execute("CREATE TABLE t(x)")
+    connection.close()
+    assert not is_plain(path)
+    page = path.read_bytes()[:4096]
+    salt, body, iv, tag = page[:16], page[16:4016], page[4016:4032], page[4032:]
+    mac_key = hashlib.pbkdf2_hmac("sha512", key, bytes(b ^ 0x3A for b in salt), 2, 32)
+    covered = body + iv + (1).to_bytes(4, "little")
+    assert hmac.digest(mac_key, covered, "sha512") == tag
+    opened = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor().update(body)
+    assert opened[:2] == (4096).to_bytes(2, "big")  # SQLite's header from its 16th byte: page size
+
+
+@pytest.mark.parametrize("key, target_key", [(None, b"2" * 32), (b"1" * 32, None)])
+def test_a_copy_is_whole_and_under_its_own_key(
+    tmp_path: Path, key: bytes | None, target_key: bytes | None
+) -> None:
+    path, target = tmp_path / "a?b#c.db", tmp_path / "copy of a%.db"
+    connection = open_database(path, key=key)
+    connection.execute("CREATE TABLE t(x); INSERT INTO t VALUES ('here'); PRAGMA user_version = 5")
+    copy_database(path, target, key=key, target_key=target_key)
+    connection.close()
+    assert (mode(target), is_plain(target)) == (0o600, target_key is None)
+    copied = open_database(target, key=target_key)
+    assert copied.execute("SELECT x FROM t").get == "here"
+    assert database_version(copied) == 5
+    copied.close()
