@@ -74,7 +74,7 @@ fn world() -> Result<World, Fault> {
     alice.apply_pending_commit()?;
     bob.process(commit)?;
     let newcomer = package(2)?;
-    let (adding, secrets) = alice
+    let (adding, _) = alice
         .commit_builder()
         .add_member(newcomer.clone())?
         .build_detached()?;
@@ -87,7 +87,6 @@ fn world() -> Result<World, Fault> {
         alice.group_info_message_allowing_ext_commit(true)?,
     ];
     let tree = alice.export_tree().to_bytes()?;
-    let _ = secrets;
     stored::save(&cores[1], &mut bob, None)?;
     let log = cores[1].take_log()?;
     let row = |kind: &str| {
@@ -150,7 +149,7 @@ pub fn process(data: &[u8]) {
     let Some((_, bytes)) = input(data, &samples) else {
         return;
     };
-    let mut group = world.bob.clone();
+    let mut group = world.bob.copy();
     let before = (
         group.group.context().mls_encode_to_vec().ok(),
         group.ledger.encode().ok(),

@@ -241,7 +241,13 @@ impl Group {
         py: Python<'py>,
         messages: Vec<Vec<u8>>,
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let done = self.slow(py, |inner| Ok(inner.process_many(&messages)))?;
+        let done = self.slow(py, |inner| {
+            let one = |bytes: &Vec<u8>| {
+                let parsed = wire::parse(bytes)?;
+                contained(|| inner.process(parsed))
+            };
+            Ok(messages.iter().map(one).collect::<Vec<_>>())
+        })?;
         done.into_iter()
             .map(|one| match one {
                 Ok(done) => value(py, done),
@@ -251,7 +257,7 @@ impl Group {
     }
 
     fn clone(&self, py: Python<'_>) -> PyResult<Self> {
-        let copy = self.slow(py, |inner| Ok(inner.clone()))?;
+        let copy = self.slow(py, |inner| Ok(inner.copy()))?;
         Ok(Self {
             core: self.core.clone(),
             inner: Mutex::new(copy),

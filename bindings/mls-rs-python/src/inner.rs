@@ -1,11 +1,15 @@
-//! What a `Group` locks: the mls-rs group and what it does not remember by itself. Operations work
-//! on a clone and replace the group on success.
+//! What a `Group` locks: the mls-rs group and what it does not remember by itself.
+//!
+//! An operation that fails must leave no trace, and mls-rs burns a message's key when the message
+//! turns out to be tampered with. Commits are processed on a clone. Messages are so frequent, and a
+//! clone of a large group so slow, that they share one: they run on the group itself, and when one
+//! fails, the group goes back to the clone and does again what had succeeded since.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mls_rs::MlsMessage;
-use mls_rs::group::{CommitEffect, ReceivedMessage};
+use mls_rs::group::{CommitEffect, ContentType, ReceivedMessage};
+use mls_rs::{MlsMessage, MlsMessageDescription};
 
 use crate::core::{Core, MlsGroup};
 use crate::describe;
@@ -13,7 +17,6 @@ use crate::errors::{Fault, Kind, contained};
 use crate::ledger::Ledger;
 use crate::pending::PendingCommit;
 use crate::values::{Commit, Member, Message};
-use crate::wire;
 
 /// Own generations skipped by one call: about 1.5 s of key derivation.
 const SKIP_LIMIT: u32 = 1 << 20;
@@ -21,7 +24,17 @@ const SKIP_LIMIT: u32 = 1 << 20;
 /// Leaf by signature key.
 type Leaves = Arc<HashMap<Vec<u8>, u32>>;
 
+/// How many messages may have to be done again.
+const REDO_LIMIT: usize = 64;
+
+/// Where to go back to, and the messages that were opened since.
 #[derive(Clone)]
+struct Fallback {
+    group: MlsGroup,
+    ledger: Ledger,
+    since: Vec<MlsMessage>,
+}
+
 pub struct Inner {
     pub group: MlsGroup,
     pub active: bool,
@@ -30,6 +43,8 @@ pub struct Inner {
     pub ledger: Ledger,
     /// Of the epoch named.
     leaves: Option<(u64, Leaves)>,
+    /// Of this very group: whatever else changes it has to clear it, but own sending.
+    fallback: Option<Fallback>,
 }
 
 pub enum Processed {
@@ -50,7 +65,25 @@ impl Inner {
             stored_tree,
             ledger,
             leaves: None,
+            fallback: None,
         }
+    }
+
+    pub fn copy(&self) -> Self {
+        Self {
+            group: self.group.clone(),
+            active: self.active,
+            stored_tree: self.stored_tree.clone(),
+            ledger: self.ledger.clone(),
+            leaves: self.leaves.clone(),
+            fallback: None,
+        }
+    }
+
+    /// After a save: going back would write epochs again, and what was stored is without the keys
+    /// that the fallback still has.
+    pub fn forget_fallback(&mut self) {
+        self.fallback = None;
     }
 
     pub fn live(&mut self) -> Result<&mut MlsGroup, Fault> {
@@ -97,6 +130,7 @@ impl Inner {
         let commit = describe::commit(done, &next)?;
         self.ledger.enter(next.context().epoch());
         self.group = next;
+        self.fallback = None;
         Ok(commit)
     }
 
@@ -122,46 +156,57 @@ impl Inner {
         self.group.member_at_index(index).map(Member::from)
     }
 
-    /// One message on a clone.
+    /// One message, or nothing happened.
     pub fn process(&mut self, message: MlsMessage) -> Result<Processed, Fault> {
-        let mut next = self.clone();
-        let done = next.advance(message)?;
-        *self = next;
-        Ok(done)
-    }
-
-    /// Each message on its own, as `process` would; one clone serves all up to one that fails.
-    ///
-    /// A failed message may have burned a key of the clone it was tried on, so the next clone is
-    /// taken from the last good state, and what had succeeded since is done again.
-    pub fn process_many(&mut self, messages: &[Vec<u8>]) -> Vec<Result<Processed, Fault>> {
-        let mut good = self.clone();
-        let mut since: Vec<&[u8]> = Vec::new();
-        let mut results = Vec::with_capacity(messages.len());
-        for bytes in messages {
-            let done = wire::parse(bytes).and_then(|parsed| contained(|| self.advance(parsed)));
-            match &done {
-                Ok(Processed::Commit(_)) => {
-                    good = self.clone();
-                    since.clear();
-                }
-                Ok(Processed::Message(_)) => since.push(bytes),
-                Err(_) => {
-                    *self = good.clone();
-                    for bytes in since.drain(..) {
-                        // Cannot fail: the same message on the same state.
-                        let again = wire::parse(bytes).and_then(|parsed| self.advance(parsed));
-                        debug_assert!(again.is_ok());
-                    }
-                    good = self.clone();
-                }
+        let group = self.live()?;
+        describe::check_header(group, &message)?;
+        if !matches!(
+            message.description(),
+            MlsMessageDescription::PrivateProtocolMessage {
+                content_type: ContentType::Application,
+                ..
             }
-            results.push(done);
+        ) {
+            let mut next = self.copy();
+            let done = next.advance(message)?;
+            *self = next;
+            return Ok(done);
         }
-        results
+        let fallback = self.fallback.get_or_insert_with(|| Fallback {
+            group: self.group.clone(),
+            ledger: self.ledger.clone(),
+            since: Vec::new(),
+        });
+        fallback.since.push(message.clone());
+        let full = fallback.since.len() >= REDO_LIMIT;
+        let done = contained(|| self.advance(message));
+        match &done {
+            Ok(_) if full => self.fallback = None,
+            Ok(_) => {}
+            Err(_) => self.go_back()?,
+        }
+        done
     }
 
-    /// Moves on by one message; after an error this clone is not to be used any more.
+    /// Undoes the last message; own generations never go back.
+    fn go_back(&mut self) -> Result<(), Fault> {
+        let Some(mut fallback) = self.fallback.take() else {
+            return Ok(());
+        };
+        let next = self.group.peek_next_key_generation()?;
+        self.group = fallback.group;
+        self.ledger = fallback.ledger;
+        fallback.since.pop();
+        while self.group.peek_next_key_generation()? < next {
+            self.group.next_encryption_key()?;
+        }
+        for message in fallback.since {
+            self.advance(message)?; // it succeeded before, from the same state
+        }
+        Ok(())
+    }
+
+    /// Moves on by one message; after an error the group is not to be used any more.
     fn advance(&mut self, message: MlsMessage) -> Result<Processed, Fault> {
         let group = self.live()?;
         let epoch = describe::check_header(group, &message)?;

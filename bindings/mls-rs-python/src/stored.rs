@@ -62,6 +62,7 @@ pub fn save(core: &Core, inner: &mut Inner, tree: Option<bool>) -> Result<(), Fa
     let ledger = inner.ledger.encode()?;
     let save = || Ok(inner.group.write_to_storage_without_ratchet_tree()?);
     core.record(inner.active, ledger, save, |()| tree)?;
+    inner.forget_fallback();
     if written {
         core.set_tree_written(&group_id, &hash);
         inner.stored_tree = Some(hash);

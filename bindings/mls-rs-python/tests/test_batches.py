@@ -62,6 +62,42 @@ def test_a_flipped_byte_burns_nothing_in_a_batch(world):
     assert results[0].code == "decryption-failed"
 
 
+def test_going_back_repeats_no_own_key(world):
+    """A tampered message undoes those opened since the last clone, and never what was sent."""
+    alice, bob = world.group(2)
+    bob.group.process(alice.group.encrypt(b"first"))
+    sent = [bob.group.encrypt(b"%d" % i) for i in range(5)]
+    opened = alice.group.encrypt(b"second")
+    bob.group.process(opened)
+    bad = flipped(precious := alice.group.encrypt(b"precious"))
+    with pytest.raises(mls_rs.AuthenticationFailed):
+        bob.group.process(bad)
+    assert bob.group.next_generation == 5
+    sent.append(bob.group.encrypt(b"5"))
+    assert [alice.group.process(m).plaintext for m in sent] == [b"%d" % i for i in range(6)]
+    with pytest.raises(mls_rs.KeyUnavailable):
+        bob.group.process(opened)
+    assert bob.group.process(precious).plaintext == b"precious"
+
+
+def test_many_messages_with_a_tampered_one_now_and_then(classic):
+    """More than are done again at once, so that several clones are taken and gone back to."""
+    alice, bob = classic.group(2)
+    for i in range(200):
+        message = alice.group.encrypt(b"%d" % i)
+        if i % 37 == 0:
+            with pytest.raises(mls_rs.AuthenticationFailed):
+                bob.group.process(flipped(message))
+        if i % 50 == 0:
+            bob.group.save()
+        assert bob.group.process(message).plaintext == b"%d" % i
+        with pytest.raises(mls_rs.KeyUnavailable):
+            bob.group.process(message)
+    kinds = [entry.kind for entry in bob.client.take_log()]
+    assert kinds.count("tree") == 1
+    assert kinds.count("key-package-delete") == 1
+
+
 def test_a_batch_after_one_s_removal(classic):
     alice, bob = classic.group(2)
     before = alice.group.encrypt(b"x")

@@ -300,11 +300,17 @@ class Group:
     def apply(self, pending: PendingCommit) -> Commit:
         """Moves to the epoch of one's own commit. Raises StaleCommit on another base."""
     def process(self, message: bytes) -> Message | Commit:
-        """Processes one message of this group on a clone, and replaces the group on success."""
+        """Processes one message of this group; after an error the group is as it was.
+
+        Raises DecodeError, WrongGroup, EpochTooOld, EpochInFuture, KeyUnavailable,
+        AuthenticationFailed, OwnMessage, RefusedByRules, CredentialRefused, InvalidCommit,
+        NoSuchMember or NotActive.
+        """
     def process_many(self, messages: Sequence[bytes]) -> list[Message | Commit | MlsError]:
         """Processes messages in order, each as `process` would; an error is a value in the list.
 
-        Faster than one by one in large groups, as messages share a clone until one of them fails.
+        Other threads run meanwhile. Save once per batch: the first message after a save clones the
+        group, which takes 0.3 ms at 1,000 members.
         """
     def clone(self) -> Group:
         """An independent copy; it costs microseconds for ten members, 0.5 ms for 1,000."""
