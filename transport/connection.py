@@ -18,6 +18,7 @@ from schemas.errors import Blame, Fault, Refused, Unreachable
 from schemas.ids import DeviceKey
 
 from .address import SockAddr, address_of_socket
+from .conditions import Conditions
 from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset
 from .limits import TransportLimits
 from .liveness import Liveness
@@ -74,7 +75,7 @@ class Connection:
             refuse=self._refuse_stream,
         )
         self._dirty: set[Stream] = set()
-        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._conditions = Conditions()
         self._unsent = 0  # estimate over all streams, corrected by each transmit
         self._liveness = Liveness(quic, limits, transmit=self.transmit, mute=self._peer_is_mute)
         self._timer = ConnectionTimer(quic, self._on_timer)
@@ -290,19 +291,8 @@ class Connection:
 
         Raises Unreachable `deadline`.
         """
-        if condition() or self.closed:
-            return
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        entry = (condition, waiter)
-        self._waiting.append(entry)
-        try:
-            async with asyncio.timeout(deadline_s):
-                await waiter
-        except TimeoutError as error:
-            raise Unreachable("deadline", f"The peer did not react for {deadline_s:g} s") from error
-        finally:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
+        if not self.closed:
+            await self._conditions.wait(condition, deadline_s)
 
     # Events
 
@@ -386,9 +376,7 @@ class Connection:
         if closing is not None:
             self._on_quic_over(*closing)
             return
-        for entry in [entry for entry in self._waiting if entry[0]()]:
-            if not entry[1].done():
-                entry[1].set_result(None)
+        self._conditions.look()
         self._timer.arm(now)
 
     def _send_datagrams(self, now: float) -> None:
@@ -448,9 +436,7 @@ class Connection:
         if not self._established.done():
             self._established.set_exception(self._quic.refusal or lost)
         self._established.exception()  # retrieved: nobody may be waiting for it
-        for _, waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._conditions.release()
         self._streams.connection_over()
         self._dirty.clear()
         self._wire.ended(self)
