@@ -370,4 +370,4 @@ async def test_five_hundred_sessions_leave_nothing(open_endpoint: Open) -> None:
     await eventually(lambda: server.ended == 500)
     await eventually(lambda: len(asyncio.all_tasks()) <= before)
     await eventually(lambda: not dialed._streams)
-    await eventually(lambda: dialed.quic.unacknowledged_total() == 0)  # the last ACK is on its way
+    await eventually(lambda: dialed.quic.unacknowledged_total() == 0)
