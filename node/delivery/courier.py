@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from identity.envelope import seal
@@ -71,8 +71,14 @@ class Couriers:
             if courier is not None:
                 courier.wake()
             elif not self._closing:
-                courier = self._couriers[device] = _Courier(device, self._means, self._turns)
+                courier = self._couriers[device] = _Courier(
+                    device, self._means, self._turns, self._crowded
+                )
                 self._tasks.start(self._run(device, courier), name="courier")
+
+    def _crowded(self) -> bool:
+        """More couriers than turns: each takes little at a time."""
+        return len(self._couriers) > self._means.limits.take_at_once
 
     async def close(self) -> None:
         """Stop; every parcel that is out gets its outcome."""
@@ -97,8 +103,11 @@ class Couriers:
 
 
 class _Courier:
-    def __init__(self, device: DeviceKey, means: Means, turns: Turns) -> None:
+    def __init__(
+        self, device: DeviceKey, means: Means, turns: Turns, crowded: Callable[[], bool]
+    ) -> None:
         self._device = device
+        self._crowded = crowded
         self._turns = turns
         self._newcomer = True  # has not had a turn yet
         self._means = means
@@ -152,7 +161,7 @@ class _Courier:
     async def _take(self) -> list[OutboxItem]:
         """Due parcels; also when cancelled meanwhile, what was taken gets its outcome."""
         limits = self._limits
-        most = limits.take_contended if self._turns.wanted else limits.take
+        most = limits.take_crowded if self._crowded() else limits.take
         limit = min(most, limits.window - len(self._out))
         taking = asyncio.ensure_future(self._means.ask(TakeDue(self._device, limit)))
         try:

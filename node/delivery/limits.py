@@ -44,7 +44,7 @@ class DeliveryLimits:
     window: int = 64  # parcels of one recipient under way
     take: int = 64
     take_at_once: int = 4  # couriers that fetch parcels from the engine; the others take turns
-    take_contended: int = 8  # parcels per turn while others wait for theirs
+    take_crowded: int = 8  # parcels per turn while there are more couriers than turns
     frames_per_write: int = 16  # parcels sealed and written in one go
     relay_batch_bytes: int = 640 * KIB  # of sealed parcels in one call; the message limit is 1 MiB
     relay_batch_items: int = 64

@@ -21,6 +21,8 @@ from schemas.ids import DeviceKey
 from schemas.node_service import UNIMPLEMENTED, StoredParcel
 from transport.supervise import Supervisor
 
+RPC_FAILED = "rpc-failed"  # an older relay may know nothing of the method
+
 log = logging.getLogger(__name__)
 
 
@@ -171,8 +173,8 @@ class _Keeper:
                     self._unpublished = True  # it may have been restored from yesterday
                 await self._look(client)
                 self.looked.set()
-                await self._tell_news(client)
                 await self._subscribe(client)
+                await self._tell_news(client)
             except Fault as fault:
                 self._counters[f"own-relay-{fault.code}"] += 1
                 log.info("our relay %r: %s", self._address, fault)
@@ -213,7 +215,7 @@ class _Keeper:
         try:
             await client.subscribe(self._mailbox.seen, take)
         except Fault as fault:
-            if fault.code != UNIMPLEMENTED:
+            if fault.code not in (UNIMPLEMENTED, RPC_FAILED):
                 raise
             self._pushes = False  # an older relay: it is asked instead
         else:

@@ -16,11 +16,6 @@ class Turns:
         self._newcomers: deque[asyncio.Future[None]] = deque()
         self._again: deque[asyncio.Future[None]] = deque()
 
-    @property
-    def wanted(self) -> bool:
-        """Somebody waits."""
-        return bool(self._newcomers or self._again)
-
     @asynccontextmanager
     async def turn(self, *, newcomer: bool) -> AsyncIterator[None]:
         await self._wait(self._newcomers if newcomer else self._again)
@@ -30,7 +25,7 @@ class Turns:
             self._pass_on()
 
     async def _wait(self, line: deque[asyncio.Future[None]]) -> None:
-        if self._free and not self.wanted:
+        if self._free:
             self._free -= 1
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()

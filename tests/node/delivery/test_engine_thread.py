@@ -173,3 +173,29 @@ async def test_what_goes_wrong_when_opening_reaches_whoever_starts() -> None:
     thread = EngineThread(broken, lambda effect: None)
     with pytest.raises(Refused):
         await within(thread.start())
+
+
+class Panic(BaseException):
+    """As PyO3's PanicException: no Exception."""
+
+
+async def test_a_panic_of_the_engine_is_told_to_all_who_wait_and_ends_the_node() -> None:
+    """A node without its engine would look alive, and take nothing."""
+    engine, effects = Engine(), list[Effect]()
+    crashes: list[Fault] = []
+
+    def run(batch: Sequence[Command[Any]], now: float) -> Any:
+        if any(isinstance(command, WhoAmI) for command in batch):
+            raise Panic
+        return Engine.run(engine, batch, now)
+
+    thread = await started(engine, effects, on_crash=crashes.append)
+    engine.run = run  # type: ignore[method-assign]
+    with pytest.raises(Fault) as caught:
+        await within(thread.ask(WhoAmI()))
+    assert caught.value.code == "engine-crashed"
+    with pytest.raises(Fault) as caught:
+        await within(thread.ask(PendingCount()))
+    assert caught.value.code == "engine-crashed"
+    assert [crash.code for crash in crashes] == ["engine-crashed"]
+    await within(thread.stop())

@@ -1,0 +1,89 @@
+"""Sends write a generation instead of the state, and groups take turns at the outbox."""
+
+from __future__ import annotations
+
+import mls_rs
+import pytest
+
+from node.engine import commands as c
+from schemas.errors import Refused
+from schemas.parcels import MessageContent, ParcelBody
+from tests.node.engine.test_hostile import reopen
+from tests.node.engine.world import World
+
+
+@pytest.mark.parametrize("suite", [mls_rs.HYBRID, mls_rs.CLASSIC])
+def test_a_generation_is_never_used_twice_whenever_the_process_dies(
+    world: World, suite: int
+) -> None:
+    """The receiver keeps one message per generation: a second one would be lost for ever."""
+    ada, bob = world.friends("ada", "bob")
+    group = ada.create("tea", suite, bob)
+    world.settle()
+    bob.ask(c.Join(group))
+    for n in range(6):
+        for k in range(3):
+            ada.send(group, f"{n}.{k}")
+        ada.restart()  # what it knew in memory is gone; nothing was handed over yet
+        bob.send(group, f"answer {n}")
+        if n % 2:
+            world.settle(400.0)
+    world.settle(400.0)
+    said = [text for text in bob.read(group) if not text.startswith("answer")]
+    assert sorted(said) == sorted(f"{n}.{k}" for n in range(6) for k in range(3))
+    assert len([text for text in ada.read(group) if text.startswith("answer")]) == 6
+
+
+def test_a_refused_command_takes_nothing_back_that_the_same_batch_did(world: World) -> None:
+    """The state is written once per batch: undoing one command must not undo its neighbours, or
+    their keys could be used again."""
+    ada, bob = world.friends("ada", "bob")
+    group = ada.create("tea", mls_rs.CLASSIC, bob)
+    world.settle()
+    bob.ask(c.Join(group))
+    for n in range(2):
+        ada.send(group, f"{n}")
+    contents = [reopen(bob, parcel).content for parcel in world.take(ada, bob)]
+    one, two = [content.mls for content in contents if isinstance(content, MessageContent)]
+    core = bob.engine._core
+    row = core.group(group)
+    with core.db.transaction():
+        core.begin_batch(core.now)
+        with core.undoable():
+            core.mls_group(group).process(one)
+            core.write_mls_later(row)
+        with pytest.raises(Refused), core.undoable():
+            core.mls_group(group).process(two)
+            core.write_mls_later(row)
+            raise Refused("no", "the command was refused after all")
+        with pytest.raises(mls_rs.KeyUnavailable):
+            core.mls_group(group).process(one)
+        core.mls_group(group).process(two)
+        core.write_unwritten()
+    bob.restart()
+    with pytest.raises(mls_rs.KeyUnavailable):
+        bob.engine._core.mls_group(group).process(one)
+
+
+def test_the_backlog_of_one_group_does_not_delay_another(world: World) -> None:
+    """A chat of two stays quick while a big group's backlog waits for the same person."""
+    ada, bob = world.friends("ada", "bob")
+    crowd = ada.create("crowd", mls_rs.CLASSIC, bob)
+    chat = ada.create("chat", mls_rs.CLASSIC, bob)
+    world.settle()
+    bob.ask(c.Join(crowd))
+    bob.ask(c.Join(chat))
+    world.settle(5.0)
+    for n in range(200):
+        ada.send(crowd, f"noise {n}")
+    for n in range(8):
+        ada.send(chat, f"hello {n}")
+    first = ada.ask(c.TakeDue(bob.device, 8))
+    for item in first:
+        ada.ask(c.ReportOutcomes((c.Outcome(item.parcel, retry_after_s=0.0),)))
+    groups = [item_group(item.body) for item in first]
+    assert groups.count(chat) == groups.count(crowd) == 4, "one each, in turns"
+
+
+def item_group(body: bytes) -> bytes:
+    return ParcelBody.decode(body).group
