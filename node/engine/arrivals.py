@@ -19,7 +19,7 @@ from node.engine.core import Core, GroupDamaged
 from node.engine.receipts import Receipts
 from node.engine.welcome import Welcomes
 from node.store.groups import GroupRow
-from schemas.errors import Fault, Malformed
+from schemas.errors import Fault, Malformed, Refused
 from schemas.group_records import CommitHeader, Intent
 from schemas.ids import DeviceKey, GroupId
 from schemas.parcels import (
@@ -38,6 +38,7 @@ from schemas.parcels import (
 from schemas.records import SignedType
 
 BUFFER_FULL_S = 60.0
+OPEN_WISHES = 4  # of one device in a group; each is read again at every look
 SEEN_S = 31 * 86_400.0  # longer than a message is tried
 
 # More messages of its author are missing than keys are kept for.
@@ -217,6 +218,8 @@ class Arrivals:
         members = {member.device for member in self._core.groups.members(row.id)}
         if intent.group != row.id or intent.author not in members:
             raise Malformed("not-a-member", "a wish of a stranger")
+        if self._core.groups.wishes_of(row.id, intent.author) >= OPEN_WISHES:
+            raise Refused("too-many-wishes", "enough wishes of one device")
         self._core.groups.add_intent(content.intent, intent, self._core.now)
 
     def _drain(self, group: GroupId) -> None:

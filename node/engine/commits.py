@@ -13,8 +13,12 @@ from node.store.groups import GroupRow
 from schemas.errors import Malformed, Refused
 from schemas.group_records import CommitHeader, Intent, IntentKind, Statement
 from schemas.ids import DeviceKey, EpochId
+from schemas.limits import MIB
 from schemas.parcels import CommitContent
 from schemas.records import Signed, SignedType
+
+FORK_COMMITS = 256  # of other branches, per group: anybody who was a member can make them up
+FORK_BYTES = 8 * MIB
 
 
 class Early(Exception):
@@ -95,6 +99,9 @@ class Commits:
         core = self._core
         if not core.groups.was_member(row.id, header.author):
             raise Refused("not-a-member", "a commit of a stranger")
+        count, size = core.groups.never_entered(row.id)
+        if count >= FORK_COMMITS or size + len(content.mls) > FORK_BYTES:
+            raise Refused("too-many-forks", "more branches than are kept")
         core.groups.add_commit(
             row.id,
             header.commit,

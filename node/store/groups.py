@@ -224,6 +224,15 @@ class GroupStore:
             is not None
         )
 
+    def never_entered(self, group: GroupId) -> tuple[int, int]:
+        """(how many, bytes) of commits of branches that this device never was on."""
+        row = self._db.row(
+            "SELECT count(*), coalesce(sum(length(mls)), 0) FROM commits"
+            " WHERE group_id = ? AND epoch_id IS NULL",
+            group,
+        )
+        return row[0], row[1]
+
     def is_past(self, group: GroupId, parent: CommitHash) -> bool:
         """We stood on, or came from, that commit: another child of it is a fork."""
         return (
@@ -250,7 +259,10 @@ class GroupStore:
         if self._db.row("SELECT 1 FROM members WHERE group_id = ? AND device = ?", group, device):
             return True
         rows = self._db.rows(
-            "SELECT header FROM commits WHERE group_id = ? AND header IS NOT NULL", group
+            # Without the search in SQL a stranger makes us decode every header there is.
+            "SELECT header FROM commits WHERE group_id = ? AND instr(header, ?) > 0",
+            group,
+            device,
         )
         headers = (CommitHeader.decode(Signed.decode(row[0]).payload) for row in rows)
         return any(device == member.device for header in headers for member in header.removed)
@@ -305,6 +317,16 @@ class GroupStore:
                 intent.author,
                 signed.encode(),
                 now,
+            )
+        )
+
+    def wishes_of(self, group: GroupId, author: DeviceKey) -> int:
+        """How many open intents a device has."""
+        return int(
+            self._db.value(
+                "SELECT count(*) FROM intents WHERE group_id = ? AND author = ? AND done = 0",
+                group,
+                author,
             )
         )
 

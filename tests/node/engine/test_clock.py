@@ -154,7 +154,7 @@ def _clock() -> Clock:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.floats(-2 * YEAR_S, 2 * YEAR_S), max_size=30))
-def test_time_believed_never_leaps_and_always_catches_up(steps: list[float]) -> None:
+def test_no_leap_is_believed_at_once_and_time_always_catches_up(steps: list[float]) -> None:
     clock, now = _clock(), START
     clock.observe(now)
     for step in steps:
@@ -162,7 +162,8 @@ def test_time_believed_never_leaps_and_always_catches_up(steps: list[float]) -> 
         now = max(now + step, 1.0)
         clock.observe(now)
         assert clock.believed <= now
-        assert clock.believed - before <= JUMP_S + 3 * DOUBT_S
+        if step > JUMP_S:
+            assert clock.believed <= before
     for _ in range(400):
         now += 30.0
         clock.observe(now)

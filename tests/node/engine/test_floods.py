@@ -7,12 +7,18 @@ import dataclasses
 import mls_rs
 import pytest
 
+from identity.signing import sign
 from node.engine import commands as c
 from node.engine import values as v
+from node.engine.arrivals import OPEN_WISHES
+from node.engine.commits import FORK_BYTES, FORK_COMMITS
+from node.engine.epochs import NO_COMMIT, commit_hash
 from node.store.messages import MessageStore
 from schemas import limits
-from schemas.ids import EpochId, GroupId, ParcelId
-from schemas.parcels import CommitContent, MessageContent, Parcel, ParcelBody
+from schemas.group_records import CommitHeader, Intent, IntentKind
+from schemas.ids import EpochId, GroupId, IntentId, ParcelId
+from schemas.parcels import CommitContent, IntentContent, MessageContent, Parcel, ParcelBody
+from schemas.records import SignedType
 from tests.node.engine.test_hostile import reopen, resealed, verdict
 from tests.node.engine.world import Person, World
 
@@ -179,3 +185,32 @@ def test_message_too_far_ahead_is_not_lost(
     assert verdict(bob, parcels[1]) == v.Deferred(60.0)
     world.hand(ada, bob, parcels)
     assert bob.read() == ["nearer", "further"]
+
+
+def test_made_up_branches_are_bounded(
+    world: World, tea: tuple[Person, Person, Person, GroupId]
+) -> None:
+    """Any former member can sign headers of commits that nobody can check."""
+    _, bob, mal, group = tea
+    row = mal.engine._core.group(group)
+    commits = rows(bob, "SELECT count(*) FROM commits")
+    for number in range(40):
+        mls = number.to_bytes(4, "big") * 100_000
+        header = CommitHeader(commit_hash(mls), NO_COMMIT, group, row.epoch, mal.device)
+        signed = sign(SignedType.COMMIT_HEADER, mal.engine.device, header.encode())
+        body = ParcelBody(ParcelId(bytes(16)), CommitContent(signed, mls), group)
+        forged(bob, world, number, body)
+    kept = rows(bob, "SELECT sum(length(mls)) FROM commits WHERE epoch_id IS NULL")
+    assert 0 < kept <= FORK_BYTES
+    assert rows(bob, "SELECT count(*) FROM commits") - commits <= FORK_COMMITS
+
+
+def test_wishes_of_one_member_are_bounded(
+    world: World, tea: tuple[Person, Person, Person, GroupId]
+) -> None:
+    _, bob, mal, group = tea
+    for number in range(30):
+        wish = Intent(IntentId(number.to_bytes(16, "big")), group, mal.device, IntentKind.UPDATE)
+        signed = sign(SignedType.INTENT, mal.engine.device, wish.encode())
+        forged(bob, world, number, ParcelBody(ParcelId(bytes(16)), IntentContent(signed), group))
+    assert rows(bob, "SELECT count(*) FROM intents") == OPEN_WISHES
