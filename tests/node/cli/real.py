@@ -72,6 +72,8 @@ def people(tmp_path: Path) -> Iterator[list[Person]]:
         for process in person.processes:
             if process.poll() is None:
                 process.kill()
+            if process.stdin is not None and process.stdin.closed:
+                process.stdin = None  # communicate would flush it
             process.communicate(timeout=DEADLINE_S)
 
 
