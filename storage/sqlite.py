@@ -181,7 +181,8 @@ def migrate(connection: apsw.Connection, migrations: Traversable | Path | str) -
             )
         for step in steps[version:]:
             with transaction(connection):
-                connection.execute(step.sql)
+                for _ in connection.execute(step.sql):
+                    pass  # a statement that answers rows waits for its reader, and so does the rest
                 connection.execute(f"PRAGMA user_version = {step.number:d}")
 
 

@@ -86,6 +86,14 @@ def test_migrations_run_once_in_order_and_resume(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_a_migration_goes_on_after_a_statement_that_answers_rows(tmp_path: Path) -> None:
+    steps = write_migrations(tmp_path / "steps", "CREATE TABLE t(x); SELECT 1; CREATE TABLE u(x)")
+    connection = open_database(tmp_path / "a.db")
+    migrate(connection, steps)
+    assert connection.execute("SELECT count(*) FROM u").get == 0
+    connection.close()
+
+
 def test_a_failing_migration_leaves_the_version_before_it(tmp_path: Path) -> None:
     steps = write_migrations(
         tmp_path / "steps", "CREATE TABLE t(x)", "INSERT INTO t VALUES (1); NONSENSE"
