@@ -66,7 +66,7 @@ class Mischief:
         return left, top
 
 
-class _Server(NodeService.Server):  # type: ignore[misc, name-defined]
+class _Server(NodeService.Server):  # type: ignore[misc]
     def __init__(self, mischief: Mischief, session: RpcSession) -> None:
         self._mischief = mischief
         self._session = session

@@ -52,7 +52,7 @@ def test_a_refused_command_takes_nothing_back_that_the_same_batch_did(world: Wor
         with core.undoable():
             core.mls_group(group).process(one)
             core.write_mls_later(row)
-        with pytest.raises(Refused), core.undoable():
+        with pytest.raises(Refused), core.undoable():  # noqa: PT012 - what a command does
             core.mls_group(group).process(two)
             core.write_mls_later(row)
             raise Refused("no", "the command was refused after all")
