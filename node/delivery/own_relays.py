@@ -204,13 +204,12 @@ class _Keeper:
             try:
                 await self._mailbox.pushed(client, parcels)
             except Fault as fault:
-                # The relay ends the subscription, and shows everything again to the next one.
+                # The mailbox still has them: the next look and subscription begin anew.
                 self._counters[f"push-{fault.code}"] += 1
                 if client is self._client:
                     self._subscribed = False
                     self._mailbox.reset()
                     self._stir.set()
-                raise
 
         try:
             await client.subscribe(self._mailbox.seen, take)
