@@ -24,6 +24,7 @@ from storage.sqlite import (
     load_migrations,
     migrate,
     open_database,
+    settle_log,
 )
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def _opened(path: Path, key: bytes | None) -> Iterator[apsw.Connection]:
             hint="restore a backup into another home",
         ) from fault
     try:
+        settle_log(connection)
         version = database_version(connection)
         if 0 < version < len(load_migrations(MIGRATIONS)):
             copy_database(database, path / BEFORE_UPGRADE, key=key, target_key=key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -130,11 +130,33 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
     try:
         yield
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException as error:
         # A full disk can have rolled the transaction back already.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+        if isinstance(error, apsw.IOError):
+            _overwrite_undone(connection)
         raise
+
+
+def _overwrite_undone(connection: apsw.Connection) -> None:
+    """A commit that could not be synced is undone, but stands whole in the log: a process that
+    opens the database after a kill would find it there. The next commit overwrites it; this one
+    says nothing new, and need not reach the disk."""
+    with suppress(apsw.Error):
+        connection.execute(f"PRAGMA user_version = {database_version(connection):d}")
+
+
+def settle_log(connection: apsw.Connection) -> None:
+    """Puts what an earlier process left in the write-ahead log into the database, and empties it.
+
+    That process may have ended after an fsync that failed: then pages of the log are marked clean
+    in memory, not on disk, and a commit behind them would be lost with them when the power fails.
+    Written to another place and synced there, all that was read is on disk. Done once, by the
+    owner of the database, before it acknowledges anything. Raises Fault as `blaming_the_disk`.
+    """
+    with blaming_the_disk():
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 # --- migrations

@@ -35,7 +35,7 @@ from transport import CloseCode, Connection, ConnectionLost, StreamReset
 from transport.supervise import Supervisor
 
 CONNECTION_LOST: Final = "connection-lost"
-_LATER_S: Final = 30.0  # when our own engine failed on an arrival
+_LATER_S: Final = 10.0  # when our own engine failed on an arrival: a full disk, or a bad one
 _MAX_WAIT_MS: Final = 0xFFFF_FFFF
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from schemas.ids import DeviceKey
 from schemas.node_service import StoredParcel
 from schemas.parcels import Parcel
 
-_LATER_S = 30.0  # when our own engine failed on a parcel
+_LATER_S = 10.0  # when our own engine failed on a parcel: a full disk, or a bad one
 
 log = logging.getLogger(__name__)
 

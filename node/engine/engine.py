@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from node.engine.wishes import Wishes
 from node.store.database import Database
 from schemas.errors import Blame, Fault
 from schemas.ids import DeviceKey, IdentityKey
+
+log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 30.0
 SWEEP_S = 3600.0
@@ -185,6 +188,7 @@ class Engine:
                 self._receipts.flush()
                 core.write_unwritten()
         except Fault as fault:
+            log.error("a batch of %d was not written: %s", len(batch), fault)
             core.forget_everything()
             self._outbox.forget_taken()
             self._receipts.forget_told()
@@ -194,9 +198,7 @@ class Engine:
             self._outbox.forget_taken()
             self._receipts.forget_told()
             raise
-        if self._swept:
-            self._swept = False
-            self._db.checkpoint()  # what was erased is still in the log
+        self._empty_log()
         return BatchResult(tuple(answers), _merged(core.effects), self._wake_at())
 
     def _one(self, command: Command[Any]) -> object:
@@ -229,6 +231,15 @@ class Engine:
         core.messages.sweep(core.clock.believed)
         core.trees.sweep(core.clock.believed)
         self._own_bundle.tick()
+
+    def _empty_log(self) -> None:
+        """After a sweep: what was erased is still in the log."""
+        if self._swept:
+            try:
+                self._db.checkpoint()
+                self._swept = False
+            except Fault as fault:  # the batch is on disk all the same: tried after the next one
+                log.error("the database's log was not emptied: %s", fault)
 
     def _set_timers_anew(self) -> None:
         """The clock went back: whatever waits for a time would wait for the whole step."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 
-from storage.sqlite import blaming_the_disk, transaction
+from storage.sqlite import blaming_the_disk, settle_log, transaction
 
 MIGRATIONS = "node.store.migrations"
 
@@ -26,8 +26,7 @@ class Database:
 
     def checkpoint(self) -> None:
         """Outside a transaction: everything into the database file, and the log emptied."""
-        with blaming_the_disk():
-            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        settle_log(self.connection)
 
     def many(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
         self.connection.executemany(sql, rows)

@@ -30,7 +30,7 @@ from schemas.ids import DeviceKey, IdentityKey
 from schemas.limits import PARCEL
 from schemas.node_service import Enqueued, EnqueueItem, Mailbox
 from schemas.records import Signed
-from storage.sqlite import blaming_the_disk, migrate, open_database
+from storage.sqlite import blaming_the_disk, migrate, open_database, settle_log
 
 log = logging.getLogger(__name__)
 
@@ -230,6 +230,7 @@ def _open_pair(path: Path, key: bytes | None) -> tuple[apsw.Connection, apsw.Con
     """(for the writer, for the reader)."""
     writing = open_database(path, key=key)
     try:
+        settle_log(writing)
         migrate(writing, MIGRATIONS)
         with blaming_the_disk():
             backup.revive(writing)

@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 import apsw
 
-from node.demo.processes import BIN, environment
 from node.api import operations as op
 from node.api import shapes as s
 from node.api.client import Client, NodeGone, NotRunning
 from node.api.operations import Operation, Q
+from node.demo.processes import BIN, environment
 from node.home import create_home
 from schemas.errors import Fault
 from tests.durability.crashing import ARMED, PRAGMAS, REACHED, VIOLATIONS, Plan
