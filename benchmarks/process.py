@@ -57,11 +57,11 @@ def rows(quick: bool) -> list[Row]:
             node = [*run, "--mdns", "--relay", str(relay.ready["address"])]
             with _running(node, env) as ours, _running(bare, env) as theirs:
                 time.sleep(_SETTLE_S)
-                before = _cpu_s(ours), _cpu_s(theirs), time.monotonic()
+                before = cpu_s(ours), cpu_s(theirs), time.monotonic()
                 time.sleep(idle_s)
                 spent = time.monotonic() - before[2]
-                cpu = 100 * (_cpu_s(ours) - before[0]) / spent
-                bare_cpu = 100 * (_cpu_s(theirs) - before[1]) / spent
+                cpu = 100 * (cpu_s(ours) - before[0]) / spent
+                bare_cpu = 100 * (cpu_s(theirs) - before[1]) / spent
                 memory, bare_memory = _pss_mib(ours), _pss_mib(theirs)
         finally:
             relay.stop()
@@ -135,7 +135,7 @@ def _running(command: list[str], env: dict[str, str]) -> Iterator[int]:
             process.communicate()
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Of all threads. schedstat has nanoseconds, where `stat` has hundredths of a second."""
     threads = Path(f"/proc/{pid}/task").iterdir()
     spent = ((each / "schedstat").read_text() for each in threads)
