@@ -23,34 +23,35 @@ class Clock:
 
     def __init__(self, people: PeopleStore) -> None:
         self._people = people
-        self._seen: float = people.setting(_SEEN, 0.0)
         self._doubted: float | None = people.setting(_DOUBTED) or None
+        self._written: float = people.setting(_SEEN, 0.0)
+        self._base = self._written  # what was believed when the doubt began
         self._last = 0.0
-        self.believed = 0.0
+        self.believed = self._written
         self.went_back = False  # since the last batch
 
     def observe(self, now: float) -> None:
         """Once per batch, inside its transaction."""
         step, self._last = now - (self._last or now), now
         self.went_back = step < -1.0
-        if self._doubted is not None and now < self._doubted:
-            self._doubt(None)  # it was put right
-        elif self._doubted is not None and step > 2 * DOUBT_S:
-            self._doubt(now)  # nobody can have put it right in between
-        elif self._doubted is not None and now - self._doubted >= DOUBT_S:
-            self._doubt(None)
-            self._see(now)
-        if self._doubted is None:
-            if self._seen and now - self._seen > JUMP_S:
-                self._doubt(now)
-            elif not self._seen or abs(now - self._seen) >= _WRITE_S:
-                self._see(now)
-        self.believed = now if self._doubted is None else self._seen + (now - self._doubted)
+        doubted = self._doubted
+        if doubted is not None and now >= doubted:
+            if step > 2 * DOUBT_S:
+                doubted = now  # nobody can have put it right in between
+            elif now - doubted >= DOUBT_S:
+                doubted = None
+        else:  # not doubted, or put right: perhaps not far enough
+            doubted = now if self.believed and now - self.believed > JUMP_S else None
+        self._settle(now, doubted)
 
-    def _see(self, now: float) -> None:
-        self._seen = now
-        self._people.set_setting(_SEEN, now)
-
-    def _doubt(self, since: float | None) -> None:
-        self._doubted = since
-        self._people.set_setting(_DOUBTED, since or 0.0)
+    def _settle(self, now: float, doubted: float | None) -> None:
+        changed = doubted != self._doubted
+        if changed and doubted is not None:
+            self._base = self.believed
+        self.believed = now if doubted is None else self._base + (now - doubted)
+        if changed:
+            self._doubted = doubted
+            self._people.set_setting(_DOUBTED, doubted or 0.0)
+        if changed or (doubted is None and abs(now - self._written) >= _WRITE_S):
+            self._written = self.believed
+            self._people.set_setting(_SEEN, self.believed)
