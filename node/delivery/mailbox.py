@@ -64,9 +64,11 @@ class Mailbox:
         """
         async with self._reading:
             new = 0
+            refused_since = None  # the first page empties it, and the next ones know nothing of it
             for _ in range(self._limits.poll_pages):
-                found, more = await self._read_page(client)
+                found, refused, more = await self._read_page(client)
                 new += found
+                self.refused_since = refused_since = refused_since or refused
                 if not more:
                     break
             return new
@@ -83,11 +85,11 @@ class Mailbox:
             if new:
                 await self._take(client, new)
 
-    async def _read_page(self, client: RelayClient) -> tuple[int, bool]:
+    async def _read_page(self, client: RelayClient) -> tuple[int, int | None, bool]:
+        """How many were new, since when the relay refused others, and whether there are more."""
         again = self._due_again()
         after = self._seen if again is None else min(again - 1, self._seen)
         page = await client.peek(after, self._limits.poll_page)
-        self.refused_since = page.refused_since or None
         if page.parcels and page.parcels[0].sequence <= after:
             raise Malformed("malformed-mailbox", "the relay shows what was not asked for")
         shown = {parcel.sequence for parcel in page.parcels}
@@ -99,7 +101,7 @@ class Mailbox:
         self._seen = max(self._seen, reached)
         if wanted:
             await self._take(client, wanted)
-        return unseen, bool(shown) and reached < page.highest
+        return unseen, page.refused_since or None, bool(shown) and reached < page.highest
 
     def _due_again(self) -> int | None:
         now = self._loop.time()

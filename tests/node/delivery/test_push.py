@@ -6,6 +6,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
+
 from node.engine import commands as c
 from node.engine.values import Accepted
 from relay.server import open_relay
@@ -94,8 +96,9 @@ async def test_a_new_connection_subscribes_anew(nodes: FakeNodes, relays: Relays
         await eventually(lambda: len(away.arrived) == 2, 2)
 
 
+@pytest.mark.parametrize("page", [1, 100])
 async def test_a_full_mailbox_is_told_to_its_owner(
-    kj: None, tmp_path: Path, relays: Relays
+    kj: None, tmp_path: Path, relays: Relays, page: int
 ) -> None:
     """Otherwise only the senders learn that mail is refused, and the reader wonders."""
     relay = await relays(quotas=Quotas(mailbox_parcels=3))
@@ -110,7 +113,7 @@ async def test_a_full_mailbox_is_told_to_its_owner(
         for n in range(6):
             await a.ask(c.Send(group, f"{n}"))
         await eventually(lambda: a.counters["enqueue-mailbox-full"])
-        b = await stack.enter_async_context(bob.running(poll_s=60.0))
+        b = await stack.enter_async_context(bob.running(poll_s=60.0, poll_page=page))
         async with asyncio.timeout(5):
             with b.subscribe() as events:
                 [view] = await b.health()
