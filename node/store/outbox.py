@@ -45,10 +45,13 @@ class LedgerRow:
     updated: float
 
 
-_OUTBOX = (
+_COLUMNS = (
     "SELECT o.parcel_id, o.payload, o.recipient, o.next_try, o.attempts, o.stage, o.expires,"
-    " p.kind, p.group_id, p.message, p.body FROM outbox o JOIN payloads p ON p.id = o.payload"
+    " p.kind, p.group_id, p.message, p.body FROM outbox o"
 )
+_OUTBOX = f"{_COLUMNS} JOIN payloads p ON p.id = o.payload"
+# Without a word about the index, SQLite walks and sorts the recipient's whole backlog.
+_QUEUED = f"{_COLUMNS} INDEXED BY outbox_queued JOIN payloads p ON p.id = o.payload"
 _LEDGER = (
     "SELECT message, device, identity, group_id, sequence, state, path, relay, held_until, reason,"
     " updated FROM ledger"
@@ -118,7 +121,7 @@ class OutboxStore:
     ) -> list[OutboxRow]:
         """Not left yet, in the order they were made: a commit precedes what follows it."""
         rows = self._db.rows(
-            f"{_OUTBOX} WHERE o.recipient = ? AND o.stage = 'queued' AND o.group_id = ?"
+            f"{_QUEUED} WHERE o.recipient = ? AND o.stage = 'queued' AND o.group_id = ?"
             " AND o.next_try <= ? ORDER BY o.payload LIMIT ?",
             recipient,
             group,
@@ -180,8 +183,9 @@ class OutboxStore:
 
     def bring_message_forward(self, message: MessageId, device: DeviceKey, when: float) -> None:
         self._db.run(
-            "UPDATE outbox SET next_try = ?3 WHERE recipient = ?2 AND next_try > ?3 AND payload IN"
-            " (SELECT id FROM payloads WHERE message = ?1)",
+            "UPDATE outbox INDEXED BY outbox_by_payload SET next_try = ?3"
+            " WHERE recipient = ?2 AND next_try > ?3"
+            " AND payload IN (SELECT id FROM payloads WHERE message = ?1)",
             message,
             device,
             when,
@@ -195,7 +199,7 @@ class OutboxStore:
     def remove_messages(self, messages: list[MessageId], device: DeviceKey) -> None:
         """Drops the parcels with these messages for one device, and payloads with the last one."""
         self._db.many(
-            "DELETE FROM outbox WHERE recipient = ?2"
+            "DELETE FROM outbox INDEXED BY outbox_by_payload WHERE recipient = ?2"
             " AND payload IN (SELECT id FROM payloads WHERE message = ?1)",
             [(message, device) for message in messages],
         )

@@ -7,9 +7,11 @@ import pytest
 
 from node.engine import commands as c
 from schemas.errors import Refused
+from schemas.ids import GroupId
 from schemas.parcels import MessageContent, ParcelBody
+from schemas.records import Signed
 from tests.node.engine.test_hostile import reopen
-from tests.node.engine.world import World
+from tests.node.engine.world import Person, World
 
 
 @pytest.mark.parametrize("suite", [mls_rs.HYBRID, mls_rs.CLASSIC])
@@ -87,3 +89,43 @@ def test_the_backlog_of_one_group_does_not_delay_another(world: World) -> None:
 
 def item_group(body: bytes) -> bytes:
     return ParcelBody.decode(body).group
+
+
+def test_a_long_backlog_makes_nothing_slower(world: World) -> None:
+    """SQLite's own count of its steps: taking, and settling a receipt, cost the same in front of
+    a hundred waiting messages and of a thousand."""
+    ada, bob = world.friends("ada", "bob")
+    group = ada.create("tea", mls_rs.CLASSIC, bob)
+    world.settle()
+    bob.ask(c.Join(group))
+    world.settle(5.0)
+    world.link(ada, bob)
+    few = _steps_of_a_turn(world, ada, bob, group, waiting=100)
+    many = _steps_of_a_turn(world, ada, bob, group, waiting=1000)
+    assert many < 1.5 * few
+
+
+def _steps_of_a_turn(
+    world: World, ada: Person, bob: Person, group: GroupId, *, waiting: int
+) -> int:
+    """Of taking parcels, their receipt and their outcomes."""
+    ada.run(*(c.Send(group, "hello") for _ in range(waiting)))
+    steps = 0
+
+    def step() -> bool:
+        nonlocal steps
+        steps += 1
+        return False
+
+    ada.database.set_progress_handler(step, 10)
+    parcels = world.take(ada, bob)
+    ada.database.set_progress_handler(None)
+    assert len(parcels) == 64
+    bob.summaries.clear()
+    bob.run(*(c.Arrived(parcel, "direct") for parcel in parcels))
+    receipt = c.ReceiveSummary(bob.device, Signed.decode(bob.summaries[-1].summary))
+    outcomes = c.ReportOutcomes(tuple(c.Outcome(parcel.id, acked=True) for parcel in parcels))
+    ada.database.set_progress_handler(step, 10)
+    ada.run(receipt, outcomes)
+    ada.database.set_progress_handler(None)
+    return steps
