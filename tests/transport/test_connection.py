@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -357,7 +358,10 @@ async def test_the_reassembly_gap_is_bounded(open_endpoint: Open) -> None:
     for step in range(1, 20):  # a hostile peer: skips ahead, and ignores the credit it has
         sender._buffer_start = sender._buffer_stop = 2 ** (10 + step)
         await ours.write(b"x")
-        dialed.transmit()
+        with contextlib.suppress(ConnectionLost, Unreachable):
+            await dialed.ping()  # one packet after the other: aioquic grants by what it has seen
+        if dialed.closed:
+            break
     reason = await within(accepted.wait_closed())
     assert reason.by is EndedBy.PROTOCOL
     assert reason.code == 3  # FLOW_CONTROL_ERROR
