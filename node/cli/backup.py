@@ -41,7 +41,7 @@ def backup(state: State, file: Path, sealed_with: Path | None) -> None:
     )
 
 
-@commands.add("restore", example="quicnprotochat --home NEW restore alice.qpce")
+@commands.add("restore", example="quicnprotochat restore alice.qpce --home NEW")
 @click.argument("file", type=click.Path(path_type=Path))
 @_passphrase_option
 def restore(state: State, file: Path, sealed_with: Path | None) -> None:

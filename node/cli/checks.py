@@ -134,6 +134,7 @@ def node_checks(session: Session) -> Iterator[Check]:
         "look at the node's log and restart it" if crashed or took >= _SLOW_ANSWER_S else "",
     )
     yield Check("identity", True, f"{account.name}, {account.identity[:12]}")
+    session.call(op.LOOK, Nothing())  # only a look into our mailboxes tells whether they are full
     relays = session.call(op.HEALTH, HealthOf(""))
     if not relays:
         yield Check(
@@ -158,10 +159,16 @@ def node_checks(session: Session) -> Iterator[Check]:
 def _relay_checks(relay: Health) -> Iterator[Check]:
     where = relay.relay.partition("#")[0]
     if relay.status != "ok":
-        fix = "check the network, and the address and key: a relay with another key is refused"
-        yield Check(f"relay {where}", False, relay.reason or relay.status, fix)
+        yield Check(f"relay {where}", False, *_why_not(relay))
         return
     yield Check(f"relay {where}", True, f"up, with the pinned key, version {relay.version}")
+    if relay.refused_since is not None:
+        yield Check(
+            f"mailbox at {where}",
+            False,
+            f"full: it has refused messages for you since {relay.refused_since}",
+            "keep this node running until it has fetched them; their senders try again",
+        )
     if relay.clock_skew_s is not None:
         off = abs(relay.clock_skew_s) > _SKEW_S
         ahead = "ahead of" if relay.clock_skew_s > 0 else "behind"
@@ -171,6 +178,18 @@ def _relay_checks(relay: Health) -> Iterator[Check]:
             f"the clock of relay {where} is {abs(relay.clock_skew_s):.1f} s {ahead} ours",
             "set this machine's clock (NTP), or tell the relay's operator" if off else "",
         )
+
+
+def _why_not(relay: Health) -> tuple[str, str]:
+    """What keeps a relay from being used, and what to do."""
+    if relay.status == "relay-key-changed":
+        detail = "it answers with another key than the pinned one: nothing is given to it"
+        fix = (
+            "ask its operator: if it was set up anew, `run --relay` with its new address; "
+            "if not, somebody else answers there"
+        )
+        return detail, fix
+    return relay.reason or relay.status, "check the network, and that the address is right"
 
 
 def group_checks(session: Session, name: str) -> Iterator[Check]:

@@ -21,7 +21,7 @@ commands = Commands("Network")
 
 _LISTEN_S = 2.5  # a node that just started hears announcements after about 1.2 s
 _LOOK_S = 0.5
-_COLUMNS = ("NAME", "DEVICE", "SOURCE", "CONNECTED", "RTT MS", "ADDRESSES")
+_COLUMNS = ("NAME", "DEVICE", "SOURCE", "CONNECTED", "RTT MS", "KEY EXCHANGE", "ADDRESSES")
 
 
 @commands.add("peers", example="quicnprotochat peers --timeout 3")
@@ -80,7 +80,14 @@ def _watch(state: State, session: Session, timeout: float | None) -> None:
 
 def _facts(peer: Peer) -> tuple[object, ...]:
     """What is worth a line; a round trip changes all the time."""
-    return (peer.name, peer.identity, peer.source, peer.connected, tuple(peer.addresses))
+    return (
+        peer.name,
+        peer.identity,
+        peer.source,
+        peer.connected,
+        peer.key_exchange,
+        tuple(peer.addresses),
+    )
 
 
 def _tell(state: State, peer: Peer, *, gone: bool) -> None:
@@ -101,7 +108,8 @@ def _cells(peer: Peer) -> tuple[object, ...]:
         short(peer.device),
         peer.source,
         "yes" if peer.connected else "no",
-        "-" if peer.rtt_ms is None else peer.rtt_ms,
+        "-" if peer.rtt_ms is None else f"{peer.rtt_ms:.1f}",
+        peer.key_exchange or "-",
         " ".join(peer.addresses),
     )
 

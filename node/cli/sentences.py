@@ -64,5 +64,9 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "removed": lambda e: f"you were removed from {e['name']}",
     "group-split": lambda e: f"{e['name']} is split: {e['detail']}",
     "contact-changed": lambda e: f"news of {e['name']}: how to reach them, or their keys",
+    "mailbox-full": lambda e: (
+        f"your mailbox at {e['relay'].partition('#')[0]} was full, and messages for you were "
+        "refused there: their senders try again"
+    ),
     "lagged": lambda e: "some events were left out: this terminal is too slow",
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 BIN = Path(sys.executable).parent
-NODE = (sys.executable, "-m", "node.cli.start")
+NODE: tuple[str, ...] = (sys.executable, "-m", "node.cli.start")
 READY_S = 20.0
 COMMAND_S = 30.0
 

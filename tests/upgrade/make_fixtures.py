@@ -2,7 +2,7 @@
 
     PYTHONPATH=<old checkout> python <this file> <folder to write>
 
-`demo.processes` and all programs come from the old checkout; nothing of the new code runs.
+`node.demo.processes` and all programs come from the old checkout; nothing of the new code runs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import demo.processes as processes
-from demo.processes import Daemon, Person
+import node.demo.processes as processes
+from node.demo.processes import Daemon, Person
 
 # Fewer KeyPackages than a user has: they are most of a home's bytes.
 SMALL = """
@@ -27,7 +27,7 @@ limits.DEFAULT_DELIVERY_LIMITS = dataclasses.replace(
 from node.cli.main import main
 sys.exit(main())
 """
-CHECKOUT = Path(processes.__file__).parents[1]
+CHECKOUT = Path(processes.__file__).parents[2]
 GROUP = "harbour"
 
 
@@ -43,6 +43,7 @@ def program(folder: Path) -> None:
         (scripts / name).write_text(where + code)
         (scripts / name).chmod(0o755)
     processes.BIN = scripts
+    processes.NODE = (str(scripts / "quicnprotochat"),)
 
 
 def befriend(*people: Person) -> None:

@@ -12,6 +12,7 @@ from node.api.operations import Operation
 from node.api.settings import NodeSettings
 
 IDENTITY, DEVICE, GROUP, MESSAGE = "a1" * 32, "d2" * 32, "91" * 16, "3f" * 16
+ROUTE = "relay.example:7000#" + DEVICE
 
 
 @dataclass

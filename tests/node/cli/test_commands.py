@@ -18,7 +18,7 @@ from node.cli.main import cli
 from node.cli.output import clean
 from schemas.errors import Blame, Fault, Refused, Unreachable
 from tests.node.cli.conftest import Run
-from tests.node.cli.fake_session import DEVICE, GROUP, IDENTITY, MESSAGE, FakeSession
+from tests.node.cli.fake_session import DEVICE, GROUP, IDENTITY, MESSAGE, ROUTE, FakeSession
 
 MEMBER = s.Member(IDENTITY, [DEVICE], "Bob", "admin")
 FRIENDS = s.Group(GROUP, "friends", "group", 3, "hybrid", "active", True, None, [MEMBER])
@@ -27,7 +27,6 @@ CONTACT = s.Contact(IDENTITY, DEVICE, [DEVICE], "Bob", False, "12345 67890", Tru
 BLOCKED = s.Blocked(IDENTITY, "Bob", "2026-01-01Z")
 ACCOUNT = s.Account(IDENTITY, DEVICE, "Alice", "quicnprotochat:x", [], [], "1 2")
 SENT = s.Sent(MESSAGE, GROUP, "queued")
-ROUTE = "relay.example:7000#" + DEVICE
 
 ANSWERS: dict[str, Any] = {
     "whoami": ACCOUNT,
@@ -38,7 +37,7 @@ ANSWERS: dict[str, Any] = {
     "fetch-key": [s.FetchedKey(IDENTITY, DEVICE, "ff", ROUTE, "hybrid", False)],
     "check-key": [s.KeyHolding(IDENTITY, DEVICE, ROUTE, 1, True, True)],
     "look": s.Done(),
-    "peers": [s.Peer(DEVICE, IDENTITY, "Bob", ["h:1"], "mdns", True, "direct", 1.5, None)],
+    "peers": [s.Peer(DEVICE, IDENTITY, "Bob", ["h:1"], "link", True, "direct", 1.5, "X25519")],
     "ping": s.Pong(DEVICE, 1.5, "direct"),
     "health": [s.Health("ok", "0.1", ROUTE, 5, None)],
     "contacts": [CONTACT],
@@ -71,7 +70,7 @@ FIELDS = {  # command line -> fields of cli.md
     "refresh-keypackage": "device fingerprint relay",
     "fetch-key Bob": "device fingerprint relay",
     "check-key Bob": "device relay",
-    "peers": "device name addresses source connected path rtt_ms",
+    "peers": "device name addresses source connected path rtt_ms key_exchange",
     "contacts": "identity device name verified safety_number",
     "contacts list": "identity device name verified safety_number",
     "contacts add CARD": "identity device name verified safety_number",
@@ -498,6 +497,12 @@ def test_peers_listens_as_long_as_it_is_told(
     assert slept == [], "a node that runs for long has heard already"
     assert run("peers", "--timeout", "1.2", "--json").code == 0
     assert sum(slept) == pytest.approx(1.2)
+
+
+def test_peers_says_which_keys_protect_a_link(session: FakeSession, run: Run) -> None:
+    session.answers = ANSWERS
+
+    assert run("peers").out == f"Bob\t{DEVICE[:12]}\tlink\tyes\t1.5\tX25519\th:1\n"
 
 
 def test_health_of_relays_that_are_all_down_is_no_path(session: FakeSession, run: Run) -> None:

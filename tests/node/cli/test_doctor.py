@@ -12,6 +12,7 @@ import pytest
 from node.api.shapes import Health
 from node.cli.checks import _relay_checks
 from node.demo.processes import start_relay
+from tests.node.cli.fake_session import ROUTE
 from tests.node.cli.real import DEADLINE_S, Person, finished
 
 
@@ -45,7 +46,9 @@ def test_a_well_node_and_then_its_relay_dies(alice: Person, tmp_path: Path) -> N
         node.send_signal(signal.SIGTERM)
         finished_lines = node.communicate(timeout=DEADLINE_S)
         assert node.returncode == 0, finished_lines
-        assert wrong(examined(alice, "--server", stranger, code=1)) == {name}
+        told = examined(alice, "--server", stranger, code=1)
+        assert wrong(told) == {name}
+        assert "another key" in told[name]["detail"]
     finally:
         relay.stop()
     assert name in wrong(examined(alice, "--server", where, code=1))
@@ -97,9 +100,23 @@ def test_a_home_that_is_none_is_told_and_not_made(people: list[Person]) -> None:
     assert not people[0].home.exists()
 
 
+def test_a_full_mailbox_and_a_relay_with_another_key_are_told() -> None:
+    full = Health("ok", "0.1", ROUTE, 5, None, 0.0, "2026-01-01T10:00:00.000Z")
+    changed = Health("relay-key-changed", None, ROUTE, None, "another key answered")
+
+    (mailbox,) = [check for check in _relay_checks(full) if not check.ok]
+    assert mailbox.name == "mailbox at relay.example:7000"
+    assert "2026-01-01T10:00:00.000Z" in mailbox.detail
+    (relay,) = _relay_checks(changed)
+    assert not relay.ok
+    assert "another key" in relay.detail
+    assert mailbox.fix
+    assert relay.fix
+
+
 @pytest.mark.parametrize("skew_s, ok", [(59.0, True), (61.0, False), (-3600.0, False)])
 def test_a_clock_that_is_off_fails(skew_s: float, ok: bool) -> None:
-    health = Health("ok", "0.1", "relay.example:7000#" + "d" * 64, 5, None, skew_s)
+    health = Health("ok", "0.1", ROUTE, 5, None, skew_s)
     checks = {check.name: check for check in _relay_checks(health)}
 
     assert checks["clock"].ok is ok

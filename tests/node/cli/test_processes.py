@@ -166,6 +166,7 @@ def test_two_people_talk(alice: Person, bob: Person) -> None:
     contact = alice.one("contacts", "add", bob.one("whoami")["card"])
     assert contact["reachable"]
     assert alice.one("ping", "Bob")["path"] == "direct"
+    assert alice.one("peers")["key_exchange"] == "X25519MLKEM768"
     group = alice.one("create-group", "friends")["group"]
     assert alice.one("invite", "friends", "Bob")["invited"] == [contact["identity"]]
     joined = bob.one("join", "friends", "--wait", str(DEADLINE_S))

@@ -9,6 +9,7 @@ import pytest
 
 from node.cli.sentences import sentence
 from node.engine import commands as c
+from tests.node.cli.fake_session import ROUTE
 from tests.node.engine.world import World
 
 
@@ -49,3 +50,12 @@ def test_every_event_of_a_lively_group_reads_as_a_sentence(world: World) -> None
     assert any("tea is split" in line for line in said["ada"])
     everything = [line for lines in said.values() for line in lines]
     assert not any("{" in line or "None" in line for line in everything), everything
+
+
+def test_a_full_mailbox_is_told_without_the_relays_key() -> None:
+    told = sentence({"event": "mailbox-full", "relay": ROUTE, "since": 1})
+
+    assert told == (
+        "your mailbox at relay.example:7000 was full, and messages for you were refused there: "
+        "their senders try again"
+    )
