@@ -1,4 +1,5 @@
-"""`python -m benchmarks [NAME…] [--quick] [--json]`: measure, and say which targets are met."""
+"""`python -m benchmarks [NAME…] [--quick] [--json | --markdown | --record]`: measure, and say
+which targets are met. `--record` writes the tables of docs/performance.md anew."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ import argparse
 import importlib
 import json
 import sys
+from pathlib import Path
 from typing import Final, cast
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.report import Row, target_text
+from benchmarks.markdown import markdown_table, recorded_line, with_table
+from benchmarks.report import Row, met_text, target_text
 
 # name -> module with `rows(quick: bool) -> list[Row]`
 BENCHMARKS: Final[dict[str, str]] = {
@@ -22,6 +25,7 @@ BENCHMARKS: Final[dict[str, str]] = {
     "relay": "benchmarks.relay",
     "transport": "benchmarks.transport",
 }
+PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
 def _rows(name: str, quick: bool) -> list[Row]:
@@ -38,7 +42,7 @@ def _table(name: str, rows: list[Row]) -> Table:
             "" if row.beside is None else f"{row.beside:,.4g} {row.unit} ({row.reference})",
             "" if row.ratio is None else f"{row.ratio:.2f}x",
             target_text(row),
-            {True: "met", False: "MISSED", None: ""}[row.met],
+            met_text(row),
             row.note,
         )
     return table
@@ -49,7 +53,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="seconds, not minutes; rough")
-    parser.add_argument("--json", action="store_true", help="one JSON object per row")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object per row")
+    output.add_argument("--markdown", action="store_true", help="the tables as Markdown")
+    output.add_argument(
+        "--record", action="store_true", help="also write the tables into docs/performance.md"
+    )
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(BENCHMARKS))
     if unknown:
@@ -61,8 +70,13 @@ def main() -> int:
         if arguments.json:
             for row in rows:
                 print(json.dumps({"benchmark": name, **row.to_json()}))
+        elif arguments.markdown:
+            print(markdown_table(rows))
         else:
             console.print(_table(name, rows))
+        if arguments.record:  # at once: a later benchmark that fails takes none with it
+            told = f"{recorded_line(name, quick=arguments.quick)}\n\n{markdown_table(rows)}"
+            PAGE.write_text(with_table(PAGE.read_text(), name, told))
     return 0
 
 

@@ -45,3 +45,8 @@ def target_text(row: Row) -> str:
         return ""
     unit = "x" if row.of == "ratio" else f" {row.unit}"
     return f"{'>=' if row.at_least else '<='} {row.target:g}{unit}"
+
+
+def met_text(row: Row) -> str:
+    """`met`, `MISSED`, or nothing without a target."""
+    return {True: "met", False: "MISSED", None: ""}[row.met]

@@ -1,0 +1,65 @@
+"""Results as Markdown, and the tables of docs/performance.md that are written anew by them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.report import Row, met_text, target_text
+
+_HEAD = "| what | value | beside | ratio | target | | note |\n|---|---|---|---|---|---|---|\n"
+
+
+def markdown_table(rows: list[Row]) -> str:
+    """A table with a line per row; no line end at its end."""
+    lines = []
+    for row in rows:
+        beside = "" if row.beside is None else f"{_number(row.beside, row.unit)} ({row.reference})"
+        cells = (
+            row.what,
+            _number(row.value, row.unit),
+            beside,
+            "" if row.ratio is None else f"{row.ratio:.2f}x",
+            target_text(row),
+            met_text(row),
+            row.note,
+        )
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return _HEAD + "\n".join(lines)
+
+
+def recorded_line(name: str, *, quick: bool) -> str:
+    """When, from which commit, on what kind of machine, and by which command."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=9"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    command = f'make bench BENCH="{name}{" --quick" if quick else ""}"'
+    return (
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, commit {commit or 'unknown'}, "
+        f"{os.cpu_count()} cores, CPython {platform.python_version()}"
+        f"{'; a quick run, rough' if quick else ''}"
+    )
+
+
+def with_table(page: str, name: str, told: str) -> str:
+    """The page with what stands between `<!-- table: NAME -->` and `<!-- end -->` replaced.
+
+    Raises KeyError when the page has no such place, or more than one.
+    """
+    place = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    written, count = place.subn(lambda match: f"{match[1]}{told}\n{match[2]}", page)
+    if count != 1:
+        raise KeyError(f"docs/performance.md has {count} places for the table {name}")
+    return written
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:,.4g} {unit}"
