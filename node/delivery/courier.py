@@ -12,9 +12,11 @@ from identity.envelope import seal
 from node.delivery.asking import Ask
 from node.delivery.dialer import Dialer
 from node.delivery.limits import DeliveryLimits
+from node.delivery.link import CONNECTION_LOST
 from node.delivery.links import Links
 from node.delivery.obtain import Obtainer, parse_relays
 from node.delivery.outcomes import OutcomeDesk
+from node.delivery.patience import Patience
 from node.delivery.relay_pool import WRONG_PEER, RelayPool
 from node.delivery.turns import Turns
 from node.engine.commands import LookUpPeer, Outcome, TakeDue
@@ -57,6 +59,7 @@ class Couriers:
         self._means = means
         self._couriers: dict[DeviceKey, _Courier] = {}
         self._turns = Turns(means.limits.take_at_once)
+        self._patience = Patience(means.limits, asyncio.get_running_loop().time)
         self._tasks = Supervisor(self._crashed)
         self._closing = False
 
@@ -72,7 +75,7 @@ class Couriers:
                 courier.wake()
             elif not self._closing:
                 courier = self._couriers[device] = _Courier(
-                    device, self._means, self._turns, self._crowded
+                    device, self._means, self._turns, self._patience, self._crowded
                 )
                 self._tasks.start(self._run(device, courier), name="courier")
 
@@ -104,9 +107,15 @@ class Couriers:
 
 class _Courier:
     def __init__(
-        self, device: DeviceKey, means: Means, turns: Turns, crowded: Callable[[], bool]
+        self,
+        device: DeviceKey,
+        means: Means,
+        turns: Turns,
+        patience: Patience,
+        crowded: Callable[[], bool],
     ) -> None:
         self._device = device
+        self._patience = patience
         self._crowded = crowded
         self._turns = turns
         self._newcomer = True  # has not had a turn yet
@@ -153,10 +162,18 @@ class _Courier:
             return
         self._more = True
         items = await self._with_keys(items)
-        if link is not None and not link.closed:
+        linked = link is not None and not link.closed
+        relays: list[RelayAddress] = []
+        if items and (not linked or self._patience.at_an_end(self._device)):
+            relays = parse_relays(await self._means.ask(LookUpPeer(self._device)))
+        if relays:
+            await self._leave_at_relay(relays, items)
+        elif linked:
             await self._hand_over(items)
-        elif items:
-            await self._leave_at_relay(items)
+        else:
+            reason = self._means.dialer.why_not(self._device)
+            for item in items:
+                self._settle(Outcome(item.parcel, reason=reason))
 
     async def _take(self) -> list[OutboxItem]:
         """Due parcels; also when cancelled meanwhile, what was taken gets its outcome."""
@@ -208,7 +225,7 @@ class _Courier:
             await asyncio.sleep(0)  # sealing takes its time: other couriers and acks go on
             link = self._means.links.get(self._device)  # it may have been replaced meanwhile
             if link is None:
-                self._settle(Outcome(waiting.popleft().parcel, reason="connection-lost"))
+                self._settle(Outcome(waiting.popleft().parcel, reason=CONNECTION_LOST))
                 continue
             sealed: list[Parcel] = []
             size = 0
@@ -218,17 +235,15 @@ class _Courier:
                     sealed.append(parcel)
                     size += len(parcel.sealed)
             for sent in await link.send(sealed):
-                sent.add_done_callback(lambda done: self._settle(done.result()))
+                sent.add_done_callback(lambda done: self._settle_direct(done.result()))
+
+    def _settle_direct(self, outcome: Outcome) -> None:
+        self._patience.note(self._device, outcome)
+        self._settle(outcome)
 
     # --- by relay
 
-    async def _leave_at_relay(self, items: list[OutboxItem]) -> None:
-        relays = parse_relays(await self._means.ask(LookUpPeer(self._device)))
-        if not relays:
-            reason = self._means.dialer.why_not(self._device)
-            for item in items:
-                self._settle(Outcome(item.parcel, reason=reason))
-            return
+    async def _leave_at_relay(self, relays: list[RelayAddress], items: list[OutboxItem]) -> None:
         batch: list[Parcel] = []
         size = 0
         for item in items:

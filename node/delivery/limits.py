@@ -46,6 +46,8 @@ class DeliveryLimits:
     take_at_once: int = 4  # couriers that fetch parcels from the engine; the others take turns
     take_crowded: int = 8  # parcels per turn while there are more couriers than turns
     frames_per_write: int = 16  # parcels sealed and written in one go
+    deferrals_borne: int = 3  # one after the other, with nothing acknowledged between them
+    relay_instead_s: float = 60.0  # then the relay is asked first; the next ack ends that
     relay_batch_bytes: int = 640 * KIB  # of sealed parcels in one call; the message limit is 1 MiB
     relay_batch_items: int = 64
 

@@ -35,6 +35,8 @@ from transport import CloseCode, Connection, ConnectionLost, StreamReset
 from transport.supervise import Supervisor
 
 CONNECTION_LOST: Final = "connection-lost"
+NOT_ACKNOWLEDGED: Final = "not-acknowledged"
+_NEXT_PATH: Final = (CONNECTION_LOST, NOT_ACKNOWLEDGED)  # tried at once: another link, a relay
 _LATER_S: Final = 10.0  # when our own engine failed on an arrival: a full disk, or a bad one
 _MAX_WAIT_MS: Final = 0xFFFF_FFFF
 
@@ -100,7 +102,8 @@ class Link:
     async def send(self, parcels: Sequence[Parcel]) -> list[asyncio.Future[Outcome]]:
         """Queue parcels; the one outcome of each comes through its future, which never raises.
 
-        Waits while the peer is slow. The outcome is `connection-lost` when the link ends first.
+        Waits while the peer is slow. The outcome is `connection-lost` when the link ends first,
+        `not-acknowledged` when it ends because the peer takes everything and confirms nothing.
         """
         outcomes: list[asyncio.Future[Outcome]] = []
         payloads: list[bytes] = []
@@ -112,7 +115,7 @@ class Link:
             if len(payload) > self._largest_frame:
                 outcome.set_result(Outcome(parcel.id, reason="too-large-for-peer"))
             elif self.closed:
-                outcome.set_result(_lost(parcel.id))
+                outcome.set_result(Outcome(parcel.id, reason=CONNECTION_LOST, retry_after_s=0.0))
             elif parcel.id in self._unacked:
                 outcome.set_result(Outcome(parcel.id, reason="under-way"))
             else:
@@ -298,8 +301,8 @@ class Link:
     def _settle_unacked(self, parcels: Sequence[ParcelId], reason: str) -> None:
         for parcel in parcels:
             if parcel in self._unacked:  # an ack may have been faster than our own write's end
-                lost = reason == CONNECTION_LOST
-                self._settle(_lost(parcel) if lost else Outcome(parcel, reason=reason))
+                at_once = 0.0 if reason in _NEXT_PATH else None
+                self._settle(Outcome(parcel, reason=reason, retry_after_s=at_once))
 
     def _arm_ack_timer(self) -> None:
         if self._ack_timer is None and self._unacked:
@@ -315,6 +318,7 @@ class Link:
         oldest, _ = next(iter(self._unacked.values()))
         if now >= oldest + self._limits.ack_deadline_s:
             self._counters["link-stalled"] += 1
+            self._settle_unacked(list(self._unacked), NOT_ACKNOWLEDGED)
             self.close("no acknowledgements")  # a link that does not work must not look as if
         elif now >= max(oldest, self._heard_at) + self._limits.doubt_s:
             self._tasks.start(self._prove(), name="proof")
@@ -342,8 +346,7 @@ class Link:
         self._over = True
         if self._ack_timer is not None:
             self._ack_timer.cancel()
-        for parcel in list(self._unacked):
-            self._settle(_lost(parcel))
+        self._settle_unacked(list(self._unacked), CONNECTION_LOST)
         for answered in self._pings.values():
             if not answered.done():
                 answered.set_exception(
@@ -353,8 +356,3 @@ class Link:
 
     def _crashed(self, name: str) -> None:
         self._counters[f"{name}-crashed"] += 1
-
-
-def _lost(parcel: ParcelId) -> Outcome:
-    """The next try is at once: by another link, or the relay."""
-    return Outcome(parcel, reason=CONNECTION_LOST, retry_after_s=0.0)

@@ -48,6 +48,10 @@ _QUEUED = {
         "The connection to {name}'s device broke off before it was confirmed.",
         "It is tried again by itself, at once.",
     ),
+    "not-acknowledged": (
+        "{name}'s device takes the message and never confirms that it has it.",
+        "It is left at a relay of theirs, if they have one. Ask {name} to restart their node.",
+    ),
     "stopped": (
         "Our own node stopped before it was confirmed.",
         "It is tried again by itself while a node runs.",

@@ -139,7 +139,7 @@ async def test_a_link_without_acks_is_ended(nodes: FakeNodes) -> None:
     await linked(a, b)
     b.engine.gate.clear()
     [outcome] = await a.outcomes(a.post(b.engine))
-    assert outcome.reason == "connection-lost"
+    assert outcome.reason == "not-acknowledged"
     assert a.delivery.counters["link-stalled"] == 1
     b.engine.gate.set()
 
