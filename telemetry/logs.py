@@ -2,13 +2,17 @@
 
 Modules log through `logging.getLogger(__name__)` as anywhere else. What may be logged: reasons,
 counts, durations, addresses, the first digits of a device key. What never is: text, names, whole
-keys, secrets, and anything that was opened.
+keys, secrets, and anything that was opened. An exception is logged by its kind and the lines it
+came through: its message may quote what it failed on.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
 from typing import TextIO
 
 
@@ -50,10 +54,10 @@ def _formatter(*, json_lines: bool, colours: bool) -> logging.Formatter:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.ExceptionRenderer(_outline),
     ]
     renderer: structlog.types.Processor
     if json_lines:
-        shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()
     else:
         renderer = structlog.dev.ConsoleRenderer(
@@ -63,3 +67,26 @@ def _formatter(*, json_lines: bool, colours: bool) -> logging.Formatter:
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
+
+
+def _outline(
+    exc_info: tuple[type[BaseException], BaseException, TracebackType | None],
+) -> str:
+    """A traceback without messages."""
+    return "".join(_lines(exc_info[1], set())).rstrip()
+
+
+def _lines(error: BaseException, told: set[int]) -> Iterator[str]:
+    """What came before it first, as in an ordinary traceback."""
+    told.add(id(error))
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if earlier is not None and id(earlier) not in told:
+        yield from _lines(earlier, told)
+        yield "then\n"
+    yield from traceback.format_tb(error.__traceback__)
+    code = getattr(error, "code", None) or getattr(error, "errno", None)
+    yield f"{type(error).__qualname__}{'' if code is None else f' ({code})'}\n"
+    for each in getattr(error, "exceptions", ()):
+        if id(each) not in told:
+            yield "of which\n"
+            yield from _lines(each, told)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _JOIN_S: Final = 15.0  # for the other process to open its socket, or to let go of the home
 _LOOK_S: Final = 0.1
+_ENDING: Final = frozenset({"engine-crashed", "engine-stopped"})  # its socket is about to go
 
 
 class Following:
@@ -79,6 +80,12 @@ class Session:
             except NodeGone:
                 if operation.method != "GET" or time.monotonic() > deadline:
                     raise
+                self._be_or_wait(deadline)
+            except Fault as fault:
+                late = operation.method != "GET" or time.monotonic() > deadline
+                if late or fault.code not in _ENDING:
+                    raise
+                time.sleep(_LOOK_S)
                 self._be_or_wait(deadline)
 
     def events(

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,11 @@ class Person:
             "QUICNPROTOCHAT_MDNS": "0",  # the machine's own networks are not for tests
         }
 
-    def start(self, *arguments: str, stdin: bool = False) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, stdin: bool = False, program: Sequence[str] = PROGRAM
+    ) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [*PROGRAM, *arguments],
+            [*program, *arguments],
             env=self.environment,
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -48,8 +50,9 @@ class Person:
         (fields,) = self.ask(*arguments)
         return fields
 
-    def run(self) -> subprocess.Popen[str]:
-        process = self.start("run", "--listen", "127.0.0.1:0", "--json")
+    def run(self, *options: str, program: Sequence[str] = PROGRAM) -> subprocess.Popen[str]:
+        listen = ("--listen", "127.0.0.1:0")
+        process = self.start("run", *listen, "--json", *options, program=program)
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
         assert ready["event"] == "ready"

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import stat
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -116,6 +117,66 @@ def test_a_killed_node_leaves_nothing_in_the_way(alice: Person) -> None:
     assert (alice.home / "control.sock").exists()
 
     assert alice.one("whoami")["name"] == "Alice"
+
+
+FAILING = """
+import sys
+from node.cli.start import main
+from node.engine.engine import Engine
+
+class Panic(BaseException):
+    "As PyO3's PanicException: no Exception."
+
+real = Engine.run
+
+def run(engine, batch, now):
+    for command in batch:
+        name = getattr(command, "name", "")
+        if name.startswith("panic"):
+            raise Panic(name)
+        if name.startswith("bug"):
+            raise ValueError(name)
+    return real(engine, batch, now)
+
+Engine.run = run
+sys.exit(main())
+"""
+
+
+def test_a_bug_in_the_engine_fails_one_command_and_the_node_goes_on(alice: Person) -> None:
+    node = alice.run(program=[sys.executable, "-c", FAILING])
+    (told,) = alice.ask("create-group", "bug in the basement", code=1)
+    alice.one("create-group", "friends")
+    node.send_signal(signal.SIGTERM)
+    _, log = node.communicate(timeout=DEADLINE_S)
+
+    assert told["error"]["code"] == "internal"
+    assert told["error"]["hint"]
+    assert "the engine failed on CreateGroup" in log
+    assert "ValueError" in log
+    assert "basement" not in log
+    assert node.returncode == 0
+    assert [group["name"] for group in alice.ask("groups")] == ["friends"]
+
+
+def test_a_crash_of_the_engine_ends_the_node_so_that_it_is_started_again(alice: Person) -> None:
+    """A node without its engine would look alive, and a supervisor would leave it so."""
+    node = alice.run(program=[sys.executable, "-c", FAILING])
+    alice.one("create-group", "friends")
+    following = alice.start("recv", "--stream", "--json")
+    (told,) = alice.ask("create-group", "panic in the attic", code=1)
+    out, log = node.communicate(timeout=DEADLINE_S)
+
+    assert told["error"]["code"] == "engine-crashed"
+    assert told["error"]["hint"]
+    assert node.returncode == 1
+    assert json.loads(out.splitlines()[-1])["error"]["code"] == "engine-crashed"
+    assert "the engine's thread crashed" in log
+    assert "Panic" in log
+    assert "attic" not in log
+    assert [group["name"] for group in alice.ask("groups")] == ["friends"]
+    assert following.poll() is None, following.communicate()
+    "whoever follows has taken the home over, and goes on"
 
 
 def test_a_taken_port_is_said_clearly(alice: Person) -> None:
