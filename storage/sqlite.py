@@ -19,6 +19,8 @@ from storage.files import make_private_file
 
 BUSY_TIMEOUT_MS = 5_000
 RAW_KEY_LENGTH = 32
+_STATEMENTS = 512  # kept prepared; of apsw's own 100, a busy node prepares half again and again
+_CACHE_KIB = 8192  # a page that is not in memory is read, and deciphered, anew
 _SYNCHRONOUS_FULL = 2
 _OPEN = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 _PLAIN = b"SQLite format 3\0"  # where an encrypted database has its salt
@@ -40,7 +42,7 @@ def open_database(path: Path, *, key: bytes | None = None) -> apsw.Connection:
         raise ValueError(f"a database key is {RAW_KEY_LENGTH} bytes")
     with blaming_the_disk():
         make_private_file(path)
-        connection = apsw.Connection(str(path), flags=_OPEN)
+        connection = apsw.Connection(str(path), flags=_OPEN, statementcachesize=_STATEMENTS)
     try:
         with blaming_the_disk(keyed=key is not None):
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
@@ -54,6 +56,7 @@ def open_database(path: Path, *, key: bytes | None = None) -> apsw.Connection:
             connection.pragma("foreign_keys", True)
             connection.pragma("trusted_schema", False)
             connection.pragma("temp_store", "memory")  # temporary files would not be encrypted
+            connection.pragma("cache_size", -_CACHE_KIB)
             connection.pragma("secure_delete", True)  # deleted keys must not stay in free pages
             check_durable(connection, mode)
     except BaseException:
