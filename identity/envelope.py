@@ -5,12 +5,15 @@
 
 key = HKDF-SHA256(ikm = x25519_ss ‖ mlkem_ss, info = `quicnprotochat-hybrid-v1`, 32 bytes). The
 additional data binds version, ephemeral key, KEM ciphertext and the recipient's hybrid public key.
+
+Envelopes that one sender seals for one recipient in one go may share all but nonce and ciphertext
+(`seal_all`): two key agreements are nearly all that an envelope costs, at both ends.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -29,7 +32,9 @@ _X25519 = 32
 _NONCE = 12
 _TAG = 16
 _INFO = b"quicnprotochat-hybrid-v1"
-OVERHEAD = 1 + _X25519 + kem.CIPHERTEXT_LENGTH + _NONCE + _TAG
+_HEADER = 1 + _X25519 + kem.CIPHERTEXT_LENGTH
+OVERHEAD = _HEADER + _NONCE + _TAG
+SEALED_ALIKE = 64  # envelopes with one header: far from where random nonces could meet
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,10 @@ class HybridKeyPair:
 
     public: bytes
     private: bytes = field(repr=False)
+    # The header that last opened something, and its cipher: more under it may follow.
+    _last: list[tuple[bytes, ChaCha20Poly1305]] = field(
+        default_factory=list, repr=False, compare=False
+    )
 
     @cached_property
     def x25519(self) -> X25519PrivateKey:
@@ -59,8 +68,18 @@ def generate_hybrid() -> HybridKeyPair:
 
 def seal(recipient: bytes, plaintext: bytes) -> bytes:
     """Seals to a hybrid public key (1,216 B). Raises Malformed `bad-hybrid-key`."""
+    return seal_all(recipient, [plaintext])[0]
+
+
+def seal_all(recipient: bytes, plaintexts: Sequence[bytes]) -> list[bytes]:
+    """An envelope for each of at most SEALED_ALIKE plaintexts, under one header.
+
+    Whoever sees them can tell that they were sealed together. Raises Malformed `bad-hybrid-key`.
+    """
     if len(recipient) != HYBRID_KEY_LENGTH:
         raise Malformed("bad-hybrid-key", "a hybrid key of the wrong length")
+    if len(plaintexts) > SEALED_ALIKE:
+        raise ValueError(f"at most {SEALED_ALIKE} envelopes with one header")
     ephemeral = X25519PrivateKey.generate()
     try:
         x25519_public, encapsulate = _load_public(recipient)
@@ -69,9 +88,13 @@ def seal(recipient: bytes, plaintext: bytes) -> bytes:
     except ValueError as error:  # a low-order point, or an encapsulation key out of range
         raise Malformed("bad-hybrid-key", "a hybrid key that cannot be sealed to") from error
     header = bytes([VERSION]) + ephemeral.public_key().public_bytes_raw() + kem_ciphertext
-    nonce = os.urandom(_NONCE)
     cipher = ChaCha20Poly1305(_key(x25519_ss, kem_ss))
-    return header + nonce + cipher.encrypt(nonce, plaintext, header + recipient)
+    bound = header + recipient
+    nonces = [os.urandom(_NONCE) for _ in plaintexts]
+    return [
+        header + nonce + cipher.encrypt(nonce, plaintext, bound)
+        for nonce, plaintext in zip(nonces, plaintexts, strict=True)
+    ]
 
 
 def open_untrusted(keys: HybridKeyPair, sealed: bytes) -> bytes:
@@ -82,16 +105,22 @@ def open_untrusted(keys: HybridKeyPair, sealed: bytes) -> bytes:
         raise Malformed(
             "unknown-envelope-version", f"an envelope of version {sealed[0]}", hint="upgrade"
         )
-    header_end = 1 + _X25519 + kem.CIPHERTEXT_LENGTH
-    header, nonce = sealed[:header_end], sealed[header_end : header_end + _NONCE]
+    header, nonce = sealed[:_HEADER], sealed[_HEADER : _HEADER + _NONCE]
+    last = keys._last
     try:
-        ephemeral = X25519PublicKey.from_public_bytes(header[1 : 1 + _X25519])
-        x25519_ss = keys.x25519.exchange(ephemeral)
-        kem_ss = keys.decapsulate(header[1 + _X25519 :])
-        cipher = ChaCha20Poly1305(_key(x25519_ss, kem_ss))
-        return cipher.decrypt(nonce, sealed[header_end + _NONCE :], header + keys.public)
+        cipher = last[0][1] if last and last[0][0] == header else _agreed(keys, header)
+        opened = cipher.decrypt(nonce, sealed[_HEADER + _NONCE :], header + keys.public)
     except (InvalidTag, ValueError) as error:
         raise Malformed("cannot-open", "not sealed to this key, or damaged") from error
+    last[:] = [(header, cipher)]
+    return opened
+
+
+def _agreed(keys: HybridKeyPair, header: bytes) -> ChaCha20Poly1305:
+    """The cipher of a header. Raises ValueError."""
+    ephemeral = X25519PublicKey.from_public_bytes(header[1 : 1 + _X25519])
+    x25519_ss = keys.x25519.exchange(ephemeral)
+    return ChaCha20Poly1305(_key(x25519_ss, keys.decapsulate(header[1 + _X25519 :])))
 
 
 @lru_cache(maxsize=256)

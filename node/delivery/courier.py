@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from identity.envelope import seal
+from identity.envelope import seal_all
 from node.delivery.asking import Ask
 from node.delivery.dialer import Dialer
 from node.delivery.limits import DeliveryLimits
@@ -208,14 +208,21 @@ class _Courier:
                 self._settle(Outcome(item.parcel, reason="no-hybrid-key", retry_after_s=again))
         return [item for item in items if item.hybrid_key is not None]
 
-    def _seal(self, item: OutboxItem) -> Parcel | None:
-        """Sealed at transmission; None, with an outcome, when that is impossible."""
+    def _seal(self, items: Sequence[OutboxItem]) -> list[Parcel]:
+        """Sealed at transmission; none, with outcomes, when that is impossible.
+
+        Several get one header: that shows they left together, to who sees them leave together.
+        """
         try:
-            sealed = seal(item.hybrid_key or b"", pad(item.body))
+            sealed = seal_all(items[0].hybrid_key or b"", [pad(item.body) for item in items])
         except Malformed as fault:
-            self._settle(Outcome(item.parcel, reason=fault.code))
-            return None
-        return Parcel(item.parcel, item.recipient, item.expires, sealed)
+            for item in items:
+                self._settle(Outcome(item.parcel, reason=fault.code))
+            return []
+        return [
+            Parcel(item.parcel, item.recipient, item.expires, envelope)
+            for item, envelope in zip(items, sealed, strict=True)
+        ]
 
     # --- directly
 
@@ -227,14 +234,12 @@ class _Courier:
             if link is None:
                 self._settle(Outcome(waiting.popleft().parcel, reason=CONNECTION_LOST))
                 continue
-            sealed: list[Parcel] = []
+            together: list[OutboxItem] = []
             size = 0
-            while waiting and len(sealed) < self._limits.frames_per_write and size < _WRITE_BYTES:
-                parcel = self._seal(waiting.popleft())
-                if parcel is not None:
-                    sealed.append(parcel)
-                    size += len(parcel.sealed)
-            for sent in await link.send(sealed):
+            while waiting and len(together) < self._limits.frames_per_write and size < _WRITE_BYTES:
+                together.append(waiting.popleft())
+                size += len(together[-1].body)
+            for sent in await link.send(self._seal(together)):
                 sent.add_done_callback(lambda done: self._settle_direct(done.result()))
 
     def _settle_direct(self, outcome: Outcome) -> None:
@@ -247,15 +252,13 @@ class _Courier:
         batch: list[Parcel] = []
         size = 0
         for item in items:
-            parcel = self._seal(item)
-            if parcel is None:
-                continue
-            full = len(batch) >= self._limits.relay_batch_items
-            if batch and (full or size + len(parcel.sealed) > self._limits.relay_batch_bytes):
-                await self._enqueue(relays, batch)
-                batch, size = [], 0
-            batch.append(parcel)
-            size += len(parcel.sealed)
+            for parcel in self._seal([item]):  # a relay learns no more than when each came
+                full = len(batch) >= self._limits.relay_batch_items
+                if batch and (full or size + len(parcel.sealed) > self._limits.relay_batch_bytes):
+                    await self._enqueue(relays, batch)
+                    batch, size = [], 0
+                batch.append(parcel)
+                size += len(parcel.sealed)
         if batch:
             await self._enqueue(relays, batch)
 

@@ -98,6 +98,26 @@ def test_envelope_layout_is_the_published_one() -> None:
     assert len(sealed) == 1 + 32 + 1088 + 12 + len(b"hello") + 16
 
 
+def test_envelopes_sealed_together_open_each_for_itself_and_in_any_order() -> None:
+    plaintexts = [b"one", b"", b"three" * 100]
+    sealed = envelope.seal_all(HYBRID.public, plaintexts)
+    assert len({one[:1121] for one in sealed}) == 1, "one header"
+    assert len({one[1121:1133] for one in sealed}) == 3, "a nonce of its own each"
+    alone = envelope.seal(HYBRID.public, b"between")
+    reader = envelope.HybridKeyPair(HYBRID.public, HYBRID.private)
+    for at in (2, 0, 2, 1):
+        assert envelope.open_untrusted(reader, sealed[at]) == plaintexts[at]
+        damaged = sealed[0][:-1] + bytes([sealed[0][-1] ^ 1])
+        with pytest.raises(Malformed):
+            envelope.open_untrusted(reader, damaged)
+        swapped = sealed[0][:1133] + sealed[2][1133:]
+        with pytest.raises(Malformed):
+            envelope.open_untrusted(reader, swapped)
+        assert envelope.open_untrusted(reader, alone) == b"between"
+    with pytest.raises(Malformed):
+        envelope.open_untrusted(envelope.generate_hybrid(), sealed[0])
+
+
 def test_every_flipped_byte_and_every_other_key_is_refused() -> None:
     sealed = envelope.seal(HYBRID.public, b"hello")
     for at in [*range(0, len(sealed), 37), len(sealed) - 1]:
