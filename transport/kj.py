@@ -19,6 +19,8 @@ import capnp
 from schemas.errors import Fault
 
 from .limits import TransportLimits
+from .rpc_messages import read_message_untrusted
+from .rpc_tables import RpcTables
 from .stream import Stream
 
 Untyped = Any
@@ -26,6 +28,7 @@ KjException: type[Exception] = capnp.KjException
 
 _READ_BYTES = 65_536
 _FLUSH_S = 1.0  # for the last words of a connection that is over anyway
+_ANY_SIZE = 1 << 62  # of a message of ours: the library bounds it
 
 
 @asynccontextmanager
@@ -45,15 +48,19 @@ def new_capability(interface: Untyped, server: object) -> Untyped:
 
 
 class KjTransport:
-    """Moves bytes between a Stream and a pycapnp protocol; `run` is the only task it needs."""
+    """Moves messages between a Stream and a pycapnp protocol; `run` is the only task it needs.
+
+    KJ gets whole messages, and none that `RpcTables` refuses.
+    """
 
     def __init__(self, stream: Stream, limits: TransportLimits) -> None:
         self._stream = stream
         self._limits = limits
+        self._tables = RpcTables(limits)
         self._want_data = asyncio.Event()  # KJ has a read outstanding
-        self._may_feed = asyncio.Event()  # fewer calls in flight than allowed
-        self._may_feed.set()
+        self._answered = asyncio.Event()  # since a call was held back
         self._out = bytearray()
+        self._out_unread = bytearray()  # the beginning of a message whose end KJ has yet to write
         self._out_ready = asyncio.Event()
         self._out_paused = False
         self._out_ended = False
@@ -63,13 +70,6 @@ class KjTransport:
         self._protocol: Untyped = capnp.AsyncIoStream._connect(connected.set_result)
         self._protocol.connection_made(self)
         self.io: Untyped = connected.result()
-
-    def allow_feeding(self, allowed: bool) -> None:
-        """Back-pressure on calls: while False nothing more is read from the peer."""
-        if allowed:
-            self._may_feed.set()
-        else:
-            self._may_feed.clear()
 
     # asyncio.Transport, as far as pycapnp calls it; nothing here may raise
 
@@ -143,20 +143,33 @@ class KjTransport:
             self._protocol.connection_lost(why)
 
     async def _pump_in(self) -> None:
+        buffer = bytearray()
         while True:
             await self._want_data.wait()
-            data = memoryview(await self._stream.read(_READ_BYTES))
+            data = await self._stream.read(_READ_BYTES)
             if not data:
                 return
-            while data:
-                await self._may_feed.wait()
-                await self._want_data.wait()
-                if not self._may_feed.is_set():
+            buffer += data
+            fed = at = 0
+            while message := read_message_untrusted(buffer, at, self._limits.rpc_message):
+                self._answered.clear()
+                if self._tables.received(message, message.end - at):
+                    at = message.end
                     continue
+                await self._feed(buffer, fed, at)
+                fed = at
+                await self._answered.wait()
+            await self._feed(buffer, fed, at)
+            del buffer[:at]
+
+    async def _feed(self, buffer: bytearray, begin: int, end: int) -> None:
+        with memoryview(buffer) as data:
+            while begin < end:
+                await self._want_data.wait()
                 room = self._protocol.get_buffer(-1)
-                size = min(len(room), len(data))
-                room[:size] = data[:size]
-                data = data[size:]
+                size = min(len(room), end - begin)
+                room[:size] = data[begin : begin + size]
+                begin += size
                 self._protocol.buffer_updated(size)
 
     async def _pump_out(self) -> None:
@@ -166,6 +179,7 @@ class KjTransport:
             while self._out:
                 data = bytes(self._out)
                 self._out.clear()
+                self._note_sent(data)
                 await self._stream.write(data)
                 if self._out_paused:
                     self._out_paused = False
@@ -173,6 +187,16 @@ class KjTransport:
             if self._out_ended:
                 await self._stream.finish()
                 return
+
+    def _note_sent(self, data: bytes) -> None:
+        # KJ writes piece by piece and may be paused between two; mostly all is there.
+        self._out_unread += data
+        at = 0
+        while message := read_message_untrusted(self._out_unread, at, _ANY_SIZE):
+            self._tables.sent(message)
+            at = message.end
+        del self._out_unread[:at]
+        self._answered.set()
 
     async def _say_last_words(self) -> Fault | None:
         """KJ's abort message says why; it is worth a moment, not a wait."""

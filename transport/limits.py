@@ -53,6 +53,9 @@ class TransportLimits:
     rpc_message: int = 1 * MIB  # two parcels; a larger message is refused before it is read
     rpc_nesting: int = NESTING
     rpc_calls_in_flight: int = 64  # Cap'n Proto has no flow limit of its own
+    rpc_call_bytes: int = 8 * MIB  # of these calls' parameters: they stay until the answer
+    rpc_questions_per_call: int = 4  # of those in flight: not yet answered and finished, either way
+    rpc_capabilities: int = 8  # in one message; this protocol needs one
     rpc_exports: int = 64  # objects of ours that one peer may call: a sink per mailbox, and room
     rpc_call_deadline_s: float = 30.0  # nobody waits for a peer without one
     rpc_write_buffer: int = 256 * KIB  # above: Cap'n Proto is told to stop writing

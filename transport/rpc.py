@@ -18,7 +18,6 @@ import capnp
 
 from schemas.limits import traversal_words
 
-from .errors import ConnectionLost, StreamReset
 from .kj import KjTransport, Untyped, kj_loop
 from .limits import DEFAULT_LIMITS, TransportLimits
 from .rpc_session import RpcService, RpcSession
@@ -58,9 +57,7 @@ async def serve_rpc(
         nesting_limit=limits.rpc_nesting,
     )
     try:
-        fault = await transport.run(server.on_disconnect)
-        if fault is not None and not isinstance(fault, ConnectionLost | StreamReset):
-            raise fault
+        session.judge(await transport.run(server.on_disconnect))
     finally:
         session.over()
         transport.lose("the server ends")
@@ -88,7 +85,7 @@ async def connect_rpc(
         traversal_limit_in_words=traversal_words(limits.rpc_message),
         nesting_limit=limits.rpc_nesting,
     )
-    pump = asyncio.create_task(transport.run(client.on_disconnect), name="rpc client")
+    pump = asyncio.create_task(_pump(transport, client, session), name="rpc client")
     try:
         yield RpcClient(client, session)
     finally:
@@ -99,6 +96,10 @@ async def connect_rpc(
         await asyncio.gather(pump, return_exceptions=True)
         stream.cancel()
         await _drain(session)
+
+
+async def _pump(transport: KjTransport, client: Untyped, session: RpcSession) -> None:
+    session.judge(await transport.run(client.on_disconnect))
 
 
 async def _drain(session: RpcSession) -> None:

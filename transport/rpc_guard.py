@@ -1,8 +1,7 @@
-"""Before an object that the peer may call: bounds its calls, keeps its exceptions at home."""
+"""Before an object that the peer may call: counts its calls, keeps its exceptions at home."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -36,7 +35,7 @@ class CallBook(Protocol):
 
     counters: Counter[str]
 
-    def enter(self) -> asyncio.Semaphore: ...
+    def enter(self) -> None: ...
     def leave(self) -> None: ...
 
 
@@ -57,10 +56,9 @@ class ServerGuard:
             raise AttributeError(name)
 
         async def call(context: Untyped) -> None:
-            slots = self._book.enter()
+            self._book.enter()
             try:
-                async with slots:
-                    await self._call(method, context)
+                await self._call(method, context)
             finally:
                 self._book.leave()
 

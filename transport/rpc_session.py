@@ -7,18 +7,21 @@ run here, which objects the peer may call. `serve_rpc` and `connect_rpc` make it
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from schemas.errors import Blame, Fault, Refused, Unreachable
+from schemas.errors import Blame, Fault, Malformed, Refused, Unreachable
 
-from .errors import ConnectionLost
+from .errors import ConnectionLost, StreamReset
 from .kj import KjException, KjTransport, Untyped, new_capability
 from .limits import DEFAULT_LIMITS, TransportLimits
 from .rpc_guard import ServerGuard
 
 __all__ = ["RpcService", "RpcSession"]
+
+log = logging.getLogger(__name__)
 
 _MAX_REMOTE_TEXT = 200
 _DEFAULT_DEADLINE = -1.0
@@ -43,7 +46,6 @@ class RpcSession:
         self._over = False
         self._exported = 0
         self._calls = 0
-        self._call_slots = asyncio.Semaphore(limits.rpc_calls_in_flight)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -102,8 +104,19 @@ class RpcSession:
         self._transport = transport
 
     def over(self) -> None:
-        """The stream has ended: calls from now on fail at once."""
+        """The stream is ending: calls from now on fail at once."""
         self._over = True
+
+    def judge(self, fault: Fault | None) -> None:
+        """Why the stream ended; counted if the peer broke a rule. Raises what nobody expects."""
+        match fault:
+            case None | ConnectionLost() | StreamReset():
+                pass
+            case Malformed() | Refused():
+                self.counters[fault.code] += 1
+                log.info("an RPC stream is ended: %s", fault)
+            case _:
+                raise fault
 
     async def drained(self, grace_s: float) -> int:
         """Wait until no method runs; returns how many still do after `grace_s`."""
@@ -116,18 +129,13 @@ class RpcSession:
 
     # Called by guards
 
-    def enter(self) -> asyncio.Semaphore:
-        """A call of the peer arrived; it may run once it has the semaphore."""
+    def enter(self) -> None:
+        """A method begins."""
         self._calls += 1
         self._idle.clear()
-        if self._calls > self.limits.rpc_calls_in_flight and self._transport is not None:
-            self._transport.allow_feeding(False)
-        return self._call_slots
 
     def leave(self) -> None:
         self._calls -= 1
-        if self._calls <= self.limits.rpc_calls_in_flight and self._transport is not None:
-            self._transport.allow_feeding(True)
         if not self._calls:
             self._idle.set()
 

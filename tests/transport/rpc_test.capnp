@@ -25,3 +25,8 @@ interface Other {
 struct Node {
   next @0 :Node;
 }
+
+struct Blob {
+  # On the wire what `echo` takes and gives.
+  data @0 :Data;
+}

@@ -36,9 +36,11 @@ class Probe(schema.Probe.Server):  # type: ignore[misc]
         self.running = 0
         self.most = 0
         self.cancelled = 0
+        self.echoed = 0
         self.release = asyncio.Event()
 
     async def echo(self, data: bytes, **_: Any) -> bytes:
+        self.echoed += 1
         return data
 
     async def fail(self, **_: Any) -> None:

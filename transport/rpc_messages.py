@@ -1,0 +1,230 @@
+"""What a Cap'n Proto RPC message asks for, read before the library acts on it; no state, no I/O.
+
+Only the outer structs of rpc.capnp (`Message`, `Call`, `Return` …) are read, never parameters or
+results: a fixed number of pointers, whatever the peer wrote. The offsets below are rpc.capnp's; a
+test compares them with the schema that pycapnp ships.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct
+from typing import Final, NamedTuple
+
+from schemas.errors import Malformed
+
+_MOST_SEGMENTS: Final = 512  # the library's own limit, too
+_STRUCT, _LIST, _FAR = 0, 1, 2  # the low two bits of a pointer
+_COMPOSITE: Final = 7  # the size class of a list of structs
+_CALLER: Final = 0  # Call.sendResultsTo
+_IMPORTED_CAP, _PROMISED_ANSWER = 0, 1  # MessageTarget
+_ONLY_PROMISE_PIPELINE: Final = 0b100  # Call: no Return will be needed
+_MOST_DESCRIPTORS: Final = 64  # looked at; more than any limit allows
+_NO_FINISH_NEEDED: Final = 0b10 << 32  # Return
+_RESULTS, _CANCELED = 0, 2  # Return; between them an exception, above them tail calls
+_NONE, _SENDER_HOSTED, _RECEIVER_HOSTED = 0, 1, 3  # CapDescriptor
+
+_word = Struct("<Q").unpack_from
+_half_words = Struct("<II").unpack_from
+
+Buffer = bytes | bytearray | memoryview
+_Segments = list[tuple[int, int]]  # where each begins and ends in the buffer
+_Place = tuple[int, int, int, int]  # segment, offset in the buffer, words of data, pointers
+
+_ABSENT: Final[_Place] = (0, 0, 0, 0)  # a null pointer: every field has its default
+
+
+class Kind(IntEnum):
+    """`Message`'s union, as far as this protocol's two parties use it."""
+
+    UNIMPLEMENTED = 0
+    ABORT = 1
+    CALL = 2
+    RETURN = 3
+    FINISH = 4
+    RELEASE = 6
+    BOOTSTRAP = 8
+
+
+class RpcMessage(NamedTuple):
+    """One message. Of a `kind` that is no `Kind` nothing else is read."""
+
+    end: int  # the offset behind it
+    kind: int
+    question: int = 0  # of CALL, BOOTSTRAP, RETURN, FINISH
+    promised: int | None = None  # CALL: made to the answer of that question
+    capabilities: int = 0  # CALL, RETURN: descriptors; the receiver keeps a place for each
+    # CALL, RETURN: no tail call, no third party, no promise, no field of a promised answer
+    plain: bool = True
+    final: bool = False  # RETURN: the answer is forgotten, no FINISH is needed
+
+
+def read_message_untrusted(data: Buffer, start: int, most: int) -> RpcMessage | None:
+    """The message at `start`; None while its end has not arrived.
+
+    Raises Malformed `rpc-malformed`, `rpc-message-too-large` (above `most` bytes, as soon as it
+    says so).
+    """
+    if len(data) - start < 8:
+        return None
+    further, words = _half_words(data, start)
+    begin = start + 8
+    end = begin + words * 8
+    segments = [(begin, end)]
+    if further:
+        if further >= _MOST_SEGMENTS:
+            raise _malformed("too many segments")
+        begin = start + (further + 3) // 2 * 8
+        if len(data) < begin:
+            return None
+        segments, end = [], begin
+        for words in Struct(f"<{further + 1}I").unpack_from(data, start + 4):
+            segments.append((end, end + words * 8))
+            end += words * 8
+    if end - start > most:
+        raise Malformed("rpc-message-too-large", "An RPC message is larger than allowed")
+    if len(data) < end:
+        return None
+    return _read(data, segments, end)
+
+
+def _read(data: Buffer, segments: _Segments, end: int) -> RpcMessage:
+    message = _struct(data, segments, 0, segments[0][0])
+    kind = _data(data, message, 0) & 0xFFFF
+    if kind == Kind.CALL:
+        return _read_call(data, segments, _pointer(data, segments, message, 0), end)
+    if kind == Kind.RETURN:
+        return _read_return(data, segments, _pointer(data, segments, message, 0), end)
+    if kind == Kind.FINISH or kind == Kind.BOOTSTRAP:
+        body = _pointer(data, segments, message, 0)
+        return RpcMessage(end, kind, _data(data, body, 0) & 0xFFFF_FFFF)
+    return RpcMessage(end, kind)
+
+
+def _read_call(data: Buffer, segments: _Segments, call: _Place, end: int) -> RpcMessage:
+    first = _data(data, call, 0)  # questionId 32 | methodId 16 | sendResultsTo 16
+    plain = first >> 48 == _CALLER and not _data(data, call, 2) & _ONLY_PROMISE_PIPELINE
+    target = _pointer(data, segments, call, 0)
+    which = _data(data, target, 0) >> 32 & 0xFFFF  # importedCap 32 | union 16
+    promised = None
+    if which == _PROMISED_ANSWER:
+        answer = _pointer(data, segments, target, 0)
+        promised = _data(data, answer, 0) & 0xFFFF_FFFF
+        plain = plain and _list(data, segments, answer, 0)[0] == 0
+    elif which != _IMPORTED_CAP:
+        plain = False
+    count, hosted = _descriptors(data, segments, _pointer(data, segments, call, 1))
+    return RpcMessage(end, Kind.CALL, first & 0xFFFF_FFFF, promised, count, plain and hosted)
+
+
+def _read_return(data: Buffer, segments: _Segments, answer: _Place, end: int) -> RpcMessage:
+    first = _data(data, answer, 0)  # answerId 32 | flags 2 | … | union 16
+    which = first >> 48
+    count, plain = 0, which <= _CANCELED
+    if which == _RESULTS:
+        count, plain = _descriptors(data, segments, _pointer(data, segments, answer, 0))
+    final = bool(first & _NO_FINISH_NEEDED)
+    return RpcMessage(end, Kind.RETURN, first & 0xFFFF_FFFF, None, count, plain, final)
+
+
+def _descriptors(data: Buffer, segments: _Segments, payload: _Place) -> tuple[int, bool]:
+    """How many capabilities a payload has, and whether each is an object that one end hosts."""
+    count, at, step = _list(data, segments, payload, 1)
+    if count > _MOST_DESCRIPTORS:
+        return count, False
+    for index in range(count if step else 0):
+        which = _word(data, at + index * step)[0] & 0xFFFF
+        if which not in (_NONE, _SENDER_HOSTED, _RECEIVER_HOSTED):
+            return count, False
+    return count, True
+
+
+# Pointers (capnproto.org, "Encoding"): what is not there is absent, what is out of bounds malformed
+
+
+def _data(data: Buffer, place: _Place, index: int) -> int:
+    """Word `index` of a struct's data section."""
+    _, at, words, _ = place
+    return int(_word(data, at + index * 8)[0]) if index < words else 0
+
+
+def _pointer(data: Buffer, segments: _Segments, place: _Place, index: int) -> _Place:
+    """The struct behind pointer `index` of a struct."""
+    segment, at, words, pointers = place
+    if index >= pointers:
+        return _ABSENT
+    return _struct(data, segments, segment, at + (words + index) * 8)
+
+
+def _struct(data: Buffer, segments: _Segments, segment: int, at: int) -> _Place:
+    pointer, segment, at = _follow(data, segments, segment, at)
+    if not pointer:
+        return _ABSENT
+    words, pointers = pointer >> 32 & 0xFFFF, pointer >> 48
+    begin, end = segments[segment]
+    if pointer & 3 != _STRUCT or at < begin or at + (words + pointers) * 8 > end:
+        raise _malformed("a struct that is none or out of bounds")
+    return segment, at, words, pointers
+
+
+def _list(data: Buffer, segments: _Segments, place: _Place, index: int) -> tuple[int, int, int]:
+    """(elements, offset of the first, bytes of each) of the list of structs behind a pointer."""
+    segment, at, words, pointers = place
+    if index >= pointers:
+        return 0, 0, 0
+    pointer, segment, at = _follow(data, segments, segment, at + (words + index) * 8)
+    if not pointer:
+        return 0, 0, 0
+    begin, end = segments[segment]
+    size = (pointer >> 35) * 8
+    if pointer & 3 != _LIST or pointer >> 32 & 7 != _COMPOSITE or at < begin or at + 8 + size > end:
+        raise _malformed("a list that is none, of no structs or out of bounds")
+    tag = _word(data, at)[0]
+    count, step = tag >> 2 & 0x3FFF_FFFF, ((tag >> 32 & 0xFFFF) + (tag >> 48)) * 8
+    if tag & 3 != _STRUCT or count * step > size:
+        raise _malformed("a list whose elements are out of bounds")
+    return count, at + 8, step if tag >> 32 & 0xFFFF else 0
+
+
+def _follow(data: Buffer, segments: _Segments, segment: int, at: int) -> tuple[int, int, int]:
+    """(pointer, segment and offset that it points to), through far pointers; (0, …) for null."""
+    begin, end = segments[segment]
+    if at < begin or at + 8 > end:
+        raise _malformed("a pointer out of bounds")
+    pointer = _word(data, at)[0]
+    if pointer & 3 != _FAR:
+        return pointer, segment, at + 8 + _offset(pointer)
+    segment, at = _landing(segments, pointer)
+    if not pointer & 4:
+        pointer = _word(data, at)[0]
+        if pointer & 3 == _FAR:
+            raise _malformed("a far pointer to a far pointer")
+        return pointer, segment, at + 8 + _offset(pointer)
+    # A double far pointer: its landing pad is a far pointer to the content, and the tag.
+    far, pointer = _word(data, at)[0], _word(data, at + 8)[0]
+    if far & 7 != _FAR:
+        raise _malformed("a landing pad without a far pointer")
+    segment, at = _landing(segments, far)
+    return pointer, segment, at
+
+
+def _landing(segments: _Segments, far: int) -> tuple[int, int]:
+    """The segment and offset that a far pointer names; its landing pad is inside."""
+    segment = far >> 32
+    if segment >= len(segments):
+        raise _malformed("a far pointer to no segment")
+    begin, end = segments[segment]
+    at = begin + (far >> 3 & 0x1FFF_FFFF) * 8
+    if at + (16 if far & 4 else 8) > end:
+        raise _malformed("a far pointer out of bounds")
+    return segment, at
+
+
+def _offset(pointer: int) -> int:
+    """Bytes between a pointer and what it points to: 30 bits, signed."""
+    words = pointer >> 2 & 0x3FFF_FFFF
+    return (words - 0x4000_0000 if words & 0x2000_0000 else words) * 8
+
+
+def _malformed(what: str) -> Malformed:
+    return Malformed("rpc-malformed", f"An RPC message has {what}")
