@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,28 +39,48 @@ class Call:
         """Who makes the call, proven by TLS."""
         return self.line.caller.device
 
-    @contextmanager
-    def request(self) -> Iterator[Any]:
+    def request(self) -> _Request:
         """The parameters, to be read inside the block; what is wrong with them is Malformed.
 
         Raises Refused `unsupported-auth`, `not-your-key`.
         """
-        with blaming_the_peer("request"):
-            auth = self.params.auth
-            if auth.version != AUTH_VERSION:
-                raise Refused(
-                    "unsupported-auth",
-                    f"this relay reads version {AUTH_VERSION} of Auth, not {auth.version}",
-                    blame=Blame.INCOMPATIBLE,
-                    hint="upgrade whichever of the two is older",
-                )
-            if len(auth.deviceId) and auth.deviceId != self.device:
-                raise not_your_key()
-            yield self.params
+        return _Request(self)
+
+    def check_auth(self) -> None:
+        auth = self.params.auth
+        version = auth.version
+        if version != AUTH_VERSION:
+            raise Refused(
+                "unsupported-auth",
+                f"this relay reads version {AUTH_VERSION} of Auth, not {version}",
+                blame=Blame.INCOMPATIBLE,
+                hint="upgrade whichever of the two is older",
+            )
+        device = auth.deviceId
+        if device and device != self.device:
+            raise not_your_key()
 
     def require_own(self, device: DeviceKey) -> None:
         if device != self.device:
             raise not_your_key()
+
+
+class _Request:
+    """`with call.request() as params:`, without the cost of a generator for every call."""
+
+    __slots__ = ("_blaming", "_call")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._blaming = blaming_the_peer("request")
+
+    def __enter__(self) -> Any:
+        with self._blaming:
+            self._call.check_auth()
+        return self._call.params
+
+    def __exit__(self, *raised: Any) -> None:
+        self._blaming.__exit__(*raised)
 
 
 def not_your_key() -> Refused:

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from relay.limits import RelayLimits
-from relay.rates import Buckets, TokenBucket
+from relay.rates import Buckets
 from relay.refusals import TryLater
 from relay.store.contract import MailboxName
 from schemas.ids import DeviceKey
 from transport.admission import address_prefix
+from transport.rate import TokenBucket
 
 if TYPE_CHECKING:
     from relay.subscriptions import Subscription
@@ -47,6 +48,7 @@ class Caller:
         self.prefix = prefix
         self._calls = calls
         self._bytes = volume
+        self._buckets = calls + volume
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self.waits = 0  # fetchWait calls that run
@@ -60,9 +62,7 @@ class Caller:
         """Let one call in. Raises TryLater `try-later` when a rate is exceeded."""
         now = self._clock()
         wait_s = 0.0
-        for bucket in self._calls:
-            wait_s = max(wait_s, bucket.wait_s(now))
-        for bucket in self._bytes:
+        for bucket in self._buckets:
             wait_s = max(wait_s, bucket.wait_s(now))
         if wait_s:
             raise TryLater(
@@ -71,16 +71,18 @@ class Caller:
                 retry_after_ms=int(wait_s * 1000) + 1,
                 hint="it goes on by itself, more slowly",
             )
-        self.use(calls=1)
+        for bucket in self._calls:
+            bucket.use(1, now)
 
     def use(self, *, calls: int = 0, size: int = 0) -> None:
         """Write down what a call has cost besides itself."""
+        now = self._clock()
         if calls:
             for bucket in self._calls:
-                bucket.use(calls)
+                bucket.use(calls, now)
         if size:
             for bucket in self._bytes:
-                bucket.use(size)
+                bucket.use(size, now)
 
     def start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Run `work`, which raises nothing, for as long as the connection lives at most."""
@@ -131,18 +133,17 @@ class Callers:
             raise TryLater(
                 "too-many-connections", "more connections than allowed", retry_after_ms=30_000
             )
-        now = self._clock()
         calls = [
-            TokenBucket(limits.connection_calls_rate, limits.connection_calls_burst, now),
-            self._device_calls.of(device, now),
+            TokenBucket(limits.connection_calls_rate, limits.connection_calls_burst),
+            self._device_calls.of(device),
         ]
         volume = [
-            TokenBucket(limits.connection_bytes_rate, limits.connection_bytes_burst, now),
-            self._device_bytes.of(device, now),
+            TokenBucket(limits.connection_bytes_rate, limits.connection_bytes_burst),
+            self._device_bytes.of(device),
         ]
         if prefix is not None:
-            calls.append(self._prefix_calls.of(prefix, now))
-            volume.append(self._prefix_bytes.of(prefix, now))
+            calls.append(self._prefix_calls.of(prefix))
+            volume.append(self._prefix_bytes.of(prefix))
             self._prefixes[prefix] += 1
         self._devices[device] += 1
         try:
@@ -156,16 +157,17 @@ class Callers:
         """Before something of a device is kept for long. Raises TryLater `try-later`."""
         if caller.introduced:
             return
-        if caller.prefix is not None and caller.device not in self._seen:
-            bucket = self._newcomers.of(caller.prefix, self._clock())
-            if bucket.wait_s(self._clock()):
-                raise TryLater(
-                    "try-later",
-                    "too many new devices from one place",
-                    retry_after_ms=NEWCOMER_RETRY_MS,
-                    hint="it goes on by itself, later",
-                )
-            bucket.use(1)
+        if (
+            caller.prefix is not None
+            and caller.device not in self._seen
+            and not self._newcomers.of(caller.prefix).take(self._clock())
+        ):
+            raise TryLater(
+                "try-later",
+                "too many new devices from one place",
+                retry_after_ms=NEWCOMER_RETRY_MS,
+                hint="it goes on by itself, later",
+            )
         caller.introduced = True
         self._seen[caller.device] = None
         self._seen.move_to_end(caller.device)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from relay.call import Call
@@ -17,7 +18,7 @@ from relay.subscriptions import Subscription, Subscriptions
 from schemas import limits
 from schemas.capnp_codec import blaming_the_peer, items
 from schemas.errors import Fault, Malformed, Refused
-from schemas.frames import ErrorFrame, fill_error
+from schemas.frames import fill_error
 from schemas.ids import DeviceKey
 from schemas.node_service import (
     Enqueued,
@@ -64,39 +65,47 @@ class MailboxMethods:
         with call.request() as params:
             item = read_enqueue_item(params.item)
         call.caller.use(size=len(item.sealed))
-        [outcome] = await self._enqueue([item])
-        result = call.results.init("result")
-        fill_enqueue_result(result, self._counted(outcome))
-        if isinstance(outcome, ErrorFrame):
-            fill_error(call.results.init("error"), outcome)
+        now = int(self._clock())
+        admitted = self._admitted(item, now)
+        if isinstance(admitted, EnqueueItem):
+            [outcome] = await self._store.enqueue([admitted], now=now)
+        else:
+            outcome = admitted
+        self._tell(call.results.init("result"), outcome)
+        if isinstance(outcome, Refused):
+            fill_error(call.results.init("error"), error_frame(outcome))
 
     async def batch_enqueue(self, call: Call) -> None:
         with call.request() as params:
-            batch = items(params.items, limits.BATCH_ITEMS, _read_item_or_error)
-        good = [item for item in batch if isinstance(item, EnqueueItem)]
-        call.caller.use(calls=len(batch) - 1, size=sum(len(item.sealed) for item in good))
-        outcomes = iter(await self._enqueue(good))
-        slots = call.results.init("results", len(batch))
-        for slot, item in zip(slots, batch, strict=True):
-            outcome = item if isinstance(item, ErrorFrame) else next(outcomes)
-            fill_enqueue_result(slot, self._counted(outcome))
-
-    async def _enqueue(self, batch: list[EnqueueItem]) -> list[Enqueued | ErrorFrame]:
+            batch = items(params.items, limits.BATCH_ITEMS, _read_item_or_fault)
+        read = [item for item in batch if isinstance(item, EnqueueItem)]
+        call.caller.use(calls=len(batch) - 1, size=sum(len(item.sealed) for item in read))
         now = int(self._clock())
-        live = [
-            _keep_at_most(item, now + self._parcel_ttl_s) for item in batch if item.expires > now
+        admitted = [
+            self._admitted(item, now) if isinstance(item, EnqueueItem) else item for item in batch
         ]
-        stored = iter(await self._store.enqueue(live, now=now) if live else ())
-        outcomes = [next(stored) if item.expires > now else _expired() for item in batch]
-        return [
-            outcome if isinstance(outcome, Enqueued) else error_frame(outcome)
-            for outcome in outcomes
-        ]
+        good = [item for item in admitted if isinstance(item, EnqueueItem)]
+        stored = iter(await self._store.enqueue(good, now=now) if good else ())
+        slots = call.results.init("results", len(batch))
+        for slot, item in zip(slots, admitted, strict=True):
+            self._tell(slot, next(stored) if isinstance(item, EnqueueItem) else item)
 
-    def _counted(self, outcome: Enqueued | ErrorFrame) -> Enqueued | ErrorFrame:
-        if isinstance(outcome, ErrorFrame):
+    def _admitted(self, item: EnqueueItem, now: int) -> EnqueueItem | Refused:
+        """The item as it will be kept, unless it is too late for it."""
+        if item.expires <= now:
+            return Refused(
+                "parcel-expired", "the parcel has expired", hint="send the message again"
+            )
+        until = now + self._parcel_ttl_s
+        return item if item.expires <= until else replace(item, expires=until)
+
+    def _tell(self, result: Any, outcome: Enqueued | Fault) -> None:
+        """Fill in a result, and count it if it is a refusal."""
+        if isinstance(outcome, Enqueued):
+            fill_enqueue_result(result, outcome)
+        else:
             self._refusals[outcome.code] += 1
-        return outcome
+            fill_enqueue_result(result, error_frame(outcome))
 
     # Reading; the parcels stay
 
@@ -251,20 +260,10 @@ def _require_own_mailbox(call: Call, name: MailboxName) -> None:
         )
 
 
-def _read_item_or_error(reader: Any) -> EnqueueItem | ErrorFrame:
+def _read_item_or_fault(reader: Any) -> EnqueueItem | Malformed:
     """One bad item must not sink the batch."""
     try:
         with blaming_the_peer("parcel"):
             return read_enqueue_item(reader)
     except Malformed as fault:
-        return error_frame(fault)
-
-
-def _keep_at_most(item: EnqueueItem, until: int) -> EnqueueItem:
-    if item.expires <= until:
-        return item
-    return EnqueueItem(item.recipient, item.id, until, item.sealed, item.channel)
-
-
-def _expired() -> Refused:
-    return Refused("parcel-expired", "the parcel has expired", hint="send the message again")
+        return fault

@@ -18,8 +18,8 @@ from typing import Any
 
 from relay.call import Call, Line
 from relay.refusals import error_frame
-from relay.service import HEALTH, METHODS, RelayService, draining_refusal
-from schemas.errors import Fault
+from relay.service import HEALTH, METHODS, Handler, RelayService, draining_refusal
+from schemas.errors import Fault, Refused
 from schemas.frames import ErrorFrame, fill_error
 from schemas.node_service import UNIMPLEMENTED, NodeService
 
@@ -79,38 +79,40 @@ class CallDesk:
         self._running += 1
         self._idle.clear()
         try:
-            error = await self._attempt(method, line, context)
-            if error is not None:
-                self.refusals[error.code] += 1
-                fill_error(context.results.init("error"), error)
+            handler = self._admit(method, line)
+            await handler(self._service, Call(line, context.params, context.results))
+        except Fault as fault:
+            self._refuse(context, error_frame(fault))
+        except Exception:
+            correlation = secrets.token_hex(4)
+            log.exception("%s failed; the caller was told %s", method, correlation)
+            error = ErrorFrame(
+                "internal",
+                f"the relay failed; its log has the details under {correlation}",
+                "try again; tell the relay's operator if it stays",
+            )
+            self._refuse(context, error)
         finally:
             self._running -= 1
             if not self._running:
                 self._idle.set()
             self._observe(method, time.perf_counter() - begun)
 
-    async def _attempt(self, method: str, line: Line, context: Any) -> ErrorFrame | None:
+    def _admit(self, method: str, line: Line) -> Handler:
+        """What answers the call, if it may be made now."""
+        if self._stopping and method != HEALTH:
+            raise draining_refusal()
+        line.caller.admit()
         handler = METHODS.get(method)
-        try:
-            if self._stopping and method != HEALTH:
-                return error_frame(draining_refusal())
-            line.caller.admit()
-            if handler is None:
-                return ErrorFrame(
-                    UNIMPLEMENTED, f"this relay does not have {method}", "upgrade the relay"
-                )
-            await handler(self._service, Call(line, context.params, context.results))
-        except Fault as fault:
-            return error_frame(fault)
-        except Exception:
-            correlation = secrets.token_hex(4)
-            log.exception("%s failed; the caller was told %s", method, correlation)
-            return ErrorFrame(
-                "internal",
-                f"the relay failed; its log has the details under {correlation}",
-                "try again; tell the relay's operator if it stays",
+        if handler is None:
+            raise Refused(
+                UNIMPLEMENTED, f"this relay does not have {method}", hint="upgrade the relay"
             )
-        return None
+        return handler
+
+    def _refuse(self, context: Any, error: ErrorFrame) -> None:
+        self.refusals[error.code] += 1
+        fill_error(context.results.init("error"), error)
 
 
 class NodeServer:

@@ -86,7 +86,7 @@ class Subscriptions:
         self._stopping = True
         tasks = [each.task for each in self._running if each.task is not None]
         for each in list(self._running):
-            self._store.arrivals.announce([each.name])
+            self._store.arrivals.announce(each.name)
         if tasks:
             await asyncio.wait(tasks, timeout=deadline_s)
 

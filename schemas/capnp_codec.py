@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 import capnp
@@ -24,16 +25,27 @@ def load(name: str) -> Any:
     return capnp.load(str(FOLDER / name))
 
 
-@contextmanager
-def blaming_the_peer(what: str) -> Iterator[None]:
+_BAD_BYTES = (capnp.KjException, ValueError, OverflowError, TypeError, RuntimeError)
+
+
+class blaming_the_peer:
     """Turns every error that bad bytes can cause in the library into Malformed."""
-    try:
-        yield
-    except Malformed:
-        raise
-    except (capnp.KjException, ValueError, OverflowError, TypeError, RuntimeError) as error:
-        # The library's own text names source files and lines; it stays on this side.
-        raise Malformed(f"malformed-{what}", f"not a valid {what.replace('-', ' ')}") from error
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if isinstance(error, _BAD_BYTES) and not isinstance(error, Malformed):
+            what = self._what
+            # The library's own text names source files and lines; it stays on this side.
+            raise Malformed(f"malformed-{what}", f"not a valid {what.replace('-', ' ')}") from error
 
 
 @contextmanager

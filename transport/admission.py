@@ -28,7 +28,7 @@ from schemas.errors import Malformed
 from .address import SockAddr
 from .configuration import CONNECTION_ID_BYTES, QUIC_VERSIONS
 from .limits import TransportLimits
-from .rate import Rate
+from .rate import TokenBucket
 from .retry import RetryTokens
 
 _MIN_CLIENT_CHOSEN_ID = 8  # RFC 9000, 7.2
@@ -72,7 +72,7 @@ class Admission:
         self._limits = limits
         self._listening = listening
         self._tokens = RetryTokens()
-        self._first_packets = Rate(limits.first_packets_per_s)
+        self._first_packets = TokenBucket(limits.first_packets_per_s, limits.first_packets_per_s)
         self._half_open: dict[Hashable, bytes | None] = {}  # the proven prefix, if it is
         self._by_prefix: Counter[bytes] = Counter()
 

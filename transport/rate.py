@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import math
 
-class Rate:
-    """`per_s` events per second on average, and as many as that at once after a quiet second."""
 
-    def __init__(self, per_s: float) -> None:
-        self._per_s = per_s
-        self._left = per_s
-        self._counted_at = 0.0
+class TokenBucket:
+    """Holds up to `burst` tokens, refilled by `rate` per second; it starts full.
+
+    What something costs may be known only afterwards, so a bucket can go into debt; whoever is in
+    debt waits until it is paid. `now` is in seconds of a clock that only grows.
+    """
+
+    __slots__ = ("_burst", "_full_at", "_rate")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        # Instead of the level: when it will be full, counted in tokens. Asking changes nothing.
+        self._full_at = -math.inf
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until something may be used; 0 when it may be now."""
+        debt = self._full_at - now * self._rate - self._burst
+        return 0.0 if debt < 0 else (debt + 1) / self._rate
+
+    def use(self, cost: float, now: float) -> None:
+        self._full_at = max(self._full_at, now * self._rate) + cost
 
     def take(self, now: float) -> bool:
-        """Whether one more event may happen at `now` (seconds, monotonic)."""
-        self._left = min(self._per_s, self._left + (now - self._counted_at) * self._per_s)
-        self._counted_at = now
-        if self._left < 1:
+        """Use one token, if there is one; whether there was."""
+        if self.wait_s(now):
             return False
-        self._left -= 1
+        self.use(1, now)
         return True

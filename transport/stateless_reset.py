@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from .rate import Rate
+from .rate import TokenBucket
 
 TOKEN_LENGTH = 16
 MIN_RESET = 21  # RFC 9000, 10.3: 5 bytes of header and noise, then the token
@@ -46,7 +46,7 @@ class ResetKey:
         self._key = HKDF(SHA256(), 32, None, b"quicnprotochat stateless reset v1").derive(
             private_key.private_bytes_raw()
         )
-        self._rate = Rate(resets_per_s)
+        self._rate = TokenBucket(resets_per_s, resets_per_s)
         self._retired_at: OrderedDict[bytes, float] = OrderedDict()
 
     def token(self, connection_id: bytes) -> bytes:

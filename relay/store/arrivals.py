@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from relay.store.contract import MailboxName
@@ -31,11 +31,11 @@ class Arrivals:
             if not watchers:
                 del self._watchers[name]
 
-    def announce(self, names: Iterable[MailboxName]) -> None:
-        """Mail for these is on disk."""
-        for name in names:
-            for event in self._watchers.get(name, ()):
-                event.set()
+    def announce(self, name: MailboxName) -> None:
+        """Mail for it is on disk."""
+        for event in self._watchers.get(name, ()):
+            event.set()
 
     def wake_all(self) -> None:
-        self.announce(list(self._watchers))
+        for name in self._watchers:
+            self.announce(name)

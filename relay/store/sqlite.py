@@ -97,15 +97,12 @@ class SqliteStore:
 
     async def enqueue(self, items: Sequence[EnqueueItem], *, now: int) -> list[Enqueued | Refused]:
         def on_disk(outcomes: list[Enqueued | Refused]) -> None:
-            stored = [
-                MailboxName(item.recipient, item.channel)
-                for item, outcome in zip(items, outcomes, strict=True)
-                if isinstance(outcome, Enqueued)
-            ]
-            self.counters["accepted"] += len(stored)
-            self.arrivals.announce(stored)
+            for item, outcome in zip(items, outcomes, strict=True):
+                if isinstance(outcome, Enqueued):
+                    self.counters["accepted"] += 1
+                    self.arrivals.announce(MailboxName(item.recipient, item.channel))
 
-        return await self._writer.run(
+        return await self._writer.submit(
             lambda connection: mailboxes.enqueue(connection, items, self._room, now),
             cost=sum(len(item.sealed) for item in items),
             then=on_disk,
@@ -143,7 +140,7 @@ class SqliteStore:
         def on_disk(number: int) -> None:
             self.counters["acknowledged"] += number
 
-        return await self._writer.run(
+        return await self._writer.submit(
             lambda connection: mailboxes.acknowledge(connection, name, sequences, self._room),
             then=on_disk,
         )

@@ -106,14 +106,18 @@ class Writer:
         self.trouble: Fault | None = None
         self._thread.start()
 
-    async def run(
+    async def run(self, work: Callable[[apsw.Connection], T], *, cost: int = 0) -> T:
+        """`submit`, for whoever has nothing else to do meanwhile."""
+        return await self.submit(work, cost=cost)
+
+    def submit(
         self,
         work: Callable[[apsw.Connection], T],
         *,
         cost: int = 0,
         then: Callable[[T], None] | None = None,
-    ) -> T:
-        """Run `work` in a transaction shared with others; return once that is on disk.
+    ) -> asyncio.Future[T]:
+        """Run `work` in a transaction shared with others; done once that is on disk.
 
         `then` gets the outcome at that moment, on the loop's thread, even if the caller has gone.
 
@@ -133,7 +137,7 @@ class Writer:
         self._queued_bytes += cost
         done: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Job(work, then, done, cost))
-        return await done
+        return done
 
     async def close(self) -> None:
         """Commit what is queued, end the thread, close the connection. Idempotent."""

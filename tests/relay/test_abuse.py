@@ -10,7 +10,6 @@ import pytest
 
 from relay.callers import Callers, prefix_of
 from relay.limits import RelayLimits
-from relay.rates import TokenBucket
 from relay.refusals import TryLater
 from relay.server import open_relay
 from relay.store.contract import KNOWN_AFTER_S, MailboxName, Quotas
@@ -31,21 +30,6 @@ class Ticking:
 
 def device() -> DeviceKey:
     return DeviceKey(os.urandom(32))
-
-
-def test_a_bucket_gives_its_burst_then_its_rate() -> None:
-    bucket = TokenBucket(rate=10, burst=5, now=0)
-    used = 0
-    while bucket.wait_s(0) == 0:
-        bucket.use(1)
-        used += 1
-    assert used == 5
-    assert 0 < bucket.wait_s(0) <= 0.1
-    assert bucket.wait_s(0.11) == 0
-    bucket.use(100)  # a batch may cost more than there is: it is paid back
-    assert bucket.wait_s(1) > 0
-    assert bucket.wait_s(60) == 0
-    assert bucket.wait_s(-5) == 0, "a clock that went back takes nothing away"
 
 
 def test_prefixes() -> None:
