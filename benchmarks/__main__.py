@@ -13,7 +13,7 @@ from typing import Final, cast
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.markdown import markdown_table, recorded_line, with_table
+from benchmarks.markdown import current_commit, markdown_table, recorded_line, with_table
 from benchmarks.report import Row, met_text, target_text
 
 # name -> module with `rows(quick: bool) -> list[Row]`
@@ -64,6 +64,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
     console = Console()
+    commit = current_commit()  # before a recorded table changes a file
     for name in arguments.names or BENCHMARKS:
         print(f"{name} …", file=sys.stderr, flush=True)
         rows = _rows(name, arguments.quick)
@@ -75,7 +76,7 @@ def main() -> int:
         else:
             console.print(_table(name, rows))
         if arguments.record:  # at once: a later benchmark that fails takes none with it
-            told = f"{recorded_line(name, quick=arguments.quick)}\n\n{markdown_table(rows)}"
+            told = f"{recorded_line(name, commit, quick=arguments.quick)}\n\n{markdown_table(rows)}"
             PAGE.write_text(with_table(PAGE.read_text(), name, told))
     return 0
 

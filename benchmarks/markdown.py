@@ -32,18 +32,28 @@ def markdown_table(rows: list[Row]) -> str:
     return _HEAD + "\n".join(lines)
 
 
-def recorded_line(name: str, *, quick: bool) -> str:
-    """When, from which commit, on what kind of machine, and by which command."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=9"],
+def current_commit() -> str:
+    """The commit that is measured; says so when files under git differ from it."""
+    commit = _git("rev-parse", "--short=9", "HEAD") or "unknown"
+    return f"{commit} with changes" if _git("status", "--porcelain", "-uno") else commit
+
+
+def _git(*arguments: str) -> str:
+    ran = subprocess.run(
+        ["git", *arguments],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         check=False,
-    ).stdout.strip()
+    )
+    return ran.stdout.strip()
+
+
+def recorded_line(name: str, commit: str, *, quick: bool) -> str:
+    """By which command, when, from which commit, and on what kind of machine."""
     command = f'make bench BENCH="{name}{" --quick" if quick else ""}"'
     return (
-        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, commit {commit or 'unknown'}, "
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, commit {commit}, "
         f"{os.cpu_count()} cores, CPython {platform.python_version()}"
         f"{'; a quick run, rough' if quick else ''}"
     )
