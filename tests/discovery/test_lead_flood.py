@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import discovery.resolver
+from discovery.record import open_endpoint_record_untrusted
 from discovery.resolver import LEADS_PER_SOURCE
 from schemas.records import EndpointRecord, Signed
 from tests.discovery.test_resolver import DEVICE, Fixed, public, record, resolver
@@ -12,14 +12,13 @@ from tests.discovery.test_resolver import DEVICE, Fixed, public, record, resolve
 
 async def test_few_signatures_are_checked_whatever_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = 0
-    check = discovery.resolver.open_endpoint_record_untrusted
 
     def counted(signed: Signed, *, now: float) -> EndpointRecord:
         nonlocal checked
         checked += 1
-        return check(signed, now=now)
+        return open_endpoint_record_untrusted(signed, now=now)
 
-    monkeypatch.setattr(discovery.resolver, "open_endpoint_record_untrusted", counted)
+    monkeypatch.setattr("discovery.resolver.open_endpoint_record_untrusted", counted)
     flood = [record(number, public("198.51.100.2")) for number in range(1, 200)]
     asked = resolver(Fixed("dht", flood))
     answer = await asked.resolve(DEVICE.public)

@@ -132,7 +132,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         made.end()
 
 
-# Each of these takes some 15 s: a relay that is gone is silence, and costs its dial deadline of 3 s.
+# Each of these takes some 15 s: a relay that is gone is silence, and costs its dial deadline.
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_the_second_relay_has_what_the_first_died_of(scene: Scene, place: str) -> None:
     """`after`: the first one has it on disk, and could not say so any more."""
