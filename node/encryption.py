@@ -12,6 +12,7 @@ from pathlib import Path
 
 from identity.sealed_file import DEFAULT_COST, Cost, open_file_untrusted, seal_file
 from node.paths import BEFORE_UPGRADE, DATABASE, DATABASE_KEY
+from node.permissions import close_to_others
 from schemas.errors import Blame, Fault, Refused
 from storage.files import replace_file, sync_folder, wipe, write_private_file
 from storage.lock import FolderLock
@@ -26,9 +27,14 @@ def is_encrypted(home: Path) -> bool:
 
 
 def is_empty(home: Path) -> bool:
-    """Whether nothing was ever written to the home's database."""
-    database = home / DATABASE
-    return not database.exists() or database.stat().st_size == 0
+    """Whether nothing was ever written to the home's database. Raises Fault
+    `cannot-open-database`."""
+    try:
+        return (home / DATABASE).stat().st_size == 0
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError as error:
+        raise _cannot_open("the database", error) from error
 
 
 def database_key(home: Path, passphrase: bytes | None) -> bytes | None:
@@ -49,12 +55,7 @@ def database_key(home: Path, passphrase: bytes | None) -> bytes | None:
             hint="put the key file back, or restore a backup into another home",
         ) from None
     except OSError as error:
-        raise Fault(
-            "cannot-open-database",
-            f"the key file cannot be read: {error.strerror}",
-            blame=Blame.ENVIRONMENT,
-            hint="check the home's permissions",
-        ) from error
+        raise _cannot_open("the key file", error) from error
     if passphrase is None:
         raise Refused(
             "passphrase-needed",
@@ -66,10 +67,25 @@ def database_key(home: Path, passphrase: bytes | None) -> bytes | None:
 
 
 def make_key(home: Path, passphrase: bytes, cost: Cost = DEFAULT_COST) -> bytes:
-    """A new key for a database that has nothing in it yet. Raises Fault `cannot-write-file`."""
+    """A key for a database that has nothing in it yet; one that is there already is kept: its
+    database may only be elsewhere. Raises Refused `wrong-passphrase`, Fault `cannot-write-file`."""
+    file = home / DATABASE_KEY
+    if file.exists():
+        return open_file_untrusted(passphrase, file.read_bytes())
     key = os.urandom(RAW_KEY_LENGTH)
-    write_private_file(home / DATABASE_KEY, seal_file(passphrase, key, cost=cost))
+    write_private_file(file, seal_file(passphrase, key, cost=cost))
     return key
+
+
+def check_key_file(home: Path) -> None:
+    """Raises Fault `database-missing` when there is a key file, and its database is not there."""
+    if (home / DATABASE_KEY).exists() and is_empty(home):
+        raise Fault(
+            "database-missing",
+            f"{DATABASE_KEY} is there, but the database that it opens is not: {home / DATABASE}",
+            blame=Blame.ENVIRONMENT,
+            hint=f"put {DATABASE} back; or remove the key file, if that home is no more",
+        )
 
 
 def tidy(home: Path) -> None:
@@ -89,6 +105,7 @@ def change_passphrase(
     `already-encrypted`, `passphrase-needed`, `wrong-passphrase`.
     """
     with FolderLock(home):
+        close_to_others(home)
         tidy(home)
         encrypted = is_encrypted(home)
         if not encrypted and (old is not None or new is None):
@@ -135,3 +152,12 @@ def _convert(home: Path, key: bytes | None, target_key: bytes | None) -> None:
             wipe(old)
     finally:
         os.close(old)
+
+
+def _cannot_open(what: str, error: OSError) -> Fault:
+    return Fault(
+        "cannot-open-database",
+        f"{what} cannot be read: {error.strerror}",
+        blame=Blame.ENVIRONMENT,
+        hint="check the home's permissions",
+    )

@@ -10,10 +10,18 @@ from pathlib import Path
 
 import apsw
 
-from node.encryption import database_key, is_empty, is_encrypted, make_key, tidy
+from node.encryption import (
+    check_key_file,
+    database_key,
+    is_empty,
+    is_encrypted,
+    make_key,
+    tidy,
+)
 from node.engine.account import checked_name
 from node.engine.engine import Engine
 from node.paths import BEFORE_UPGRADE, DATABASE
+from node.permissions import check_usable, close_to_others
 from node.store.database import MIGRATIONS
 from schemas.errors import Blame, Fault
 from storage.files import make_private_folder
@@ -34,7 +42,7 @@ def create_home(path: Path, name: str, passphrase: bytes | None = None) -> None:
     """A new identity and device called `name` in a new home (0700) at `path`.
 
     With a passphrase its database is encrypted. Raises Refused `bad-name` or `home-exists`;
-    Fault `already-running`, `cannot-use-folder`, or what the disk did.
+    Fault `already-running`, those of `check_usable`, or what the disk did.
     """
     checked_name(name)  # before there is a folder
     with new_home_database(path, passphrase) as connection:
@@ -45,26 +53,34 @@ def create_home(path: Path, name: str, passphrase: bytes | None = None) -> None:
 def new_home_database(path: Path, passphrase: bytes | None) -> Iterator[apsw.Connection]:
     """The database of a home that has no account yet, locked. Raises as `create_home`."""
     make_private_folder(path)
+    check_usable(path)
     with FolderLock(path):
+        close_to_others(path)
         if is_encrypted(path):  # made before, perhaps only in part; its passphrase is needed
             key = database_key(path, passphrase)
-        elif passphrase is not None and is_empty(path):
-            key = make_key(path, passphrase)
-        else:
+        elif not is_empty(path):
             key = None
+        elif passphrase is None:
+            check_key_file(path)
+            key = None
+        else:
+            key = make_key(path, passphrase)
         with _opened(path, key) as connection:
             yield connection
 
 
 def require_account(path: Path) -> None:
-    """Raises Fault `no-account` when there is no home at `path`; makes nothing."""
-    if not (path / DATABASE).exists():
-        raise Fault(
-            "no-account",
-            "there is no account in this home",
-            blame=Blame.CALLER,
-            hint="make one with `quicnprotochat init --name NAME`, or check --home",
-        )
+    """Raises Fault `no-account` or `database-missing` when there is no home at `path`, and as
+    `check_usable`; makes nothing."""
+    if check_usable(path) and (path / DATABASE).exists():
+        return
+    check_key_file(path)
+    raise Fault(
+        "no-account",
+        "there is no account in this home",
+        blame=Blame.CALLER,
+        hint="make one with `quicnprotochat init --name NAME`, or check --home",
+    )
 
 
 @contextmanager
@@ -75,6 +91,7 @@ def open_home_database(path: Path, passphrase: bytes | None = None) -> Iterator[
     Raises Refused `passphrase-needed` and `wrong-passphrase`; Fault `database-newer` and others
     of `storage.sqlite`.
     """
+    close_to_others(path)
     tidy(path)
     key = database_key(path, passphrase)
     if key is None and passphrase is not None:

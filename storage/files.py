@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from schemas.errors import Blame, Fault
@@ -37,6 +38,13 @@ def make_private_file(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def make_private(path: Path) -> bool:
+    """Takes what access others have to a file of ours; False where the filesystem keeps it."""
+    with suppress(OSError):
+        path.chmod(path.stat().st_mode & PRIVATE_FOLDER)
+    return not path.stat().st_mode & ~PRIVATE_FOLDER & 0o777
 
 
 def write_private_file(path: Path, data: bytes) -> None:

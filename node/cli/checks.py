@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from node.permissions import too_open
 from schemas.errors import Fault
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _SLOW_FSYNC_S: Final = 0.5
 _BUFFERS: Final = 1024 * 1024  # bytes of UDP buffer below which bursts are lost
 _SKEW_S: Final = 60.0  # records and parcels live for hours; TLS has no clock here
 _SLOW_ANSWER_S: Final = 2.0
+_ON_ITS_WAY: Final = frozenset({"sent", "held", "carried"})  # nothing here is in its way
 _LATEST: Final = 50  # messages of a group that are looked at
 
 
@@ -43,13 +45,7 @@ class Check:
 
 def home_checks(home: Path, encrypted: bool) -> Iterator[Check]:
     """The folder and its disk; the folder exists."""
-    mode = stat.S_IMODE(home.stat().st_mode)
-    yield Check(
-        "permissions",
-        not mode & 0o077,
-        f"{home} has mode {mode:04o}",
-        f"chmod 700 {home}" if mode & 0o077 else "",
-    )
+    yield _permissions(home)
     free = shutil.disk_usage(home).free
     yield Check(
         "disk space",
@@ -64,6 +60,17 @@ def home_checks(home: Path, encrypted: bool) -> Iterator[Check]:
         "on" if encrypted else "off: who has this disk has your messages",
         "" if encrypted else "`quicnprotochat passphrase set`, unless the disk itself is encrypted",
     )
+
+
+def _permissions(home: Path) -> Check:
+    mode = stat.S_IMODE(home.stat().st_mode)
+    found, fixes = [f"{home} has mode {mode:04o}"], []
+    if mode & 0o077:
+        fixes.append(f"chmod 700 {home}")
+    if files := too_open(home):
+        found.append(f"others can use {', '.join(file.name for file in files)}")
+        fixes.append("restart the node, which makes them private; what was read is not unread")
+    return Check("permissions", not fixes, "; ".join(found), "; ".join(fixes))
 
 
 def _fsync(home: Path) -> Check:
@@ -239,14 +246,14 @@ def _waiting(session: Session, group: Group) -> Iterator[Check]:
     from node.api.shapes import ByMessage, ReadHistory
 
     history = session.call(op.HISTORY, ReadHistory(group.group, 0, _LATEST))
-    reasons: dict[tuple[str, str], int] = {}
+    reasons: dict[tuple[bool, str, str], int] = {}
     for message in history:
         for row in session.call(op.WHY, ByMessage(message.message)) if message.own else ():
-            why = (row.sentence, row.action)
+            why = (row.state in _ON_ITS_WAY, row.sentence, row.action)
             reasons[why] = reasons.get(why, 0) + 1
-    for (sentence, action), count in reasons.items():
+    for (well, sentence, action), count in reasons.items():
         waiting = f"{count} message{'s' if count > 1 else ''}"
-        yield Check("delivery", False, f"{waiting}: {sentence}", action)
+        yield Check("delivery", well, f"{waiting}: {sentence}", action)
     if not reasons:
         yield Check("delivery", True, "everybody has what was written lately")
 

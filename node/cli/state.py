@@ -83,12 +83,14 @@ class State:
         return _with_relays(session, named) if named else session
 
     def start_logging(self, default: str = "error") -> None:
-        """Logs go to standard error. Raises BadConfig."""
+        """Logs go to standard error. Raises BadConfig, and as `check_owner`."""
         from node.api.configure import log_settings
+        from node.permissions import check_owner
         from telemetry.logs import configure
 
         if self.verbose:
             default = "info" if self.verbose == 1 else "debug"
+        check_owner(self.home)  # before its configuration is read
         level, form = log_settings(
             self.home, self.environment, self.log_level_flag, self.log_format_flag, default
         )
