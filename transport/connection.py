@@ -380,7 +380,7 @@ class Connection:
         self._timer.arm(now)
 
     def _send_datagrams(self, now: float) -> None:
-        if not self._quic.started or self._quic.quiet(now):
+        if not self._quic.started:
             return
         for data, to in self._quic.datagrams_to_send(now=now):
             if not self._wire.send(data, to):

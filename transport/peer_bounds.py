@@ -15,13 +15,13 @@ from aioquic.quic.stream import QuicStream
 
 from .congestion import WatchedCongestionControl
 from .limits import TransportLimits
-from .send_gate import GatedConnection
+from .one_rtt import OneRttConnection
 
 _SKIP_ABOUT_EVERY = 256  # packets
 _SKIPPED_KEPT = 4
 
 
-class BoundedConnection(GatedConnection):
+class BoundedConnection(OneRttConnection):
     """A connection that closes on a peer that exceeds what no honest one needs.
 
     `packets_taken` counts packets that were decrypted and new: a datagram that adds none was made

@@ -49,17 +49,13 @@ class ProbingConnection(BoundedConnection):
         """Bytes of UDP payload that this path is known to carry."""
         return int(self._max_datagram_size)
 
-    def quiet(self, now: float) -> bool:
-        search = self._search
-        probing = search is None or search.probe_due(now) or self._congestion.black_hole
-        return not probing and super().quiet(now)
-
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, NetworkAddress]]:
-        searching = self._follow_path(now)
+        search = self._follow_path(now)
         datagrams = super().datagrams_to_send(now)
-        if searching is not None and self._state is QuicConnectionState.CONNECTED:
+        connected = self._state is QuicConnectionState.CONNECTED
+        if search is not None and connected and search.probe_due(now):
             timeout = max(self._limits.mtu_probe_s, 3 * self._loss.get_probe_timeout())
-            size = searching.next_probe(now, timeout)
+            size = search.next_probe(now, timeout)
             if size is not None:
                 datagrams += self._build_probe(size, now)
         return datagrams

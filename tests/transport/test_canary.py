@@ -18,7 +18,7 @@ from types import ModuleType
 import aioquic
 import pytest
 from aioquic import tls
-from aioquic.quic import connection, packet, packet_builder, recovery, retry, stream
+from aioquic.quic import connection, crypto, packet, packet_builder, recovery, retry, stream
 from aioquic.quic.congestion.reno import RenoCongestionControl
 
 import transport
@@ -43,12 +43,14 @@ METHODS: dict[tuple[type, str], str] = {
     (tls.KeySchedule, "update_hash"): "self, data",
     (tls.KeyScheduleProxy, "extract"): "self, key_material",
     (tls.KeyScheduleProxy, "select"): "self, cipher_suite",
+    (connection.QuicConnection, "_confirm_handshake"): "self",
     (connection.QuicConnection, "_handle_crypto_frame"): "self, context, frame_type, buf",
     (
         connection.QuicConnection,
         "_handle_new_connection_id_frame",
     ): "self, context, frame_type, buf",
     (connection.QuicConnection, "_handle_stream_frame"): "self, context, frame_type, buf",
+    (connection.QuicConnection, "_idle_timeout"): "self",
     (connection.QuicConnection, "_initialize"): "self, peer_cid",
     (connection.QuicConnection, "_on_max_stream_data_delivery"): "self, delivery, stream",
     (connection.QuicConnection, "_parse_transport_parameters"): "self, data, from_session_ticket",
@@ -59,7 +61,11 @@ METHODS: dict[tuple[type, str], str] = {
     (connection.QuicConnection, "_replenish_connection_ids"): "self",
     (connection.QuicConnection, "_send_probing_frames"): "self, network_path, now",
     (connection.QuicConnection, "_stream_limit"): "self, stream_id",
+    (connection.QuicConnection, "_write_ack_frame"): "self, builder, space, now",
+    (connection.QuicConnection, "_write_stream_frame"): "self, builder, space, stream, max_offset",
     (connection.QuicConnection, "_write_stream_limits"): "self, builder, space, stream",
+    (crypto.CryptoPair, "decrypt_packet"): "self, packet, encrypted_offset, expected_packet_number",
+    (crypto.CryptoPair, "encrypt_packet"): "self, plain_header, plain_payload, packet_number",
     (recovery.QuicPacketRecovery, "get_probe_timeout"): "self, include_max_ack_delay",
     (recovery.QuicPacketRecovery, "on_packet_sent"): "self, packet, space",
     (packet_builder.QuicPacketBuilder, "start_packet"): "self, packet_type, crypto",
@@ -104,6 +110,9 @@ ATTRIBUTES: dict[type, tuple[str, ...]] = {
     ),
     tls.KeySchedule: ("algorithm", "hash_empty_value"),
     connection.QuicConnection: (
+        "_ack_delay",
+        "_ack_eliciting_sent_since_receipt",
+        "_close_at",
         "_close_event",
         "_close_pending",
         "_configuration",
@@ -129,10 +138,13 @@ ATTRIBUTES: dict[type, tuple[str, ...]] = {
         "_peer_cid_sequence_numbers",
         "_ping_pending",
         "_probe_pending",
+        "_remote_max_data",
+        "_remote_max_data_used",
         "_remote_max_streams_bidi",
         "_retire_connection_ids",
         "_spaces",
         "_spin_bit",
+        "_spin_highest_pn",
         "_state",
         "_streams",
         "_streams_blocked_pending",
@@ -142,6 +154,11 @@ ATTRIBUTES: dict[type, tuple[str, ...]] = {
     ),
     connection.QuicNetworkPath: ("addr", "bytes_sent", "is_validated"),
     RenoCongestionControl: ("_max_datagram_size",),
+    packet_builder.QuicPacketBuilder: (
+        "_buffer",
+        "_packet_number",
+        "_peer_cid",
+    ),
     recovery.QuicPacketPacer: ("_max_datagram_size",),
     recovery.QuicPacketRecovery: ("_cc", "_pacer"),
     stream.QuicStreamReceiver: ("_buffer", "_ranges", "highest_offset", "is_finished"),

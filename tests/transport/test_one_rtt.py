@@ -1,0 +1,181 @@
+"""The short way against aioquic itself: it leaves nothing unsent, and takes and sends the same."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from aioquic.quic.connection import NetworkAddress, QuicConnection
+from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import QuicStream
+
+from tests.transport.virtual import JumpingLoop, virtual_pair
+from transport import Connection, Stream, StreamReset, TransportLimits
+from transport.one_rtt import OneRttConnection
+
+LIMITS = TransportLimits(
+    stream_buffer=32_768, connection_buffer=131_072, max_streams=8, stream_deadline_s=1_000
+)
+
+
+@dataclass
+class Seen:
+    quiet: int = 0
+    busy: int = 0
+    received: int = 0
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """After all that we send, aioquic is asked whether it would have sent more."""
+    seen = Seen()
+    sends, receives = OneRttConnection.datagrams_to_send, OneRttConnection._receive_one_rtt
+
+    def datagrams_to_send(self: OneRttConnection, now: float) -> list[tuple[bytes, NetworkAddress]]:
+        datagrams = sends(self, now)
+        if self._one_rtt is not None:
+            if datagrams:
+                seen.busy += 1
+            else:
+                seen.quiet += 1
+            assert QuicConnection.datagrams_to_send(self, now) == [], "aioquic had more to say"
+        return datagrams
+
+    def receive(self: OneRttConnection, data: bytes, addr: NetworkAddress, now: float) -> bool:
+        taken = receives(self, data, addr, now)
+        seen.received += taken
+        return taken
+
+    monkeypatch.setattr(OneRttConnection, "datagrams_to_send", datagrams_to_send)
+    monkeypatch.setattr(OneRttConnection, "_receive_one_rtt", receive)
+    return seen
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nothing_is_left_unsent(loop: JumpingLoop, seen: Seen, seed: int) -> None:
+    dice = random.Random(seed)
+
+    async def serve(stream: Stream) -> None:
+        try:
+            size = 0
+            while data := await stream.read(dice.choice((100, 5_000, 65_536))):
+                size += len(data)
+            await stream.write(bytes(size))  # not before: two echoes could wait for each other
+            await stream.finish()
+        except StreamReset:
+            stream.cancel()
+
+    async def accept(connection: Connection, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            tasks.create_task(serve(await connection.accept_stream()))
+
+    async def read_slowly(stream: Stream) -> None:
+        try:
+            while await stream.read():
+                await asyncio.sleep(dice.choice((0, 0, 0.05)))
+        except StreamReset:
+            stream.cancel()
+
+    async def one(connection: Connection) -> None:
+        stream = await connection.open_stream()
+        fate = dice.random()
+        if fate < 0.2:
+            await stream.write(bytes(300))
+            stream.reset(3)
+            if fate < 0.1:
+                stream.stop(4)
+                return
+        reading = asyncio.create_task(read_slowly(stream))
+        if fate >= 0.2:
+            await stream.write(bytes(dice.choice((1, 300, 20_000, 150_000))))
+            await stream.finish()
+        await reading
+
+    async def scenario() -> None:
+        client, server, to_server, to_client = virtual_pair(LIMITS)
+        to_server.loss = to_client.loss = dice.choice((0.0, 0.05, 0.2))
+        await client.wait_established()
+        async with asyncio.TaskGroup() as tasks:
+            serving = [tasks.create_task(accept(each, tasks)) for each in (client, server)]
+            await asyncio.gather(*(one(dice.choice((client, server))) for _ in range(30)))
+            client.quic.change_connection_id()
+            await client.ping(20)
+            await server.ping(20)
+            for task in serving:
+                task.cancel()
+        assert not client.closed
+        assert not server.closed
+
+    loop.run_until_complete(asyncio.wait_for(scenario(), 10_000))
+    assert seen.quiet > 10
+    assert seen.busy > 10
+    assert seen.received > 100
+
+
+def _receive_by_aioquic(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(OneRttConnection, "_receive_one_rtt", lambda *_: False)
+
+
+def _send_by_aioquic(patch: pytest.MonkeyPatch) -> None:
+    def send(
+        self: OneRttConnection,
+        crypto: CryptoPair,
+        space: QuicPacketSpace,
+        streams: list[QuicStream],
+        now: float,
+    ) -> list[tuple[bytes, NetworkAddress]]:
+        datagrams: list[tuple[bytes, NetworkAddress]] = QuicConnection.datagrams_to_send(self, now)
+        if not self._everyday_streams():
+            self._pacing_at = None  # aioquic paces the packet, too, that it has no use for
+        return datagrams
+
+    patch.setattr(OneRttConnection, "_send_one_rtt", send)
+
+
+@pytest.mark.parametrize("by_aioquic", [_receive_by_aioquic, _send_by_aioquic])
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+def test_the_same_datagrams_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, loss: float, by_aioquic: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    monkeypatch.setattr(
+        "transport.peer_bounds.secrets.randbelow", lambda _: 100
+    )  # the number skipped
+
+    def run() -> tuple[float, list[Counter[int]]]:
+        loop = JumpingLoop()
+        try:
+            return loop.run_until_complete(scenario(loop))
+        finally:
+            loop.close()
+
+    async def send(stream: Stream, size: int) -> None:
+        await stream.write(bytes(size))
+        await stream.finish()
+        await stream.drain()
+
+    async def read(stream: Stream) -> None:
+        while await stream.read():
+            pass
+
+    async def scenario(loop: JumpingLoop) -> tuple[float, list[Counter[int]]]:
+        client, server, *pipes = virtual_pair(LIMITS)
+        await client.wait_established()
+        for pipe in pipes:
+            pipe.loss = loss
+        for size in (1, 300, 20_000, 150_000):
+            asking = await client.open_stream()
+            await asking.write(b"!")
+            answering = await server.accept_stream()
+            await asyncio.gather(
+                send(asking, size), send(answering, size), *map(read, (asking, answering))
+            )
+        return loop.time(), [pipe.sizes for pipe in pipes]
+
+    ours = run()
+    by_aioquic(monkeypatch)
+    assert run() == ours
