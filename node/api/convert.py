@@ -138,6 +138,7 @@ def why_row(view: v.WhyView) -> s.WhyRow:
         sentence=view.sentence,
         action=view.action,
         name=view.name,
+        state=view.state,
     )
 
 

@@ -325,6 +325,7 @@ class WhyRow(Answer):
     action: str
     device: str
     name: str = ""
+    state: str = ""
 
 
 class Done(Answer):

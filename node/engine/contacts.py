@@ -23,6 +23,7 @@ from schemas.ids import DeviceKey, IdentityKey
 from schemas.parcels import BundlesContent
 from schemas.records import BundleCore, BundlePrivate, Signed, SignedType
 
+_ADD = "`quicnprotochat contacts add CARD`; `contacts` and `members GROUP` list who is known"
 _safety_number = lru_cache(maxsize=1024)(safety_number)
 
 
@@ -56,7 +57,7 @@ class Contacts:
     def _contact(self, identity: IdentityKey) -> ContactRow:
         contact = self._core.people.contact(identity)
         if contact is None:
-            raise Refused("unknown-person", "not in your contacts", hint="contacts add CARD")
+            raise Refused("unknown-person", "not in your contacts", hint=_ADD)
         return contact
 
     def _view(self, contact: ContactRow) -> values.ContactView:
@@ -90,9 +91,7 @@ class Contacts:
         try:
             return IdentityKey.from_hex(text)
         except ValueError:
-            raise Refused(
-                "unknown-person", f"nobody called {text[:80]!r}", hint="contacts add CARD"
-            ) from None
+            raise Refused("unknown-person", f"nobody called {text[:80]!r}", hint=_ADD) from None
 
     def devices_of(self, command: commands.DevicesOf) -> tuple[DeviceKey, ...]:
         return self._core.people.devices(command.identity)

@@ -110,7 +110,11 @@ class Explain:
         ]
         return tuple(
             values.WhyView(
-                row.identity, row.device, self._core.name_of(row.identity), *self._explain(row)
+                row.identity,
+                row.device,
+                self._core.name_of(row.identity),
+                State(row.state),
+                *self._explain(row),
             )
             for row in waiting
         )

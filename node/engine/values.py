@@ -144,6 +144,7 @@ class WhyView:
     identity: IdentityKey
     device: DeviceKey
     name: str
+    state: State
     sentence: str
     action: str
 

@@ -87,7 +87,8 @@ class FakeNode:
             c.ReadLedger: (
                 v.LedgerView(BOB, BOBS, "Bob", v.State.HELD, "relay", RELAY, 9.0, 2.0, None),
             ),
-            c.Why: (v.WhyView(BOB, BOBS, "Bob", "Bob is away.", "Wait."),),
+            c.TakeBackup: b"everything",
+            c.Why: (v.WhyView(BOB, BOBS, "Bob", v.State.QUEUED, "Bob is away.", "Wait."),),
         }
         self.queues: list[asyncio.Queue[v.Event]] = []
         self.hold: asyncio.Event | None = None

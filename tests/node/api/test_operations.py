@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -43,8 +44,12 @@ REQUESTS: dict[str, s.Request] = {
 
 
 @pytest.mark.parametrize("operation", op.OPERATIONS, ids=lambda each: each.name)
-def test_every_operation_of_the_table_is_served(served: Served, operation: Any) -> None:
-    answer = served.client.call(operation, REQUESTS.get(operation.name, s.Nothing()))
+def test_every_operation_of_the_table_is_served(
+    served: Served, operation: Any, tmp_path: Path
+) -> None:
+    requests = {**REQUESTS, "back-up": s.BackUp(str(tmp_path / "ada.qpce"), "a passphrase")}
+
+    answer = served.client.call(operation, requests.get(operation.name, s.Nothing()))
 
     kind = getattr(operation.answer, "__origin__", operation.answer)
     assert isinstance(answer, kind)
