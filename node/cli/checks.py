@@ -229,8 +229,16 @@ def _group_status(group: Group) -> Check:
     words = {
         "active": ("a member, in one branch with all that was heard", ""),
         "split": (
-            "split: two members changed it at once; messages wait until it has healed",
-            "nothing, while members can be reached; it heals by itself",
+            "split: two members changed it at once; messages to it wait",
+            "make a new group: this version does not heal a split one",
+        ),
+        "damaged": (
+            "its keys on disk are damaged; what comes for it waits",
+            "ask a member to remove you and to invite you again",
+        ),
+        "restored": (
+            "known from a backup; this device is not in it",
+            "ask a member to remove you and to invite you again",
         ),
         "leaving": ("you asked to leave; a member has to commit it", "wait for a member's node"),
         "left": ("you left it", "ask to be invited"),
