@@ -9,7 +9,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["schemas", "identity", "discovery", "node"]):
+with atheris.instrument_imports(include=["schemas", "identity", "discovery", "transport", "node"]):
     from tests.fuzz.targets import TARGETS
 
 

@@ -21,6 +21,10 @@ from schemas.errors import Fault, Malformed, Refused
 from schemas.records import BundleCore, EndpointRecord, SignedType
 from tests.fuzz.engine_target import victim
 from tests.schemas.samples import BODIES, FRAMES, RECORDS, RELAY
+from tests.transport.rpc_by_hand import bootstrap, call, finish, framed, message, subscribe
+from transport import DEFAULT_LIMITS
+from transport.rpc_messages import Kind, read_message_untrusted
+from transport.rpc_tables import RpcTables
 
 _NOW = 1_800_000_000
 _ADA = identity_from_seed(b"a" * 32)
@@ -99,6 +103,28 @@ def _endpoint_seed() -> bytes:
     return EndpointRecord(_LAPTOP.public, 7, addresses, (RELAY,), _NOW - 60, _NOW + 60).encode()
 
 
+def _rpc(data: bytes) -> None:
+    """A stream of RPC messages, as far as it is read before the library gets it."""
+    tables, at = RpcTables(DEFAULT_LIMITS), 0
+    while found := read_message_untrusted(data, at, DEFAULT_LIMITS.rpc_message):
+        assert at + 8 <= found.end <= len(data)
+        if not tables.received(found, found.end - at):
+            return
+        at = found.end
+
+
+def _rpc_seeds() -> list[bytes]:
+    release = message("release")
+    far = framed([2 | 4 | 1 << 32], [2 | 2 << 32, 1 << 32 | 1 << 48], [Kind.RELEASE, 0])
+    return [
+        bootstrap() + call(1) + finish(0) + release,
+        bootstrap() + subscribe(1) + call(2, capabilities=2) + finish(1),
+        bootstrap() + far,
+        message("abort"),
+        message("unimplemented"),
+    ]
+
+
 def _targets() -> list[Target]:
     found = [
         Target("frame", _frame, [frames.encode_frame(frame) for frame in FRAMES]),
@@ -107,6 +133,7 @@ def _targets() -> list[Target]:
         Target("bundle", _bundle, [_bundle_seed()]),
         Target("endpoint", _endpoint, [_endpoint_seed()]),
         Target("mdns-txt", parse_txt_untrusted, [b"\x03v=1\x42d=" + b"a" * 64 + b"\x05n=Ada"]),
+        Target("rpc-message", _rpc, _rpc_seeds, (Malformed, Refused)),
         Target("card-text", _text(Card.parse), [str(RECORDS[-1]).encode()]),
         Target("relay-text", _text(RelayAddress.parse), [str(RELAY).encode()], (Refused,)),
         Target(

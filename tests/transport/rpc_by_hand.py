@@ -29,6 +29,14 @@ def message(kind: str, fill: Fill = lambda _: None) -> bytes:
     return bytes(root.to_bytes())
 
 
+def framed(*segments: list[int]) -> bytes:
+    """A message of these segments, in words."""
+    head = [len(segments) - 1, *(len(words) for words in segments)]
+    head += [0] * (len(head) % 2)
+    raw = b"".join(each.to_bytes(4, "little") for each in head)
+    return raw + b"".join(word.to_bytes(8, "little") for words in segments for word in words)
+
+
 def bootstrap(question: int = PROMISE) -> bytes:
     return message("bootstrap", lambda body: setattr(body, "questionId", question))
 
