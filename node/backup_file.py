@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from identity.sealed_file import CONTENT_LIMIT, open_file_untrusted, seal_file
+from identity.sealed_file import CONTENT_LIMIT, seal_file
 from schemas.errors import Blame, Fault, Refused
 from storage.files import write_private_file
 
@@ -14,21 +14,32 @@ _READ_LIMIT = CONTENT_LIMIT + 1024  # what is longer is no sealed file
 def write_backup(file: Path, content: bytes, passphrase: bytes) -> int:
     """Seals into a new file; how many bytes it has. Raises Refused `file-exists`, `too-large`;
     Fault `cannot-write-file`."""
-    if file.exists():
-        raise Refused(
-            "file-exists", f"there is a file {str(file)!r}", hint="name a file that is not there"
-        )
+    check_free(file)
     sealed = seal_file(passphrase, content)
     write_private_file(file, sealed)
     return len(sealed)
 
 
-def read_backup(file: Path, passphrase: bytes) -> tuple[bytes, int]:
-    """(content, how many bytes the file has). Raises Fault `cannot-read-file`; Refused as
-    `open_file_untrusted`."""
+def check_free(file: Path) -> None:
+    """Raises Refused `file-exists`; Fault `cannot-write-file` when there is no such folder."""
+    if file.exists():
+        raise Refused(
+            "file-exists", f"there is a file {str(file)!r}", hint="name a file that is not there"
+        )
+    if not file.parent.is_dir():
+        raise Fault(
+            "cannot-write-file",
+            f"there is no folder {str(file.parent)!r}",
+            blame=Blame.CALLER,
+            hint="check the path",
+        )
+
+
+def read_backup(file: Path) -> bytes:
+    """What the file holds, for `open_file_untrusted`. Raises Fault `cannot-read-file`."""
     try:
         with file.open("rb") as opened:
-            sealed = opened.read(_READ_LIMIT)
+            return opened.read(_READ_LIMIT)
     except OSError as error:
         raise Fault(
             "cannot-read-file",
@@ -36,4 +47,3 @@ def read_backup(file: Path, passphrase: bytes) -> tuple[bytes, int]:
             blame=Blame.CALLER,
             hint="check the path and its permissions",
         ) from error
-    return open_file_untrusted(passphrase, sealed), len(sealed)

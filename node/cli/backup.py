@@ -28,8 +28,10 @@ def backup(state: State, file: Path, sealed_with: Path | None) -> None:
     """Write identity, contacts, groups and messages to FILE, sealed with a passphrase."""
     from node.api import operations as op
     from node.api.shapes import BackUp
+    from node.backup_file import check_free
 
     path = file.expanduser().absolute()
+    check_free(path)  # before somebody types a passphrase twice
     named = sealed_with or state.secrets.file
     passphrase = obtain(named, "Passphrase for the backup", twice=True)
     with state.session() as session:
@@ -49,14 +51,16 @@ def restore(state: State, file: Path, sealed_with: Path | None) -> None:
 
     The new home is encrypted when a --passphrase-file is given.
     """
+    from identity.sealed_file import open_file_untrusted
     from node.backup_file import read_backup
     from node.home import restore_home
 
+    sealed = read_backup(file.expanduser())
     named = sealed_with or state.secrets.file
-    content, size = read_backup(file.expanduser(), obtain(named, "Passphrase of the backup"))
+    content = open_file_untrusted(obtain(named, "Passphrase of the backup"), sealed)
     restore_home(state.home, content, state.secrets.new_home())
     state.out.record(
-        {"file": str(file.expanduser().absolute()), "bytes": size, "home": str(state.home)},
+        {"file": str(file.expanduser().absolute()), "bytes": len(sealed), "home": str(state.home)},
         [("restored from", str(file)), ("home", str(state.home))],
     )
     state.out.note(

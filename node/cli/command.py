@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -13,6 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SECTIONS: Final = ("Your node", "People", "Groups", "Messages", "Network")
 _YEAR_S: Final = 366 * 86_400
+_NO_VALUE: Final = re.compile(r"--[a-z-]+=")
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
 
@@ -172,6 +174,11 @@ class ExampleGroup(ExampleCommand, click.Group):
 
 class SectionedGroup(click.Group):
     """The program: its commands listed by section."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any(not word or _NO_VALUE.fullmatch(word) for word in args):
+            raise click.UsageError("an argument is empty: is a shell variable unset?", ctx)
+        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section in SECTIONS:

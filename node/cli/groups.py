@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 commands = Commands("Groups")
 
+_LONGEST_NAMED = 40  # a person who was named by more than that was named by a key
+
 
 @commands.add("create-group", example="quicnprotochat create-group friends --suite hybrid")
 @click.argument("name")
@@ -114,13 +116,16 @@ def members(state: State, group: str) -> None:
 def invite(state: State, group: str, people: tuple[str, ...], role: str) -> None:
     """Add people to GROUP. Somebody given by card becomes a contact first."""
     from node.api import operations as op
-    from node.api.shapes import Invite
+    from node.api.shapes import ByGroup, Invite
 
     with state.session() as session:
         invited = session.call(op.INVITE, Invite(group, list(people), role))
-        names = ", ".join(short(key) for key in invited.invited)
+        members = session.call(op.GROUP, ByGroup(invited.group)).members
+        name_of = {member.identity: member.name for member in members}
+        names = ", ".join(name_of.get(key) or short(key) for key in invited.invited)
         state.out.result(
-            invited.to_json(), f"invited {names} to {clean(invited.name)} (epoch {invited.epoch})"
+            invited.to_json(),
+            f"invited {clean(names)} to {clean(invited.name)} (epoch {invited.epoch})",
         )
 
 
@@ -221,7 +226,8 @@ def remove(state: State, group: str, key: str) -> None:
     from node.api import operations as op
     from node.api.shapes import Remove
 
-    _change(state, op.REMOVE, Remove(group, key), "removed from")
+    whom = clean(key) if len(key) <= _LONGEST_NAMED else short(key)
+    _change(state, op.REMOVE, Remove(group, key), f"removed {whom} from")
 
 
 @commands.add("update-key", example="quicnprotochat update-key friends")

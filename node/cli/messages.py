@@ -155,8 +155,6 @@ def recv(
 
     A cursor has one reader at a time; a second one is refused (cursor-in-use).
     """
-    if not cursor:
-        raise click.UsageError("a cursor has a name")
     with state.session() as session:
         receiver = Receiver(session, state.out, group or "", cursor, count)
         if stream:

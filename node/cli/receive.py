@@ -109,9 +109,16 @@ class Receiver:
         self._out.note(f"-- {clean(name)}: {clean(event.get('detail', 'the group is split'))}")
 
 
+def local_minute(utc: str) -> str:
+    """A time in UTC as people here write it, to the minute."""
+    from datetime import datetime
+
+    return datetime.fromisoformat(utc).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
 def line_of(message: Message) -> str:
     head = (
-        f"{message.sent_at[:16].replace('T', ' ')} {clean(message.group_name) or 'direct'} · "
+        f"{local_minute(message.sent_at)} {clean(message.group_name) or 'direct'} · "
         f"{clean(message.sender_name) or message.sender[:12]}: "
     )
     return head + clean_lines(message.text, "    ")

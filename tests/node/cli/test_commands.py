@@ -221,6 +221,56 @@ def test_wrong_usage_exits_2(session: FakeSession, run: Run, line: str) -> None:
     assert session.asked == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["members", ""], ["recv", ""], ["--home", "", "groups"], ["groups", "--home="], ["join", ""]],
+)
+def test_an_empty_argument_is_told_instead_of_meaning_something_else(
+    session: FakeSession, run: Run, arguments: list[str]
+) -> None:
+    """`recv "$GROUP"` must not take the messages of all groups."""
+    (told,) = run(*arguments, "--json").lines
+
+    assert told["error"]["code"] == "usage"
+    assert "empty" in told["error"]["message"]
+    assert run(*arguments).code == 2
+    assert session.asked == []
+
+
+def test_people_are_told_by_name_who_was_invited_and_removed(
+    session: FakeSession, run: Run
+) -> None:
+    session.answers = ANSWERS
+
+    assert run("invite", "friends", IDENTITY).out == "invited Bob to friends (epoch 4)\n"
+    assert run("remove", "friends", "Bob").out == "removed Bob from friends (epoch 3)\n"
+    removed = run("remove", "friends", IDENTITY).out
+    assert removed == f"removed {IDENTITY[:12]} from friends (epoch 3)\n"
+
+
+def test_people_read_the_time_of_their_own_clock(
+    session: FakeSession, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox(session, [message(1)])
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    try:
+        assert run("recv").out == "2026-01-01 19:00 friends · Bob: hi\n"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_a_file_that_cannot_be_is_told_before_a_passphrase_is_asked_for(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    ended = run(command, str(tmp_path / "no" / "ada.qpce"), "--json")
+
+    assert ended.code == 1
+    assert ended.lines[0]["error"]["code"] in ("cannot-write-file", "cannot-read-file")
+
+
 @pytest.mark.parametrize("arguments", [["--json", "groups"], ["groups", "--json"]])
 def test_common_options_stand_on_either_side(
     session: FakeSession, run: Run, tmp_path: Path, arguments: list[str]
