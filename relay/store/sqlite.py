@@ -30,6 +30,7 @@ from schemas.ids import DeviceKey, IdentityKey
 from schemas.limits import PARCEL
 from schemas.node_service import Enqueued, EnqueueItem, Mailbox
 from schemas.records import Signed
+from storage.presence import FilesInPlace
 from storage.sqlite import blaming_the_disk, migrate, open_database, settle_log
 
 log = logging.getLogger(__name__)
@@ -47,10 +48,16 @@ class SqliteStore:
         writing: apsw.Connection,
         reading: apsw.Connection,
         quotas: Quotas,
+        in_place: FilesInPlace,
         on_commit: Callable[[Written], None],
     ) -> None:
         self._room = Room(quotas, count(reading))
-        self._writer = Writer(writing, on_commit=on_commit, on_undone=self._room.count_anew)
+        self._writer = Writer(
+            writing,
+            check=in_place.check,
+            on_commit=on_commit,
+            on_undone=self._room.count_anew,
+        )
         self._reader = reading
         # One thread: a connection belongs to one at a time.
         self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="relay-reader")
@@ -76,7 +83,8 @@ class SqliteStore:
         Raises Fault `database-newer`, `database-damaged`, `disk-full` and the like.
         """
         writing, reading = await asyncio.to_thread(_open_pair, path, key)
-        return cls(writing, reading, Quotas() if quotas is None else quotas, on_commit)
+        quotas = Quotas() if quotas is None else quotas
+        return cls(writing, reading, quotas, FilesInPlace(path), on_commit)
 
     @property
     def commits(self) -> int:

@@ -82,19 +82,21 @@ class Written:
 class Writer:
     """Owns the only connection that writes. Made in the loop that its callers run in.
 
-    On the writer's thread, `on_commit` hears of every transaction, and `on_undone` is called when
-    one was rolled back. `trouble` is why the machine refused the last transaction; None: it
-    did not.
+    On the writer's thread, `check` raises a Fault when what was committed will not last,
+    `on_commit` hears of every transaction, and `on_undone` is called when one failed. `trouble` is
+    why the machine refused the last transaction; None: it did not.
     """
 
     def __init__(
         self,
         connection: apsw.Connection,
         *,
+        check: Callable[[], None] = lambda: None,
         on_commit: Callable[[Written], None] = lambda _: None,
         on_undone: Callable[[apsw.Connection], None] = lambda _: None,
     ) -> None:
         self._connection = connection
+        self._check = check
         self._on_commit = on_commit
         self._on_undone = on_undone
         self._loop = asyncio.get_running_loop()
@@ -182,6 +184,7 @@ class Writer:
                     for job in batch:
                         job.run(self._connection)
                     worked = time.perf_counter()
+                self._check()
                 ended = time.perf_counter()
             self.commits += 1
             self.trouble = None

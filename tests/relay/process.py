@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -58,16 +59,24 @@ def run_relay(*arguments: str, **settings: str) -> Ended:
 class RelayProcess:
     """`quicnprotochat-relay run --json` on a free loopback port; ready when entered.
 
-    `ready` is its first line. Killed on the way out unless it has ended.
+    `ready` is its first line. Killed on the way out unless it has ended. `inside` is a command
+    that runs the one given behind it, in its own process.
     """
 
-    def __init__(self, folder: Path, *arguments: str, listen: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        listen: str = "127.0.0.1:0",
+        inside: Sequence[str] = (),
+    ) -> None:
         self._arguments = ("run", "--data-dir", str(folder), "--listen", listen, *arguments)
+        self._inside = inside
         self.ready: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         self.popen = subprocess.Popen(
-            relay_command(*self._arguments, "--json"),
+            [*self._inside, *relay_command(*self._arguments, "--json")],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
