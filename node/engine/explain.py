@@ -18,7 +18,7 @@ from schemas.ids import MessageId
 _QUEUED = {
     GROUP_SPLIT: (
         "The group is split: two members changed it at once, and it has not healed yet.",
-        "Nothing to do: the message is kept and goes out when the group is one again.",
+        "It is kept here. This version does not heal it: make a new group, and write there.",
     ),
     "no-hybrid-key": (
         "The keys of {name}'s device are not here yet, so nothing can be sealed to it.",
