@@ -169,7 +169,7 @@ class Arrivals:
     def _message(self, row: GroupRow, body: ParcelBody, mls: bytes, path: str) -> DeviceKey | None:
         if body.statement is not None:
             self._commits.statement(row, body.statement)
-        if not self._core.groups.entered(row.id, body.epoch_id):
+        if body.epoch_id != row.epoch_id and not self._core.groups.entered(row.id, body.epoch_id):
             header = mls_rs.inspect(mls)
             if header.group_id == row.id and (header.epoch or 0) <= row.epoch:
                 self._commits.other_branch(row, body.epoch_id, body.statement)

@@ -59,7 +59,7 @@ class Conversation:
         )
         if not split:
             self._seal(row, message, [member.device for member in recipients])
-        core.groups.save(row)
+        core.groups.save_message(row)
         status = f"queued ({GROUP_SPLIT})" if split else "queued"
         return values.SentView(message.id, row.id, status)
 
@@ -125,7 +125,7 @@ class Conversation:
         row.lamport = max(row.lamport, message.lamport)
         open_tips = [tip for tip in _split_ids(row.tips) if tip not in message.parents]
         row.tips = b"".join([*open_tips, message.id][-limits.MESSAGE_PARENTS :])
-        core.groups.save(row)
+        core.groups.save_message(row)
         # Who speaks in a group has entered it.
         core.outbox.remove_kind(row.id, "welcome", author)
         if row.accepted and not core.people.is_blocked(identity):

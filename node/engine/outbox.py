@@ -52,6 +52,7 @@ class Outbox:
         self._core = core
         self._taken: dict[ParcelId, _Taken] = {}
         self._under_way: Counter[DeviceKey] = Counter()  # of `_taken`, by recipient
+        self._delivered: set[ParcelId] = set()  # of `_taken`, those that a receipt settled
         self._served: dict[DeviceKey, GroupId] = {}  # whose turn was the last, by recipient
 
     def put(
@@ -144,7 +145,13 @@ class Outbox:
     def report(self, command: commands.ReportOutcomes) -> None:
         for outcome in command.outcomes:
             taken = self._put_back(outcome.parcel)
-            row = self._core.outbox.get(outcome.parcel)
+            if outcome.parcel in self._delivered:
+                self._delivered.discard(outcome.parcel)
+                if outcome.acked:
+                    continue  # the receipt was faster, and said so
+                row = None
+            else:
+                row = self._core.outbox.get(outcome.parcel)
             if row is None:  # delivered meanwhile, or no longer wanted
                 if taken is not None and (outcome.acked or outcome.held is not None):
                     self._note_path(taken, outcome)
@@ -166,7 +173,7 @@ class Outbox:
             relay, until = outcome.held if outcome.held is not None else (None, None)
             path = "relay" if relay is not None else "direct"
             entry = dataclasses.replace(entry, path=path, relay=relay, held_until=until)
-            self._core.outbox.write_ledger(entry)
+            self._core.outbox.write_ledger([entry])
 
     def _acked(self, row: OutboxRow) -> None:
         if row.kind in _ENDS_WITH_ACK:
@@ -224,6 +231,7 @@ class Outbox:
         overdue = [p for p, t in self._taken.items() if core.now - t.since >= TAKEN_LIMIT_S]
         for parcel in overdue:
             self._put_back(parcel)
+            self._delivered.discard(parcel)
         ready = core.outbox.due_recipients(core.now)
         if ready:
             core.effects.append(values.OutboxReady(ready))
@@ -236,6 +244,7 @@ class Outbox:
         """After a batch that could not be committed: what it took was never given out."""
         self._taken.clear()
         self._under_way.clear()
+        self._delivered.clear()
 
     # --- the ledger
 
@@ -283,9 +292,25 @@ class Outbox:
         if message is not None:
             entry = self._core.outbox.ledger_entry(message, device)
         if entry is not None:
-            self.move(entry, state, path=path, relay=relay, held_until=held_until, reason=reason)
+            moved = self._moved(
+                entry, state, path=path, relay=relay, held_until=held_until, reason=reason
+            )
+            if moved is not None:
+                self._core.outbox.write_ledger([moved])
 
-    def move(
+    def settle(
+        self, device: DeviceKey, receipt: Sequence[tuple[LedgerRow, State, str | None]]
+    ) -> None:
+        """What a device said that it has or has shown: (entry, new state, path where unknown)."""
+        store = self._core.outbox
+        moved = [self._moved(entry, state, path=path) for entry, state, path in receipt]
+        store.write_ledger([entry for entry in moved if entry is not None])
+        fresh = [entry.message for entry, _, _ in receipt if entry.state != State.DELIVERED]
+        for parcel in store.remove_messages(fresh, device):
+            if parcel in self._taken:
+                self._delivered.add(parcel)
+
+    def _moved(
         self,
         entry: LedgerRow,
         state: State,
@@ -294,10 +319,10 @@ class Outbox:
         relay: str | None = None,
         held_until: float | None = None,
         reason: str | None = None,
-    ) -> None:
-        """`note`, for an entry as it is in the store now."""
+    ) -> LedgerRow | None:
+        """An entry as it becomes, announced; None when it already stands further."""
         if State(entry.state) not in _BEFORE[state]:
-            return
+            return None
         entry = dataclasses.replace(
             entry,
             state=state.value,
@@ -307,7 +332,6 @@ class Outbox:
             reason=reason,
             updated=self._core.now,
         )
-        self._core.outbox.write_ledger(entry)
         self._core.emit(
             "ledger",
             message=entry.message.hex(),
@@ -320,6 +344,7 @@ class Outbox:
             relay=entry.relay,
             reason=entry.reason,
         )
+        return entry
 
 
 # From which states an entry may move to which.

@@ -12,6 +12,7 @@ from node.engine.core import Core
 from node.engine.outbox import SUMMARY_LIFETIME_S, Outbox
 from node.engine.values import OVER, State
 from node.engine.watermarks import as_mark
+from node.store.outbox import LedgerRow
 from schemas.errors import Malformed
 from schemas.group_records import Summary
 from schemas.ids import DeviceKey, GroupId
@@ -43,7 +44,7 @@ class Receipts:
         if self._core.people.is_blocked_device(author):
             return  # to whom we are away
         self._core.messages.set_owed(group, author, True)
-        large = self._core.groups.size(group) > LARGE_GROUP
+        large = len(self._core.groups.members(group)) > LARGE_GROUP
         if author in self._core.linked and not large:
             self._due[key] = self._core.now
         elif key not in self._due:
@@ -135,16 +136,16 @@ class Receipts:
         mark = next((m for m in summary.authors if m.device == core.device.public), None)
         if mark is None:
             return
-        for entry in core.outbox.unread_entries(summary.group, device, mark.read):
-            self._outbox.move(entry, State.READ)
-        delivered = []
+        moved: list[tuple[LedgerRow, State, str | None]] = [
+            (entry, State.READ, None)
+            for entry in core.outbox.unread_entries(summary.group, device, mark.read)
+        ]
         for entry in core.outbox.open_entries(summary.group, device, mark.contiguous):
             if mark.covers(entry.sequence):
                 state = State.READ if entry.sequence <= mark.read else State.DELIVERED
                 # A receipt over a link is usually faster than the link's ack is reported.
                 linked = entry.path is None and device in core.linked
-                self._outbox.move(entry, state, path="direct" if linked else None)
-                delivered.append(entry.message)
+                moved.append((entry, state, "direct" if linked else None))
             elif entry.sequence in mark.gaps and core.now - entry.updated > RESEND_GAP_S:
                 core.outbox.bring_message_forward(entry.message, device, core.now)
-        core.outbox.remove_messages(delivered, device)
+        self._outbox.settle(device, moved)

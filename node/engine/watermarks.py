@@ -17,6 +17,8 @@ def advance(mark: Watermark | None, sequence: int, epoch_base: int) -> Watermark
     """
     if mark is None:
         return Watermark(epoch_base, sequence, _capped(range(epoch_base, sequence)))
+    if sequence == mark.highest + 1 and epoch_base >= mark.base:
+        return Watermark(mark.base, sequence, mark.missing, mark.read)
     missing = set(mark.missing)
     base = mark.base
     if epoch_base < base:  # a late message of an earlier epoch that we were in

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import apsw
 
@@ -12,12 +12,15 @@ from storage.sqlite import blaming_the_disk, settle_log, transaction
 
 MIGRATIONS = "node.store.migrations"
 
+T = TypeVar("T")
+
 
 class Database:
     """The node's database, used by one thread."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
+        self.undone = 0  # how often something was: see Remembered
 
     def run(self, sql: str, *parameters: Any) -> int:
         """Executes; answers how many rows changed."""
@@ -28,8 +31,9 @@ class Database:
         """Outside a transaction: everything into the database file, and the log emptied."""
         settle_log(self.connection)
 
-    def many(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
-        self.connection.executemany(sql, rows)
+    def many(self, sql: str, rows: list[tuple[Any, ...]]) -> list[Any]:
+        """Executes for each of `rows`; answers what they return, of all."""
+        return self.connection.executemany(sql, rows).fetchall()
 
     def row(self, sql: str, *parameters: Any) -> Any:
         """The first row, or None."""
@@ -46,8 +50,12 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Durable when the block ends; undone when it raises. Raises Fault when the disk does."""
-        with blaming_the_disk(), transaction(self.connection):
-            yield
+        try:
+            with blaming_the_disk(), transaction(self.connection):
+                yield
+        except BaseException:
+            self.undone += 1
+            raise
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -56,8 +64,30 @@ class Database:
         try:
             yield
         except BaseException:
+            self.undone += 1
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK TO command")
                 self.connection.execute("RELEASE command")
             raise
         self.connection.execute("RELEASE command")
+
+
+class Remembered(Generic[T]):
+    """What the rows say, kept in memory until they change, or something written is undone.
+
+    Who changes the rows changes `value` too, or calls `forget`.
+    """
+
+    def __init__(self, database: Database, load: Callable[[], T]) -> None:
+        self._db = database
+        self._load = load
+        self._loaded: tuple[int, T] | None = None
+
+    @property
+    def value(self) -> T:
+        if self._loaded is None or self._loaded[0] != self._db.undone:
+            self._loaded = (self._db.undone, self._load())
+        return self._loaded[1]
+
+    def forget(self) -> None:
+        self._loaded = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from node.store.database import Database
+from node.store.database import Database, Remembered
 from schemas import limits
 from schemas.group_records import CommitHeader, Intent, Statement
 from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId, IdentityKey, IntentId
@@ -51,6 +51,7 @@ class MemberRow:
 class GroupStore:
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._members: Remembered[dict[GroupId, tuple[MemberRow, ...]]] = Remembered(database, dict)
 
     # --- groups
 
@@ -68,17 +69,29 @@ class GroupStore:
             *(getattr(row, field.name) for field in fields(GroupRow)),
         )
 
-    def members(self, group: GroupId) -> list[MemberRow]:
-        rows = self._db.rows(
-            "SELECT device, identity, leaf FROM members WHERE group_id = ? ORDER BY leaf", group
+    def save_message(self, row: GroupRow) -> None:
+        """What a message changes: the next sequence number, Lamport time and tips."""
+        self._db.run(
+            "UPDATE groups SET next_sequence = ?, lamport = ?, tips = ? WHERE id = ?",
+            row.next_sequence,
+            row.lamport,
+            row.tips,
+            row.id,
         )
-        return [MemberRow(DeviceKey(row[0]), IdentityKey(row[1]), row[2]) for row in rows]
 
-    def size(self, group: GroupId) -> int:
-        """In devices."""
-        return int(self._db.value("SELECT count(*) FROM members WHERE group_id = ?", group))
+    def members(self, group: GroupId) -> tuple[MemberRow, ...]:
+        """By leaf."""
+        found = self._members.value.get(group)
+        if found is None:
+            rows = self._db.rows(
+                "SELECT device, identity, leaf FROM members WHERE group_id = ? ORDER BY leaf", group
+            )
+            found = tuple(MemberRow(DeviceKey(d), IdentityKey(i), leaf) for d, i, leaf in rows)
+            self._members.value[group] = found
+        return found
 
     def set_members(self, group: GroupId, members: list[MemberRow]) -> None:
+        self._members.value.pop(group, None)
         self._db.run("DELETE FROM members WHERE group_id = ?", group)
         self._db.many(
             "INSERT INTO members VALUES (?, ?, ?, ?)",

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from node.store.database import Database
+from node.store.database import Database, Remembered
 from schemas import limits
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
 from schemas.records import Signed
@@ -53,6 +53,7 @@ _MESSAGE = (
 class MessageStore:
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._owed = Remembered(database, self._load_owed)
 
     # --- messages
 
@@ -141,29 +142,43 @@ class MessageStore:
             group,
             author,
         )
-        return None if row is None else Watermark(row[0], row[1], tuple(json.loads(row[2])), row[3])
+        if row is None:
+            return None
+        missing = () if row[2] == "[]" else tuple(json.loads(row[2]))
+        return Watermark(row[0], row[1], missing, row[3])
 
     def put_watermark(self, group: GroupId, author: DeviceKey, mark: Watermark) -> None:
         self._db.run(
-            "INSERT OR REPLACE INTO watermarks (group_id, author, base, highest, missing, read)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO watermarks (group_id, author, base, highest, missing, read)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (group_id, author) DO UPDATE SET"
+            " base = excluded.base, highest = excluded.highest, missing = excluded.missing,"
+            " read = excluded.read",
             group,
             author,
             mark.base,
             mark.highest,
-            json.dumps(mark.missing),
+            json.dumps(mark.missing) if mark.missing else "[]",
             mark.read,
         )
 
     def set_owed(self, group: GroupId, author: DeviceKey, owed: bool) -> None:
         """Whether the author waits for a receipt."""
-        self._db.run(
+        if owed and (group, author) in self._owed.value:
+            return
+        changed = self._db.run(
             "UPDATE watermarks SET owed = ? WHERE group_id = ? AND author = ?", owed, group, author
         )
+        if owed and changed:
+            self._owed.value.add((group, author))
+        else:
+            self._owed.value.discard((group, author))
 
     def owed(self) -> list[tuple[GroupId, DeviceKey]]:
+        return list(self._owed.value)
+
+    def _load_owed(self) -> set[tuple[GroupId, DeviceKey]]:
         rows = self._db.rows("SELECT group_id, author FROM watermarks WHERE owed = 1")
-        return [(GroupId(row[0]), DeviceKey(row[1])) for row in rows]
+        return {(GroupId(row[0]), DeviceKey(row[1])) for row in rows}
 
     def authors(self, group: GroupId) -> list[DeviceKey]:
         rows = self._db.rows("SELECT author FROM watermarks WHERE group_id = ?", group)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from node.store.database import Database
+from node.store.database import Database, Remembered
 from schemas.ids import DeviceKey, GroupId, IdentityKey, MessageId, ParcelId
 
 NO_PARCEL = ParcelId(bytes(16))
@@ -61,6 +62,8 @@ _LEDGER = (
 class OutboxStore:
     def __init__(self, database: Database) -> None:
         self._db = database
+        # (group, kind) of payloads that wait, but messages; there may be fewer by now
+        self._kinds: Remembered[set[tuple[bytes, str]]] = Remembered(database, self._load_kinds)
 
     # --- payloads and parcels
 
@@ -72,7 +75,12 @@ class OutboxStore:
             message,
             body,
         )
+        if kind != "message":
+            self._kinds.value.add((group, kind))
         return self._db.connection.last_insert_rowid()
+
+    def _load_kinds(self) -> set[tuple[bytes, str]]:
+        return set(self._db.rows("SELECT group_id, kind FROM payloads WHERE kind <> 'message'"))
 
     def add_parcels(
         self,
@@ -196,11 +204,14 @@ class OutboxStore:
         self._db.run("DELETE FROM outbox WHERE parcel_id = ?", parcel)
         self._drop_payload(payload)
 
-    def remove_messages(self, messages: list[MessageId], device: DeviceKey) -> None:
-        """Drops the parcels with these messages for one device, and payloads with the last one."""
-        self._db.many(
+    def remove_messages(self, messages: list[MessageId], device: DeviceKey) -> list[ParcelId]:
+        """Drops the parcels with these messages for one device, and payloads with the last one.
+
+        Answers which they were.
+        """
+        removed = self._db.many(
             "DELETE FROM outbox INDEXED BY outbox_by_payload WHERE recipient = ?2"
-            " AND payload IN (SELECT id FROM payloads WHERE message = ?1)",
+            " AND payload IN (SELECT id FROM payloads WHERE message = ?1) RETURNING parcel_id",
             [(message, device) for message in messages],
         )
         self._db.many(
@@ -208,12 +219,15 @@ class OutboxStore:
             " AND NOT EXISTS (SELECT 1 FROM outbox WHERE payload = payloads.id)",
             [(message,) for message in messages],
         )
+        return [ParcelId(row[0]) for row in removed]
 
     def remove_kind(self, group: GroupId, kind: str, recipient: DeviceKey) -> None:
         """Drops parcels of this kind that a device no longer needs; not messages.
 
         Found by kind first: a group has few of these, and may have thousands of messages waiting.
         """
+        if (group, kind) not in self._kinds.value:
+            return
         for parcel, payload in self._db.rows(
             "SELECT o.parcel_id, p.id FROM payloads p CROSS JOIN outbox o ON o.payload = p.id"
             " WHERE p.group_id = ? AND p.kind = ? AND p.kind <> 'message' AND o.recipient = ?",
@@ -222,6 +236,7 @@ class OutboxStore:
             recipient,
         ):
             self.remove(ParcelId(parcel), payload)
+            self._kinds.forget()
 
     def _drop_payload(self, payload: int) -> None:
         self._db.run(
@@ -294,18 +309,23 @@ class OutboxStore:
         )
         return [_ledger(row) for row in rows]
 
-    def write_ledger(self, row: LedgerRow) -> None:
-        self._db.run(
+    def write_ledger(self, rows: Iterable[LedgerRow]) -> None:
+        self._db.many(
             "UPDATE ledger SET state = ?, path = ?, relay = ?, held_until = ?, reason = ?,"
             " updated = ? WHERE message = ? AND device = ?",
-            row.state,
-            row.path,
-            row.relay,
-            row.held_until,
-            row.reason,
-            row.updated,
-            row.message,
-            row.device,
+            [
+                (
+                    row.state,
+                    row.path,
+                    row.relay,
+                    row.held_until,
+                    row.reason,
+                    row.updated,
+                    row.message,
+                    row.device,
+                )
+                for row in rows
+            ],
         )
 
 

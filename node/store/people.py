@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from node.store.database import Database
+from node.store.database import Database, Remembered
 from schemas.card import Card
 from schemas.ids import DeviceKey, GroupId, IdentityKey
 from schemas.records import BundleCore, BundlePrivate, EndpointRecord, Signed
@@ -21,6 +21,9 @@ class ContactRow:
 class PeopleStore:
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._blocked = Remembered(
+            database, lambda: frozenset(identity for identity, _ in self.blocked())
+        )
 
     # --- settings and secrets
 
@@ -82,22 +85,26 @@ class PeopleStore:
 
     def block(self, identity: IdentityKey, now: float) -> None:
         self._db.run("INSERT OR IGNORE INTO blocked VALUES (?, ?)", identity, now)
+        self._blocked.forget()
 
     def unblock(self, identity: IdentityKey) -> None:
         self._db.run("DELETE FROM blocked WHERE identity = ?", identity)
+        self._blocked.forget()
 
     def is_blocked(self, identity: IdentityKey) -> bool:
-        return self._db.row("SELECT 1 FROM blocked WHERE identity = ?", identity) is not None
+        return identity in self._blocked.value
 
     def is_blocked_device(self, device: DeviceKey) -> bool:
         """Of somebody blocked, by bundle or membership."""
-        if self._db.row("SELECT 1 FROM blocked LIMIT 1") is None:
+        if not self._blocked.value:
             return False
         owner = self.owner(device)
         return owner is not None and self.is_blocked(owner)
 
     def has_blocked(self, group: GroupId) -> bool:
         """Somebody blocked is a member."""
+        if not self._blocked.value:
+            return False
         return (
             self._db.row(
                 "SELECT 1 FROM members JOIN blocked USING (identity) WHERE group_id = ? LIMIT 1",

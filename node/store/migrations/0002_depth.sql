@@ -32,3 +32,6 @@ DROP INDEX ledger_by_device;
 ALTER TABLE outbox ADD COLUMN group_id BLOB;
 UPDATE outbox SET group_id = (SELECT group_id FROM payloads WHERE id = payload);
 CREATE INDEX outbox_queued ON outbox (recipient, group_id, payload) WHERE stage = 'queued';
+
+-- Nothing is looked up by it, and its random keys dirty a page for each message
+DROP INDEX messages_by_id;
