@@ -1,0 +1,12 @@
+"""Every defence of docs/hazards.md that can be taken out by itself, with the tests that notice."""
+
+from __future__ import annotations
+
+from tests.hazards.capnp_defences import CAPNP
+from tests.hazards.defence import Defence
+from tests.hazards.node_defences import DISCOVERY, NODE
+from tests.hazards.relay_defences import RELAY, STORAGE
+from tests.hazards.rpc_defences import RPC_TABLES
+from tests.hazards.transport_defences import TRANSPORT
+
+DEFENCES: tuple[Defence, ...] = TRANSPORT + CAPNP + RPC_TABLES + RELAY + NODE + DISCOVERY + STORAGE

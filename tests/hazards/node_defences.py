@@ -1,0 +1,252 @@
+"""Of a node: against relays, other nodes, members, its own disk and clock; and in discovery."""
+
+from __future__ import annotations
+
+from tests.hazards.defence import defence
+
+_HOSTILE_PEER = "tests/node/delivery/test_hostile_peer.py"
+_HOSTILE_RELAY = "tests/node/delivery/test_hostile_relay.py"
+_UNWILLING = "tests/node/delivery/test_unwilling_peer.py"
+_FLOODS = "tests/node/engine/test_floods.py"
+_CLOCK = "tests/node/engine/test_clock.py"
+
+NODE = (
+    defence(
+        "a hostile relay: what was not asked for",
+        "node/delivery/mailbox.py",
+        "        if page.parcels and page.parcels[0].sequence <= after:",
+        "        if False:",
+        f"{_HOSTILE_RELAY}::test_one_hostile_relay_takes_nothing_from_the_other[repeats]",
+    ),
+    defence(
+        "a hostile relay: parcels without end",
+        "node/delivery/mailbox.py",
+        "            await asyncio.sleep(refused * self._limits.refused_pause_s)",
+        "            pass",
+        f"{_HOSTILE_RELAY}::test_one_hostile_relay_takes_nothing_from_the_other[endless]",
+    ),
+    defence(
+        "a hostile relay: pages without end",
+        "node/delivery/mailbox.py",
+        "            for _ in range(self._limits.poll_pages):",
+        "            for _ in range(10**9):",
+        "tests/node/delivery/test_endless_mailbox.py::test_one_look_has_an_end",
+    ),
+    defence(
+        "a hostile relay: no answer",
+        "node/delivery/relay_pool.py",
+        "deadline_s=self._limits.relay_call_s)",
+        "deadline_s=None)",
+        f"{_HOSTILE_RELAY}::test_one_hostile_relay_takes_nothing_from_the_other[never answers]",
+    ),
+    defence(
+        "a peer that acknowledges no parcel: the link ends",
+        "node/delivery/link.py",
+        "        if now >= oldest + self._limits.ack_deadline_s:",
+        "        if False:",
+        "tests/node/delivery/test_link.py::test_a_link_without_acks_is_ended",
+    ),
+    defence(
+        "a hostile relay: what is put off",
+        "node/delivery/mailbox.py",
+        "                if len(self._waiting) >= self._limits.deferred_at_relay:",
+        "                if False:",
+        "tests/node/delivery/test_endless_mailbox.py::test_what_is_put_off_is_bounded",
+    ),
+    defence(
+        "a peer that acknowledges no parcel, or defers all: its relay",
+        "node/delivery/courier.py",
+        " or self._patience.at_an_end(self._device)",
+        "",
+        f"{_UNWILLING}::test_what_nobody_acknowledges_is_left_at_the_relay",
+        f"{_UNWILLING}::test_what_is_always_deferred_is_left_at_the_relay",
+    ),
+    defence(
+        "a peer that acknowledges no parcel: a window",
+        "node/delivery/courier.py",
+        "        limit = min(most, limits.window - len(self._out))",
+        "        limit = 10_000",
+        f"{_UNWILLING}::test_what_nobody_acknowledges_is_left_at_the_relay",
+    ),
+    defence(
+        "a peer that acknowledges no parcel: not for ever",
+        "node/delivery/patience.py",
+        "            record.by_relay_until = self._clock() + self._limits.relay_instead_s",
+        "            record.by_relay_until = 2.0**40",
+        f"{_UNWILLING}::test_the_direct_way_is_tried_again_after_a_while",
+    ),
+    defence(
+        "a peer that reads nothing: summaries",
+        "node/delivery/link.py",
+        "        if self._summaries >= self._limits.summaries_at_once:",
+        "        if False:",
+        f"{_HOSTILE_PEER}::test_a_peer_that_reads_nothing_costs_a_bounded_number_of_summaries",
+    ),
+    defence(
+        "links of one device",
+        "node/delivery/links.py",
+        " or self._alive[device] >= self._limits.links_per_device:",
+        ":",
+        f"{_HOSTILE_PEER}::test_a_device_has_a_bounded_number_of_links",
+    ),
+    defence(
+        "the backlog of a large group: turns",
+        "node/delivery/courier.py",
+        "        most = limits.take_crowded if self._crowded() else limits.take",
+        "        most = limits.take",
+        "tests/node/delivery/test_fairness.py::test_one_message_leaves_before_the_backlog_of_a_large_group",
+    ),
+    defence(
+        "future generations: a cap on skipped keys, of a sender",
+        "node/engine/arrivals.py",
+        "                raise NoRoom from error  # what lies between may come, and this again",
+        "                return None",
+        f"{_FLOODS}::test_message_too_far_ahead_is_not_lost",
+    ),
+    defence(
+        "early messages: a buffer of bounded size",
+        "node/store/messages.py",
+        "        if count >= budget or size + len(body) > limits.FUTURE_BYTES:",
+        "        if False:",
+        f"{_FLOODS}::test_early_flood_of_a_member_is_bounded_and_late_commits_still_count",
+        f"{_FLOODS}::test_early_flood_of_large_parcels_is_bounded_in_bytes",
+        f"{_FLOODS}::test_flood_of_strangers_leaves_our_groups_alone",
+    ),
+    defence(
+        "made-up branches",
+        "node/engine/commits.py",
+        "        if count >= FORK_COMMITS or size + len(content.mls) > FORK_BYTES:",
+        "        if False:",
+        f"{_FLOODS}::test_made_up_branches_are_bounded",
+    ),
+    defence(
+        "wishes without end",
+        "node/engine/arrivals.py",
+        "        if self._core.groups.wishes_of(row.id, intent.author) >= OPEN_WISHES:",
+        "        if False:",
+        f"{_FLOODS}::test_wishes_of_one_member_are_bounded",
+    ),
+    defence(
+        "a commit of one's own: the snapshot before it",
+        "node/engine/epochs.py",
+        "        core.groups.snapshot(row, core.now)\n",
+        "        if effect.committer.signature_key != core.device.public:\n"
+        "            core.groups.snapshot(row, core.now)\n",
+        "tests/node/engine/test_snapshots.py::test_a_sibling_of_our_own_commit_can_still_be_entered",
+    ),
+    defence(
+        "a clock that jumps ahead is doubted",
+        "node/engine/clock.py",
+        "            doubted = now if self.believed and now - self.believed > JUMP_S else None",
+        "            doubted = None",
+        f"{_CLOCK}::test_message_under_way_survives_a_jump_and_the_way_back",
+    ),
+    defence(
+        "a clock that steps back",
+        "node/engine/clock.py",
+        "        self.went_back = step < -1.0",
+        "        self.went_back = False",
+        f"{_CLOCK}::test_wishes_and_receipts_are_not_stuck_after_a_step_back",
+    ),
+    defence(
+        "parcels that were seen",
+        "node/engine/arrivals.py",
+        "            if seen:\n                return values.Accepted()\n",
+        "",
+        "tests/node/engine/test_hostile.py::test_replayed_parcel_is_acknowledged_and_shown_once",
+    ),
+    defence(
+        "a parcel under another one's id",
+        "node/engine/arrivals.py",
+        "            if body.parcel != parcel.id:",
+        "            if False:",
+        "tests/node/engine/test_relabelled.py::test_a_parcel_counts_under_its_own_id_only",
+    ),
+    defence(
+        "a damaged group",
+        "node/engine/arrivals.py",
+        "                except (NoRoom, GroupDamaged):",
+        "                except NoRoom:",
+        "tests/durability/test_damage.py::test_a_damaged_group_leaves_the_others_alone",
+    ),
+    defence(
+        "a second local user: the socket's mode",
+        "node/api/control_socket.py",
+        "            born.chmod(0o600)\n",
+        "            born.chmod(0o666)\n",
+        "tests/node/api/test_strangers.py::test_another_local_user_cannot_connect",
+        "tests/node/api/test_socket.py::test_the_socket_is_private_whatever_the_umask",
+    ),
+    defence(
+        "a second local user: the mode at birth",
+        "node/api/control_socket.py",
+        "        nursery.chmod(0o700)\n",
+        "        nursery.chmod(0o755)\n",
+        "tests/node/api/test_socket.py::test_the_socket_is_never_met_with_a_wider_mode",
+    ),
+    defence(
+        "silent connections at the control socket",
+        "node/api/server.py",
+        "        self.loop.call_later(HEAD_S, self._end_if_silent)",
+        "        pass",
+        "tests/node/api/test_strangers.py::test_more_connections_than_allowed_shut_nobody_out_for_good",
+    ),
+    defence(
+        "a full disk undoes the whole batch",
+        "node/engine_thread.py",
+        "            self._tell(self._refuse, asked, fault)\n        except Exception",
+        "            self._tell(self._refuse, asked[:1], fault)\n        except Exception",
+        "tests/node/delivery/test_engine_thread.py::test_a_full_disk_refuses_the_whole_batch_and_is_survived",
+    ),
+)
+
+_RECORD = "tests/discovery/test_record.py"
+_RESOLVER = "tests/discovery/test_resolver.py"
+_MDNS = "tests/discovery/test_mdns_pure.py"
+
+DISCOVERY = (
+    defence(
+        "records: checked on get",
+        "discovery/resolver.py",
+        "            record = open_endpoint_record_untrusted(signed, now=now)",
+        "            record = EndpointRecord.decode(signed.payload)",
+        f"{_RESOLVER}::test_a_record_is_checked_again_at_every_get",
+        f"{_RESOLVER}::test_a_forged_newer_record_changes_nothing_and_is_counted",
+    ),
+    defence(
+        "records: no life without end",
+        "discovery/record.py",
+        "    if not 0 < record.expires - record.issued <= limits.ENDPOINT_LIFETIME_S:\n"
+        "        raise Malformed(",
+        "    if False:\n        raise Malformed(",
+        f"{_RECORD}::test_impossible_lifetimes",
+    ),
+    defence(
+        "records: they expire",
+        "discovery/record.py",
+        "    if record.expires <= now:",
+        "    if False:",
+        f"{_RECORD}::test_time_bounds",
+    ),
+    defence(
+        "mDNS: the table of peers is bounded",
+        "discovery/lan_peers.py",
+        "            if len(self._instances) >= self._limit:",
+        "            if False:",
+        f"{_MDNS}::test_a_flood_is_bounded_and_counted_and_keeps_those_who_came_first",
+    ),
+    defence(
+        "mDNS: instances that claim one device",
+        "discovery/lan_peers.py",
+        "            if len(siblings) >= self._limit_per_device:",
+        "            if False:",
+        f"{_MDNS}::test_a_flood_is_bounded_and_counted_and_keeps_those_who_came_first",
+    ),
+    defence(
+        "a source that floods",
+        "discovery/resolver.py",
+        "            for lead in leads[:LEADS_PER_SOURCE]:",
+        "            for lead in leads:",
+        "tests/discovery/test_lead_flood.py::test_few_signatures_are_checked_whatever_comes",
+    ),
+)

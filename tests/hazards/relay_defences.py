@@ -1,0 +1,102 @@
+"""Of a relay against its users, its disk and its clock; of SQLite as both open it."""
+
+from __future__ import annotations
+
+from tests.hazards.defence import Defence, Removal, defence
+
+_DESK = "tests/relay/test_call_desk.py"
+
+RELAY = (
+    defence(
+        "abandoned fetchWaits: a number per connection",
+        "relay/mailbox_methods.py",
+        "        if caller.waits >= self._callers.limits.waits_per_connection:",
+        "        if False:",
+        "tests/relay/test_fetch.py::test_a_thousand_abandoned_waits_leave_nothing",
+    ),
+    defence(
+        "streams per connection of a relay",
+        "relay/server.py",
+        "                if len(streams) >= RPC_STREAMS:",
+        "                if False:",
+        f"{_DESK}::test_too_many_streams_are_refused_and_the_others_live",
+    ),
+    defence(
+        "a mailbox opens to its own device only",
+        "relay/mailbox_methods.py",
+        "    if name.recipient != call.device:",
+        "    if False:",
+        "tests/relay/test_methods.py::test_a_mailbox_opens_to_its_own_device_only",
+        "tests/relay/test_fetch.py::test_only_the_owner_fetches",
+        "tests/relay/test_subscribe.py::test_only_the_owner_subscribes",
+    ),
+    defence(
+        "a refusal that tells whether there is a mailbox",
+        "relay/mailbox_methods.py",
+        "        _require_own_mailbox(call, name)\n"
+        "        await self._open(call, name)\n"
+        "        self._answer(",
+        "        await self._open(call, name)\n"
+        "        _require_own_mailbox(call, name)\n"
+        "        self._answer(",
+        "tests/relay/test_same_refusal.py"
+        "::test_a_strangers_mailbox_looks_the_same_full_empty_or_unknown[peek]",
+    ),
+    defence(
+        "a slow subscriber",
+        "relay/mailbox_methods.py",
+        "deadline_s=PUSH_DEADLINE_S)",
+        "deadline_s=None)",
+        "tests/relay/test_subscribe.py::test_a_sink_that_does_not_return_ends_its_subscription",
+    ),
+    defence(
+        "rows that the disk flipped",
+        "relay/store/mailboxes.py",
+        "        if zlib.crc32(sealed) != checksum:",
+        "        if False:",
+        "tests/relay/test_disk.py::test_bytes_that_the_disk_flipped_are_never_served_and_block_nothing",
+    ),
+    defence(
+        "a relay's clock that jumps",
+        "relay/clock.py",
+        "            self._until = now + DOUBT_S",
+        "            pass",
+        "tests/relay/test_disk.py::test_a_clock_that_jumped_ahead_deletes_nothing_for_a_while",
+    ),
+    defence(
+        "a disk that is behind",
+        "relay/store/writer.py",
+        "        if self._queued_bytes + cost > QUEUED_BYTES:",
+        "        if False:",
+        "tests/relay/test_group_commit.py::test_a_disk_that_is_behind_refuses_instead_of_filling_memory",
+    ),
+    defence(
+        "made-up mailboxes",
+        "relay/store/usage.py",
+        "self.usage.mailboxes >= self.quotas.total_mailboxes or self.usage.strangers >= strangers:",
+        "self.usage.mailboxes >= self.quotas.total_mailboxes:",
+        "tests/relay/test_abuse.py::test_made_up_mailboxes_are_bounded_in_number_and_go_when_they_are_empty",
+    ),
+)
+
+STORAGE = (
+    defence(
+        "WAL with synchronous=NORMAL",
+        "storage/sqlite.py",
+        '            connection.pragma("synchronous", "full")',
+        '            connection.pragma("synchronous", "normal")',
+        "tests/storage/test_storage.py::test_a_live_connection_syncs_every_commit",
+    ),
+    Defence(
+        "WAL with synchronous=NORMAL, unchecked",
+        (
+            Removal(
+                "storage/sqlite.py",
+                '            connection.pragma("synchronous", "full")',
+                '            connection.pragma("synchronous", "normal")',
+            ),
+            Removal("storage/sqlite.py", "            check_durable(connection, mode)\n", ""),
+        ),
+        ("tests/durability/test_live_pragmas.py::test_every_commit_is_synced",),
+    ),
+)
