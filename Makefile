@@ -28,8 +28,8 @@ help: ## this list
 demo: setup ## the main job on real processes: a relay, three nodes, one of them killed
 	@$(PY) -m demo
 
-test: setup ## every test
-	@$(PY) -m pytest -q
+test: setup ## every test (PYTEST="tests/node -x" for some)
+	@$(PY) -m pytest -q $(PYTEST)
 
 bench: setup ## every benchmark, beside its reference; minutes (BENCH="transport --quick" for less)
 	@$(PY) -m benchmarks $(BENCH)
@@ -38,8 +38,10 @@ SECONDS ?= 1800
 soak: setup ## nodes and a relay under traffic, kill -9 and a bad network (SECONDS=1800)
 	@$(PY) -m tests.soak --seconds $(SECONDS)
 
+# A third of the time goes to the two Rust targets, side by side, once they are compiled.
 fuzz: setup ## coverage-guided fuzzers of all that reads strangers' bytes (SECONDS=1800)
-	@$(PY) -m tests.fuzz --seconds $(SECONDS)
+	@$(PY) -m tests.fuzz --seconds $$(($(SECONDS) * 2 / 3))
+	@$(MAKE) --no-print-directory -j2 -Otarget -C bindings/mls-rs-python/fuzz SECONDS=$$((($(SECONDS) + 2) / 3)) PYTHON=$(CURDIR)/$(PY)
 
 docs: setup ## the computed parts of docs/ written anew, every link looked at
 	@$(PY) -m tests.docs
