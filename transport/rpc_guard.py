@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -46,7 +47,6 @@ class ServerGuard:
         self.schema = schema
         self._server = server
         self._book = book
-        self._counters = book.counters
 
     def __getattr__(self, name: str) -> Callable[[Untyped], Awaitable[None]]:
         # pycapnp asks for `<method>_context` first; answering that always keeps its own reading of
@@ -54,40 +54,55 @@ class ServerGuard:
         method = name.removesuffix("_context")
         if method == name or method not in self.schema.method_names_inherited:
             raise AttributeError(name)
-
-        async def call(context: Untyped) -> None:
-            self._book.enter()
-            try:
-                await self._call(method, context)
-            finally:
-                self._book.leave()
-
+        call = _guarded(method, self._server, self._book)
+        setattr(self, name, call)  # the next call finds it there
         return call
 
-    async def _call(self, method: str, context: Untyped) -> None:
+
+# Not a method: what a guard keeps must not hold the guard, whose end `RpcSession.export` awaits.
+def _guarded(method: str, server: Untyped, book: CallBook) -> Callable[[Untyped], Awaitable[None]]:
+    run = getattr(server, f"{method}_context", None)
+    if run is None:
+        run = functools.partial(_call_by_name, method, server, book.counters)
+
+    async def call(context: Untyped) -> None:
+        book.enter()
         try:
-            by_context = getattr(self._server, f"{method}_context", None)
-            if by_context is not None:
-                await by_context(context)
-                return
-            function = getattr(self._server, method, None)
-            if function is None:
-                self._counters["rpc-unimplemented"] += 1
-                raise RpcError("unimplemented")
-            params = context.params
-            fields = {name: getattr(params, name) for name in params.schema.fieldnames}
-            fill_context(method, context, await function(**fields, _context=context))
-        except RpcError:
-            raise
-        except Malformed as fault:
-            self._counters[f"rpc-{fault.code}"] += 1
-            raise RpcError(fault.code) from None
-        except KjException:
+            await run(context)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the peer learns a code
+            raise _told(error, method, book.counters) from None
+        finally:
+            book.leave()
+
+    return call
+
+
+async def _call_by_name(
+    method: str, server: Untyped, counters: Counter[str], context: Untyped
+) -> None:
+    """Call a method that takes its parameters by their names and returns its results."""
+    function = getattr(server, method, None)
+    if function is None:
+        counters["rpc-unimplemented"] += 1
+        raise RpcError("unimplemented")
+    params = context.params
+    fields = {name: getattr(params, name) for name in params.schema.fieldnames}
+    fill_context(method, context, await function(**fields, _context=context))
+
+
+def _told(error: Exception, method: str, counters: Counter[str]) -> RpcError:
+    """What the peer learns of `error`, which is counted and logged here."""
+    match error:
+        case RpcError():
+            return error
+        case Malformed():
+            counters[f"rpc-{error.code}"] += 1
+            return RpcError(error.code)
+        case KjException():
             # A pointer out of bounds, a traversal limit: the peer's bytes, or our results.
-            self._counters["rpc-malformed"] += 1
+            counters["rpc-malformed"] += 1
             log.info("call of %s: malformed Cap'n Proto", method)
-            raise RpcError("malformed") from None
-        except Exception:
-            self._counters["rpc-method-crashed"] += 1
-            log.exception("method %s crashed", method)
-            raise RpcError("internal-error") from None
+            return RpcError("malformed")
+    counters["rpc-method-crashed"] += 1
+    log.error("method %s crashed", method, exc_info=error)
+    return RpcError("internal-error")
