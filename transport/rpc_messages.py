@@ -46,6 +46,20 @@ class Kind(IntEnum):
     BOOTSTRAP = 8
 
 
+# An enum's member costs as much to look up as a field to read.
+_CALL, _RETURN, _FINISH, _BOOTSTRAP = map(
+    int, (Kind.CALL, Kind.RETURN, Kind.FINISH, Kind.BOOTSTRAP)
+)
+
+
+# For `_read_usual`: words of data, and pointers in the upper half
+_BODIES: Final = {_CALL: 0x3_0003, _RETURN: 0x1_0002, _FINISH: 0x1}
+_MESSAGE = _TARGET = _ANSWER = 0x1_0001
+_PAYLOAD: Final = 0x2_0000
+_USUAL_TAG: Final = 0  # of Call.sendResultsTo, the caller; of Return, results
+_four_words = Struct("<4Q").unpack_from
+
+
 class RpcMessage(NamedTuple):
     """One message. Of a `kind` that is no `Kind` nothing else is read."""
 
@@ -85,17 +99,60 @@ def read_message_untrusted(data: Buffer, start: int, most: int) -> RpcMessage | 
         raise Malformed("rpc-message-too-large", "An RPC message is larger than allowed")
     if len(data) < end:
         return None
-    return _read(data, segments, end)
+    usual = None if further else _read_usual(data, begin, end)
+    return usual or _read(data, segments, end)
+
+
+def _read_usual(data: Buffer, begin: int, end: int) -> RpcMessage | None:
+    """What `_read` would say of a message as the library lays out nearly all of them: one segment,
+    the body right behind `Message`, no capabilities. None: it is something else, or malformed."""
+    if end - begin < 32:
+        return None
+    root, kind, body, first = _four_words(data, begin)
+    if root != _MESSAGE << 32 or body != _BODIES.get(kind, 0) << 32:
+        return None
+    question, tag = first & 0xFFFF_FFFF, first >> 48
+    if kind == _FINISH:
+        return RpcMessage(end, _FINISH, question)
+    payload = _near(data, begin + (56 if kind == _CALL else 40), begin, end, _PAYLOAD)
+    if tag != _USUAL_TAG or not payload or _word(data, payload + 8)[0]:
+        return None
+    if kind == _RETURN:
+        return RpcMessage(end, _RETURN, question, final=bool(first & _NO_FINISH_NEEDED))
+    target = _near(data, begin + 48, begin, end, _TARGET)
+    if not target or _word(data, begin + 40)[0] & _ONLY_PROMISE_PIPELINE:
+        return None
+    which = _word(data, target)[0] >> 32 & 0xFFFF
+    if which == _IMPORTED_CAP:
+        return RpcMessage(end, _CALL, question)
+    answer = _near(data, target + 8, begin, end, _ANSWER)
+    if which != _PROMISED_ANSWER or not answer or _word(data, answer + 8)[0]:
+        return None
+    return RpcMessage(end, _CALL, question, _word(data, answer)[0] & 0xFFFF_FFFF)
+
+
+def _near(data: Buffer, at: int, begin: int, end: int, shape: int) -> int:
+    """Where the struct of this shape behind a near pointer begins; 0: it is something else."""
+    if at + 8 > end:
+        return 0
+    pointer = _word(data, at)[0]
+    there = at + 8 + _offset(pointer)
+    words = (shape & 0xFFFF) + (shape >> 16)
+    usual = pointer >> 32 == shape and not pointer & 3 and begin <= there <= end - words * 8
+    return there if usual else 0
 
 
 def _read(data: Buffer, segments: _Segments, end: int) -> RpcMessage:
-    message = _struct(data, segments, 0, segments[0][0])
+    begin = segments[0][0]
+    if begin + 8 > segments[0][1]:
+        raise _malformed("no root")
+    message = _struct(data, segments, 0, begin)
     kind = _data(data, message, 0) & 0xFFFF
-    if kind == Kind.CALL:
+    if kind == _CALL:
         return _read_call(data, segments, _pointer(data, segments, message, 0), end)
-    if kind == Kind.RETURN:
+    if kind == _RETURN:
         return _read_return(data, segments, _pointer(data, segments, message, 0), end)
-    if kind == Kind.FINISH or kind == Kind.BOOTSTRAP:
+    if kind in (_FINISH, _BOOTSTRAP):
         body = _pointer(data, segments, message, 0)
         return RpcMessage(end, kind, _data(data, body, 0) & 0xFFFF_FFFF)
     return RpcMessage(end, kind)
@@ -114,7 +171,7 @@ def _read_call(data: Buffer, segments: _Segments, call: _Place, end: int) -> Rpc
     elif which != _IMPORTED_CAP:
         plain = False
     count, hosted = _descriptors(data, segments, _pointer(data, segments, call, 1))
-    return RpcMessage(end, Kind.CALL, first & 0xFFFF_FFFF, promised, count, plain and hosted)
+    return RpcMessage(end, _CALL, first & 0xFFFF_FFFF, promised, count, plain and hosted)
 
 
 def _read_return(data: Buffer, segments: _Segments, answer: _Place, end: int) -> RpcMessage:
@@ -124,7 +181,7 @@ def _read_return(data: Buffer, segments: _Segments, answer: _Place, end: int) ->
     if which == _RESULTS:
         count, plain = _descriptors(data, segments, _pointer(data, segments, answer, 0))
     final = bool(first & _NO_FINISH_NEEDED)
-    return RpcMessage(end, Kind.RETURN, first & 0xFFFF_FFFF, None, count, plain, final)
+    return RpcMessage(end, _RETURN, first & 0xFFFF_FFFF, None, count, plain, final)
 
 
 def _descriptors(data: Buffer, segments: _Segments, payload: _Place) -> tuple[int, bool]:
@@ -144,8 +201,7 @@ def _descriptors(data: Buffer, segments: _Segments, payload: _Place) -> tuple[in
 
 def _data(data: Buffer, place: _Place, index: int) -> int:
     """Word `index` of a struct's data section."""
-    _, at, words, _ = place
-    return int(_word(data, at + index * 8)[0]) if index < words else 0
+    return _word(data, place[1] + index * 8)[0] if index < place[2] else 0
 
 
 def _pointer(data: Buffer, segments: _Segments, place: _Place, index: int) -> _Place:
@@ -157,9 +213,14 @@ def _pointer(data: Buffer, segments: _Segments, place: _Place, index: int) -> _P
 
 
 def _struct(data: Buffer, segments: _Segments, segment: int, at: int) -> _Place:
-    pointer, segment, at = _follow(data, segments, segment, at)
+    """The struct behind the pointer at `at`, which is inside its segment."""
+    pointer = _word(data, at)[0]
     if not pointer:
         return _ABSENT
+    if pointer & 3 == _STRUCT:
+        at += 8 + _offset(pointer)
+    else:
+        pointer, segment, at = _follow(data, segments, pointer, segment, at)
     words, pointers = pointer >> 32 & 0xFFFF, pointer >> 48
     begin, end = segments[segment]
     if pointer & 3 != _STRUCT or at < begin or at + (words + pointers) * 8 > end:
@@ -172,9 +233,11 @@ def _list(data: Buffer, segments: _Segments, place: _Place, index: int) -> tuple
     segment, at, words, pointers = place
     if index >= pointers:
         return 0, 0, 0
-    pointer, segment, at = _follow(data, segments, segment, at + (words + index) * 8)
+    at += (words + index) * 8
+    pointer = _word(data, at)[0]
     if not pointer:
         return 0, 0, 0
+    pointer, segment, at = _follow(data, segments, pointer, segment, at)
     begin, end = segments[segment]
     size = (pointer >> 35) * 8
     if pointer & 3 != _LIST or pointer >> 32 & 7 != _COMPOSITE or at < begin or at + 8 + size > end:
@@ -186,12 +249,10 @@ def _list(data: Buffer, segments: _Segments, place: _Place, index: int) -> tuple
     return count, at + 8, step if tag >> 32 & 0xFFFF else 0
 
 
-def _follow(data: Buffer, segments: _Segments, segment: int, at: int) -> tuple[int, int, int]:
-    """(pointer, segment and offset that it points to), through far pointers; (0, …) for null."""
-    begin, end = segments[segment]
-    if at < begin or at + 8 > end:
-        raise _malformed("a pointer out of bounds")
-    pointer = _word(data, at)[0]
+def _follow(
+    data: Buffer, segments: _Segments, pointer: int, segment: int, at: int
+) -> tuple[int, int, int]:
+    """What a pointer at `at` is in the end, through far pointers, and where it points to."""
     if pointer & 3 != _FAR:
         return pointer, segment, at + 8 + _offset(pointer)
     segment, at = _landing(segments, pointer)
@@ -221,9 +282,8 @@ def _landing(segments: _Segments, far: int) -> tuple[int, int]:
 
 
 def _offset(pointer: int) -> int:
-    """Bytes between a pointer and what it points to: 30 bits, signed."""
-    words = pointer >> 2 & 0x3FFF_FFFF
-    return (words - 0x4000_0000 if words & 0x2000_0000 else words) * 8
+    """Bytes between a pointer and what it points to: 30 bits of words, signed, above two others."""
+    return (((pointer & 0xFFFF_FFFC) ^ 0x8000_0000) - 0x8000_0000) * 2
 
 
 def _malformed(what: str) -> Malformed:
