@@ -33,17 +33,15 @@ class AppMessage:
     text: str
 
     def encode(self) -> bytes:
-        return bytes(
-            _message.AppMessage.new_message(
-                id=bytes(self.id),
-                sequence=self.sequence,
-                epochBase=self.epoch_base,
-                lamport=self.lamport,
-                parents=[bytes(parent) for parent in self.parents],
-                sentAtMs=self.sent_at_ms,
-                text=self.text,
-            ).to_bytes()
-        )
+        message = _message.AppMessage.new_message()  # keyword arguments take four times as long
+        message.id = bytes(self.id)
+        message.sequence = self.sequence
+        message.epochBase = self.epoch_base
+        message.lamport = self.lamport
+        message.parents = [bytes(parent) for parent in self.parents]
+        message.sentAtMs = self.sent_at_ms
+        message.text = self.text
+        return bytes(message.to_bytes())
 
     @classmethod
     def decode(cls, data: bytes) -> AppMessage:

@@ -150,9 +150,10 @@ class ParcelBody:
     statement: Signed | None = field(default=None)
 
     def encode(self) -> bytes:
-        message = _parcel.ParcelBody.new_message(
-            parcel=bytes(self.parcel), group=bytes(self.group), epochId=bytes(self.epoch_id)
-        )
+        message = _parcel.ParcelBody.new_message()
+        message.parcel = bytes(self.parcel)
+        message.group = bytes(self.group)
+        message.epochId = bytes(self.epoch_id)
         if self.statement is not None:
             fill_signed(message.init("statement"), self.statement)
         _fill_content(message, self.content)
