@@ -83,6 +83,13 @@ NODE = (
         f"{_HOSTILE_PEER}::test_a_peer_that_reads_nothing_costs_a_bounded_number_of_summaries",
     ),
     defence(
+        "a slow reader of events",
+        "node/events.py",
+        "        if len(self._events) >= self._limit:",
+        "        if False:",
+        "tests/node/delivery/test_nodes.py::test_a_slow_subscriber_lags_once_and_goes_on",
+    ),
+    defence(
         "links of one device",
         "node/delivery/links.py",
         " or self._alive[device] >= self._limits.links_per_device:",

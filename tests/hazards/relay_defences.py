@@ -71,6 +71,13 @@ RELAY = (
         "tests/relay/test_group_commit.py::test_a_disk_that_is_behind_refuses_instead_of_filling_memory",
     ),
     defence(
+        "readers of metrics: a number",
+        "relay/http.py",
+        "        if len(self._tasks) >= REQUESTS:",
+        "        if False:",
+        "tests/relay/test_http.py::test_one_request_too_many_is_cut_off_at_once",
+    ),
+    defence(
         "made-up mailboxes",
         "relay/store/usage.py",
         "self.usage.mailboxes >= self.quotas.total_mailboxes or self.usage.strangers >= strangers:",
@@ -98,5 +105,27 @@ STORAGE = (
             Removal("storage/sqlite.py", "            check_durable(connection, mode)\n", ""),
         ),
         ("tests/durability/test_live_pragmas.py::test_every_commit_is_synced",),
+    ),
+    defence(
+        "a commit that could not be synced stands in the log",
+        "storage/sqlite.py",
+        "            _overwrite_undone(connection)\n",
+        "            pass\n",
+        "tests/durability/test_failing_fsync.py"
+        "::test_what_was_refused_is_not_sent_by_the_next_process",
+    ),
+    defence(
+        "an old log is settled before a node starts on it",
+        "node/home.py",
+        "        settle_log(connection)\n",
+        "",
+        "tests/durability/test_old_log.py::test_an_old_log_is_settled",
+    ),
+    defence(
+        "an old log is settled before a relay starts on it",
+        "relay/store/sqlite.py",
+        "        settle_log(writing)\n",
+        "",
+        "tests/durability/test_old_log.py::test_an_old_log_is_settled",
     ),
 )

@@ -33,7 +33,7 @@ RPC_TABLES = (
         (f"{_ATTACKS}::test_answers_that_nobody_reads",),
     ),
     Defence(
-        "RPC messages: too large is known before it is read; the library's own limit is four times it",
+        "RPC messages: too large is known before it is read (the library takes four times it)",
         (
             Removal("transport/rpc_messages.py", "    if end - start > most:", "    if False:"),
             Removal(
