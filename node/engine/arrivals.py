@@ -95,14 +95,14 @@ class Arrivals:
         Raises Fault when it is refused.
         """
         core = self._core
-        author, early = None, False
-        known = core.groups.get(body.group) is not None
+        author, early, known = None, False, False
         try:
             with core.undoable():
                 try:
                     author = self._act(body, path)
                 except Early as found:
-                    early, known = True, known or found.known  # what it told on the way counts
+                    # What it told on the way counts.
+                    early, known = True, found.known or core.groups.get(body.group) is not None
                 except (NoRoom, GroupDamaged):
                     return values.Deferred(BUFFER_FULL_S)  # its author keeps it
                 except Unwanted:

@@ -39,6 +39,9 @@ from schemas.ids import DeviceKey, IdentityKey
 
 log = logging.getLogger(__name__)
 
+# Not refused after they wrote something; an arrival undoes what its parcel did by itself.
+_NOTHING_TO_UNDO = frozenset({commands.Arrived, commands.TakeDue, commands.ReportOutcomes})
+
 LONGEST_WAIT_S = 30.0
 SWEEP_S = 3600.0
 
@@ -205,6 +208,8 @@ class Engine:
         core = self._core
         handler = self._handlers[type(command)]
         try:
+            if type(command) in _NOTHING_TO_UNDO:
+                return handler(command)
             with core.undoable():
                 return handler(command)
         except Fault as fault:

@@ -52,6 +52,9 @@ class GroupStore:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._members: Remembered[dict[GroupId, tuple[MemberRow, ...]]] = Remembered(database, dict)
+        self._statements: Remembered[dict[tuple[GroupId, DeviceKey], Signed]] = Remembered(
+            database, dict
+        )
 
     # --- groups
 
@@ -304,13 +307,19 @@ class GroupStore:
     # --- statements and intents
 
     def statement(self, group: GroupId, device: DeviceKey) -> Signed | None:
-        data = self._db.value(
-            "SELECT signed FROM statements WHERE group_id = ? AND device = ?", group, device
-        )
-        return None if data is None else Signed.decode(data)
+        found = self._statements.value.get((group, device))
+        if found is None:
+            data = self._db.value(
+                "SELECT signed FROM statements WHERE group_id = ? AND device = ?", group, device
+            )
+            if data is None:
+                return None
+            found = self._statements.value[group, device] = Signed.decode(data)
+        return found
 
     def put_statement(self, device: DeviceKey, signed: Signed, statement: Statement) -> None:
         """Keeps the one with the highest number."""
+        self._statements.value.pop((statement.group, device), None)
         self._db.run(
             "INSERT INTO statements VALUES (?1, ?2, ?3, ?4) ON CONFLICT (group_id, device)"
             " DO UPDATE SET number = ?3, signed = ?4 WHERE number < ?3",
