@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import capnp
 
-from schemas.errors import Malformed
+from schemas.errors import Blame, Fault, Malformed
 from schemas.ids import Id
 from schemas.limits import NESTING, traversal_words
 
@@ -20,7 +20,16 @@ I = TypeVar("I", bound=Id)  # noqa: E741 - I for Id
 
 
 def load(name: str) -> Any:
-    """The module of schema file `name`."""
+    """The module of schema file `name`. Raises Fault `no-current-folder` where it would abort."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise Fault(
+            "no-current-folder",
+            f"the current folder cannot be used: {error.strerror}",
+            blame=Blame.ENVIRONMENT,
+            hint="change to another folder",
+        ) from None
     return capnp.load(str(FOLDER / name))
 
 

@@ -42,17 +42,38 @@ def test_a_mistyped_home_leaves_no_folder(people: list[Person], line: str) -> No
     assert not people[0].home.exists()
 
 
-@pytest.mark.parametrize("after_s", [0.03, 0.05, 0.08, 0.12, 0.2])
+TELLS_IMPORTS = [sys.executable, "-X", "importtime", "-m", "node.cli.start"]
+
+
+@pytest.mark.parametrize(
+    "module", ["click", "node.cli.main", "msgspec", "node.api.session", "asyncio", "apsw", "capnp"]
+)
 def test_an_interrupt_while_the_program_starts_leaves_no_traceback(
-    alice: Person, after_s: float
+    alice: Person, module: str
 ) -> None:
-    starting = alice.start("recv", "--stream")
-    time.sleep(after_s)  # there is no event to wait for before the program's first line
+    starting = alice.start("recv", "--stream", program=TELLS_IMPORTS)
+    assert starting.stderr is not None
+    while (line := starting.stderr.readline()).rpartition("|")[2].strip() != module:
+        assert line, f"{module} was not imported"
     starting.send_signal(signal.SIGINT)
     _, err = starting.communicate(timeout=DEADLINE_S)
 
     assert starting.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in err
+
+
+def test_a_current_folder_that_is_gone_is_told(alice: Person) -> None:
+    """The library that reads schemas would abort the process."""
+    gone = (
+        "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone');"
+        "from node.cli.start import main; sys.exit(main())"
+    )
+    with_gone = f"import os; os.chdir({str(alice.home)!r}); {gone}"
+    (told,) = finished(
+        alice.start("groups", "--json", program=[sys.executable, "-c", with_gone]), code=1
+    )
+
+    assert told["error"]["code"] == "no-current-folder"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
