@@ -61,9 +61,7 @@ class Caller:
     def admit(self) -> None:
         """Let one call in. Raises TryLater `try-later` when a rate is exceeded."""
         now = self._clock()
-        wait_s = 0.0
-        for bucket in self._buckets:
-            wait_s = max(wait_s, bucket.wait_s(now))
+        wait_s = max([bucket.wait_s(now) for bucket in self._buckets])
         if wait_s:
             raise TryLater(
                 "try-later",

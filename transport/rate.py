@@ -26,7 +26,8 @@ class TokenBucket:
         return 0.0 if debt < 0 else (debt + 1) / self._rate
 
     def use(self, cost: float, now: float) -> None:
-        self._full_at = max(self._full_at, now * self._rate) + cost
+        full = now * self._rate
+        self._full_at = (self._full_at if self._full_at > full else full) + cost
 
     def take(self, now: float) -> bool:
         """Use one token, if there is one; whether there was."""

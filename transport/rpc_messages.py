@@ -52,7 +52,7 @@ _CALL, _RETURN, _FINISH, _BOOTSTRAP = map(
 )
 
 
-# For `_read_usual`: words of data, and pointers in the upper half
+# For `_read_usual`: shapes of structs, words of data and above them pointers, as pointers say them.
 _BODIES: Final = {_CALL: 0x3_0003, _RETURN: 0x1_0002, _FINISH: 0x1}
 _MESSAGE = _TARGET = _ANSWER = 0x1_0001
 _PAYLOAD: Final = 0x2_0000

@@ -62,8 +62,9 @@ def call(
         body.methodId = list(probe.Probe.schema.methods).index(method)
         params = body.init("params")
         params.content.as_struct(probe.Blob).data = data
-        for index, each in enumerate(params.init("capTable", capabilities)):
-            each.senderHosted = index
+        if capabilities:  # as the library: it sends no empty table
+            for index, each in enumerate(params.init("capTable", capabilities)):
+                each.senderHosted = index
         change(body)
 
     return message("call", fill)
