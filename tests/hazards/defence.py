@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -16,16 +17,19 @@ class Removal:
     text: str
     without: str
 
-    def apply(self, root: Path) -> None:
-        """Raises ValueError when the source has moved on."""
-        path = root / self.file
-        source = path.read_text()
+    def apply(self, root: Path) -> str:
+        """The file as it was. Raises ValueError when the source has moved on."""
+        source = (root / self.file).read_text()
         if source.count(self.text) != 1:
             raise ValueError(f"{self.file} has {source.count(self.text)} times {self.text!r}")
-        path.write_text(source.replace(self.text, self.without))
+        self.write(root, source.replace(self.text, self.without))
+        return source
 
-    def undo(self, root: Path) -> None:
-        (root / self.file).write_bytes((ROOT / self.file).read_bytes())
+    def write(self, root: Path, source: str) -> None:
+        path = root / self.file
+        path.write_text(source)
+        # By its time stamp, Python may take what was compiled a moment ago for this.
+        Path(cache_from_source(str(path))).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
