@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from node.cli.state import State
 
@@ -36,6 +37,11 @@ def _verbose(ctx: click.Context, _: click.Parameter, value: int) -> None:
     state_of(ctx).verbose += value
 
 
+def _paths(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Completed by the shell itself; `kind` is "dir" or "file"."""
+    return lambda ctx, parameter, begun: [CompletionItem(begun, type=kind)]
+
+
 def state_of(ctx: click.Context) -> State:
     state = ctx.find_root().obj
     assert isinstance(state, State)
@@ -50,6 +56,7 @@ def common_options() -> list[click.Parameter]:
             metavar="DIR",
             expose_value=False,
             callback=_keep("home_flag"),
+            shell_complete=_paths("dir"),
             help="The folder that is the whole node. [env: QUICNPROTOCHAT_HOME]",
         ),
         click.Option(
@@ -57,6 +64,7 @@ def common_options() -> list[click.Parameter]:
             metavar="FILE",
             expose_value=False,
             callback=_keep("passphrase_flag"),
+            shell_complete=_paths("file"),
             help="Opens an encrypted home. [env: QUICNPROTOCHAT_PASSPHRASE_FILE; default: asked]",
         ),
         click.Option(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +21,7 @@ commands = Commands("Your node")
 _ANSWER_S: Final = 0.5  # a completion that takes longer is worse than none
 _PROGRAM: Final = "quicnprotochat"
 _VARIABLE: Final = "_QUICNPROTOCHAT_COMPLETE"
+_SPECIAL: Final = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
 
 
 @commands.add("completion", example='eval "$(quicnprotochat completion bash)"')
@@ -37,6 +40,7 @@ def completion(ctx: click.Context, state: State, shell: str) -> None:
     root = ctx.find_root().command
     maker = kind(root, {}, _PROGRAM, _VARIABLE)
     script = maker.source_template % maker.source_vars()
+    script = script.replace("read type", "read -r type")  # a backslash stays one
     state.out.result({"shell": shell, "script": script}, script)
 
 
@@ -83,4 +87,6 @@ def _ask(ctx: click.Context, what: Any) -> list[str]:
 def _matching(begun: str, names: Iterable[str]) -> list[CompletionItem]:
     # The protocol is line by line: a name with a line break in it cannot be told.
     fitting = sorted({name for name in names if name.startswith(begun) and name.isprintable()})
+    if os.environ.get(_VARIABLE) == "bash_complete":  # the other shells quote by themselves
+        fitting = [_SPECIAL.sub(r"\\\g<0>", name) for name in fitting]
     return [CompletionItem(name) for name in fitting]

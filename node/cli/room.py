@@ -116,6 +116,7 @@ class Room:
         for entry in self.entries:
             if entry.message.message == sent.message and not entry.status:
                 entry.status = sent.status
+                await self._ask_status(entry)  # alone in a group, there is no event to come
 
     async def look(self) -> None:
         """Take what is new, and say that it was seen."""
