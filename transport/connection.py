@@ -14,17 +14,17 @@ from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode
 
 from schemas.addresses import Address
-from schemas.errors import Blame, Fault, Refused, Unreachable
+from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey
 
 from .address import SockAddr, address_of_socket
 from .conditions import Conditions
-from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset
+from .connection_streams import ConnectionStreams
+from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy
 from .limits import TransportLimits
 from .liveness import Liveness
 from .quic import MutualQuicConnection
 from .stream import Stream
-from .stream_table import StreamTable
 from .timer import ConnectionTimer
 
 log = logging.getLogger(__name__)
@@ -68,15 +68,8 @@ class Connection:
         self._established: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[CloseReason] = self._loop.create_future()
         self._reason: CloseReason | None = None
-        self._streams = StreamTable(
-            dialed=dialed,
-            accept_queue=limits.accept_queue,
-            make=lambda stream_id: Stream(self, stream_id, wake_room=limits.stream_buffer // 4),
-            refuse=self._refuse_stream,
-        )
-        self._dirty: set[Stream] = set()
         self._conditions = Conditions()
-        self._unsent = 0  # estimate over all streams, corrected by each transmit
+        self._streams = ConnectionStreams(quic, limits, self, dialed=dialed)
         self._liveness = Liveness(quic, limits, transmit=self.transmit, mute=self._peer_is_mute)
         self._timer = ConnectionTimer(quic, self._on_timer)
         self._transmit_handle: asyncio.Handle | None = None
@@ -138,34 +131,22 @@ class Connection:
         Waits while the peer allows no more. Raises Refused `too-many-streams` when that takes
         longer than `stream_deadline_s`, ConnectionLost.
         """
-        self._check_alive()
-        deadline = self._loop.time() + self._limits.stream_deadline_s
-        while not self._quic.may_open_stream():  # again: one more allowed wakes all that wait
-            try:
-                await self.wait_until(self._quic.may_open_stream, deadline - self._loop.time())
-            except Unreachable as error:
-                raise Refused(
-                    "too-many-streams", "The peer allows no more streams", blame=Blame.PEER
-                ) from error
-            self._check_alive()
-        stream_id = self._quic.get_next_available_stream_id()
-        self._quic.send_stream_data(stream_id, b"")  # reserves the id
-        return self._streams.add(stream_id)
+        return await self._streams.open()
 
     async def accept_stream(self) -> Stream:
         """The next stream that the peer opened. Raises ConnectionLost when the connection is over.
 
         At most `accept_queue` wait here; more are refused to the peer and counted.
         """
-        return await self._streams.accept(self._check_alive)
+        return await self._streams.accept()
 
     # Life
 
     async def ping(self, deadline_s: float | None = None) -> float:
         """Round-trip time in seconds. Raises Unreachable `ping-unanswered`, ConnectionLost."""
-        self._check_alive()
+        self.check_alive()
         round_trip_s = await self._liveness.ping(deadline_s)
-        self._check_alive()
+        self.check_alive()
         return round_trip_s
 
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
@@ -233,8 +214,10 @@ class Connection:
             self._wire.count("datagram-without-packet")  # made up, broken or repeated on the way
 
     def after_receiving(self) -> None:
-        self._drain_events()
-        self.transmit()
+        if self._drain_events():
+            self.transmit_soon()  # who was woken may have an answer, which goes along
+        else:
+            self.transmit()
 
     def transmit(self) -> None:
         """Hand streams' bytes to QUIC, send what may go, re-arm the timer."""
@@ -246,43 +229,17 @@ class Connection:
             self._established.set_exception(fault)
             self.abort()
 
-    # Called by streams
+    # Called by the streams
 
     def lost(self) -> ConnectionLost | None:
         return None if self._reason is None else ConnectionLost.because(self._reason)
 
-    def room(self, stream: Stream) -> int:
-        held = self._quic.unacknowledged(stream.stream_id) + len(stream.pending)
-        return min(self._limits.stream_buffer - held, self._limits.connection_buffer - self._unsent)
+    def check_alive(self) -> None:
+        if self._reason is not None:
+            raise ConnectionLost.because(self._reason)
 
-    def write_soon(self, stream: Stream, size: int) -> None:
-        self._dirty.add(stream)
-        self._unsent += size
-        self._transmit_soon()
-
-    def reset_stream(self, stream: Stream, code: int) -> None:
-        if not self.closed:
-            self._quic.reset_stream(stream.stream_id, code)
-            self._transmit_soon()
-
-    def stop_stream(self, stream: Stream, code: int) -> None:
-        if not self.closed and not self._quic.receive_finished(stream.stream_id):
-            self._quic.stop_stream(stream.stream_id, code)
-            self._transmit_soon()
-
-    def consumed(self, stream: Stream, size: int) -> None:
-        if not self.closed and self._quic.consume(stream.stream_id, size):
-            self._transmit_soon()
-
-    def acknowledged(self, stream: Stream) -> bool:
-        if stream.pending or stream.pending_end:
-            return False
-        return self._quic.unacknowledged(stream.stream_id) == 0
-
-    def finished(self, stream: Stream) -> None:
-        # Kept while bytes wait in `pending`; late data of a forgotten id is dropped below.
-        if self._streams.forget(stream.stream_id):
-            self._quic.forget_stream(stream.stream_id)
+    def count(self, reason: str) -> None:
+        self._wire.count(reason)
 
     async def wait_until(
         self, condition: Callable[[], bool], deadline_s: float | None = None
@@ -296,17 +253,18 @@ class Connection:
 
     # Events
 
-    def _drain_events(self) -> None:
+    def _drain_events(self) -> bool:
+        """Whether there was anything for the application to read."""
+        readable = False
         while (event := self._quic.next_event()) is not None:
             match event:
                 case events.StreamDataReceived():
-                    self._on_stream_data(event)
+                    readable = True
+                    self._streams.on_data(event)
                 case events.StreamReset():
-                    self._on_stream_reset(event)
+                    self._streams.on_reset(event)
                 case events.StopSendingReceived():
-                    stream = self._streams.find(event.stream_id)
-                    if stream is not None:
-                        stream.end_writing(StreamReset.by_peer(event.stream_id, event.error_code))
+                    self._streams.on_stop(event)
                 case events.PingAcknowledged():
                     self._liveness.answered(event.uid)
                 case events.ConnectionIdIssued():
@@ -315,6 +273,7 @@ class Connection:
                     self._wire.unroute(event.connection_id)
                 case events.HandshakeCompleted():
                     self._on_handshake_completed(event)
+        return readable
 
     def _on_handshake_completed(self, event: events.HandshakeCompleted) -> None:
         peer = self._quic.peer
@@ -332,26 +291,9 @@ class Connection:
             self._established.set_result(None)
         self._wire.handshake_completed(self)
 
-    def _on_stream_data(self, event: events.StreamDataReceived) -> None:
-        stream = self._streams.find(event.stream_id)
-        if stream is not None:
-            stream.feed(event.data, end=event.end_stream)
-        elif self._quic.consume(event.stream_id, len(event.data)):
-            self._transmit_soon()
-
-    def _on_stream_reset(self, event: events.StreamReset) -> None:
-        stream = self._streams.find(event.stream_id)
-        if stream is not None:
-            delivered = stream.end_reading(StreamReset.by_peer(event.stream_id, event.error_code))
-            self._quic.consume_rest(event.stream_id, delivered)
-
-    def _refuse_stream(self, stream: Stream) -> None:
-        self._wire.count("stream-refused")
-        stream.cancel(StreamCode.REFUSED)
-
     # Sending
 
-    def _transmit_soon(self) -> None:
+    def transmit_soon(self) -> None:
         if self._transmit_handle is None and not self.closed:
             self._transmit_handle = self._loop.call_soon(self._transmit_now)
 
@@ -362,16 +304,9 @@ class Connection:
     def _transmit(self, now: float) -> None:
         if self.closed:
             return
-        for stream in self._dirty:
-            if stream.pending or stream.pending_end:
-                self._quic.send_stream_data(
-                    stream.stream_id, bytes(stream.pending), end_stream=stream.pending_end
-                )
-                stream.pending.clear()
-                stream.pending_end = False
-        self._dirty.clear()
+        self._streams.hand_over()
         self._send_datagrams(now)
-        self._unsent = self._quic.unacknowledged_total()
+        self._streams.recount()
         closing = self._quic.closing
         if closing is not None:
             self._on_quic_over(*closing)
@@ -438,12 +373,7 @@ class Connection:
         self._established.exception()  # retrieved: nobody may be waiting for it
         self._conditions.release()
         self._streams.connection_over()
-        self._dirty.clear()
         self._wire.ended(self)
-
-    def _check_alive(self) -> None:
-        if self._reason is not None:
-            raise ConnectionLost.because(self._reason)
 
 
 def _name_of(code: int) -> str:

@@ -245,7 +245,7 @@ class Endpoint:
                 break
             connection = self._find_untrusted(data, remote)
             if connection is not None and self._guard(
-                connection, functools.partial(connection.receive, data, remote, now)
+                connection, connection.receive, data, remote, now
             ):
                 touched[connection] = None
         for connection in touched:
@@ -258,10 +258,10 @@ class Endpoint:
                 if connection.established and not connection.closed:
                     self._peer_tokens.follow(connection, connection.quic.peer_reset_token)
 
-    def _guard(self, connection: Connection, step: Callable[[], None]) -> bool:
+    def _guard(self, connection: Connection, step: Callable[..., None], *what: object) -> bool:
         """One connection's bytes must not stop the endpoint, whatever the library does."""
         try:
-            step()
+            step(*what)
         except Exception:
             self.count("internal-error")
             log.exception("%r failed on received bytes; dropped", connection)

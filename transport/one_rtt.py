@@ -52,6 +52,7 @@ class OneRttConnection(FlowControlledConnection):
         # Looking them up by epoch costs more than one thinks: an Enum's hash is computed in Python.
         epoch = tls.Epoch.ONE_RTT
         self._one_rtt = self._cryptos[epoch], self._spaces[epoch]
+        self._handshake_data = self._crypto_streams[epoch].sender
 
     # Receiving
 
@@ -182,13 +183,12 @@ class OneRttConnection(FlowControlledConnection):
             or self._retire_connection_ids
             or self._streams_blocked_pending
             or self._datagrams_pending
-            or not self._crypto_streams[tls.Epoch.ONE_RTT].sender.buffer_is_empty
+            or not self._handshake_data.buffer_is_empty
             or self._credit.value != self._credit.sent
             or _more_streams_due(self._local_max_streams_bidi)
-            or _more_streams_due(self._local_max_streams_uni)
         ):
             return True
-        return not all(each.was_sent for each in self._host_cids)
+        return [each for each in self._host_cids if not each.was_sent] != []
 
     def _send_one_rtt(
         self,

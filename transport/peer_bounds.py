@@ -6,7 +6,6 @@ import secrets
 from collections import deque
 from typing import Any
 
-from aioquic import tls
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.connection import NetworkAddress, QuicConnectionError, QuicReceiveContext
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
@@ -55,7 +54,8 @@ class BoundedConnection(OneRttConnection):
                 self._packet_number += 1
             self._skip_at = self._packet_number + 1 + secrets.randbelow(2 * _SKIP_ABOUT_EVERY)
         datagrams = super().datagrams_to_send(now)
-        self._forget_bare_acks()
+        if datagrams:
+            self._forget_bare_acks()
         return datagrams
 
     def _payload_received(
@@ -68,8 +68,10 @@ class BoundedConnection(OneRttConnection):
     def _forget_bare_acks(self) -> None:
         # Nobody acknowledges a packet of nothing but ACKs (RFC 9000, 13.2.1), and aioquic keeps
         # a record of each until something later is acknowledged: endless PINGs fill memory.
-        space = self._spaces.get(tls.Epoch.ONE_RTT)
-        if space is None or len(space.sent_packets) < self._records_purge_at:
+        if self._one_rtt is None:
+            return
+        _, space = self._one_rtt
+        if len(space.sent_packets) < self._records_purge_at:
             return
         for number, packet in list(space.sent_packets.items()):
             if not packet.in_flight:
@@ -79,8 +81,9 @@ class BoundedConnection(OneRttConnection):
     def _check_ack(self, *, ack_rangeset: RangeSet, **rest: Any) -> None:
         # RFC 9000, 13.1: acknowledging what was not sent is a violation. aioquic would take all
         # that is in flight for lost.
-        unsent = ack_rangeset.bounds().stop > self._packet_number
-        if unsent or any(number in ack_rangeset for number in self._skipped):
+        bounds = ack_rangeset.bounds()
+        skipped = [number for number in self._skipped if number >= bounds.start]
+        if bounds.stop > self._packet_number or any(each in ack_rangeset for each in skipped):
             raise QuicConnectionError(
                 error_code=QuicErrorCode.PROTOCOL_VIOLATION,
                 frame_type=QuicFrameType.ACK,

@@ -201,7 +201,6 @@ class Stream:
         if (lost := self._host.lost()) is not None:
             raise lost
         self._write_over = True
-        self._write_fault = StreamReset.by_us(self.stream_id)
         self.pending_end = True
         self._host.write_soon(self, 0)
         self._check_finished()
@@ -209,8 +208,8 @@ class Stream:
     def _check_writable(self) -> None:
         if (lost := self._host.lost()) is not None:
             raise lost
-        if self._write_fault is not None:
-            raise self._write_fault
+        if self._write_over:
+            raise self._write_fault or StreamReset.by_us(self.stream_id)
 
     def _may_go_on(self) -> bool:
         return self._write_over or self._host.room(self) >= self._wake_room

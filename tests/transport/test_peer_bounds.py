@@ -27,8 +27,6 @@ from tests.transport.virtual import JumpingLoop, Pipe, virtual_pair
 from transport import Connection, EndedBy, TransportLimits
 
 LIMITS = TransportLimits()
-# Makes the victim send by aioquic's own way, in which limits are looked at; see one_rtt.py.
-RARE = frame(PATH_CHALLENGE, bytes(8))
 Attack = Callable[[Connection, Connection, Pipe], Awaitable[None]]
 
 
@@ -80,7 +78,7 @@ def test_the_512_mib_gap(loop: JumpingLoop) -> None:
 
     async def attack(attacker: Connection, victim: Connection, wire: Pipe) -> None:
         for step in range(10):
-            inject(attacker, frame(STREAM, 0, (1 << (20 + step)) - 1, 1, b"x"), RARE)
+            inject(attacker, frame(STREAM, 0, (1 << (20 + step)) - 1, 1, b"x"))
             await asyncio.sleep(0.3)
         await expect_closed(victim, wire, QuicErrorCode.FLOW_CONTROL_ERROR)
         assert len(victim.quic._streams[0].receiver._buffer) <= LIMITS.stream_buffer
@@ -91,7 +89,7 @@ def test_the_512_mib_gap(loop: JumpingLoop) -> None:
 def test_the_gap_spread_over_all_streams(loop: JumpingLoop) -> None:
     async def attack(attacker: Connection, victim: Connection, wire: Pipe) -> None:
         for index in range(LIMITS.max_streams):
-            inject(attacker, frame(STREAM, 4 * index, LIMITS.stream_buffer - 1, 1, b"x"), RARE)
+            inject(attacker, frame(STREAM, 4 * index, LIMITS.stream_buffer - 1, 1, b"x"))
             await asyncio.sleep(0.2)
         await expect_closed(victim, wire, QuicErrorCode.FLOW_CONTROL_ERROR)
         held = sum(len(each.receiver._buffer) for each in victim.quic._streams.values())
@@ -147,7 +145,7 @@ def test_a_storm_of_resets(loop: JumpingLoop, kind: str) -> None:
         await asyncio.sleep(1)
         assert len(victim.quic._streams) <= LIMITS.max_streams
         assert len(victim._streams) <= LIMITS.max_streams
-        assert len(victim._streams._waiting) <= LIMITS.accept_queue
+        assert len(victim._streams._table._waiting) <= LIMITS.accept_queue
         assert not victim.quic._events
 
     against(loop, attack)
