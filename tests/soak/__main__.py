@@ -25,6 +25,7 @@ PAUSE_S = 0.6  # between two messages of one node, at most
 LOOK_S = 2.0
 TELL_S = 15.0
 SETTLE_S = 180.0
+LEAST_QUIET_S = 60.0  # below that growth is shown, not judged: what was just revived still fills up
 MAY_GROW = 1.15  # of one process, from the first to the last third of the quiet quarter
 MOST_FILES = 200
 
@@ -66,10 +67,11 @@ class Soak:
 
     def complaints(self) -> list[str]:
         """About memory and files."""
+        judged = (1 - STORM) * self.seconds >= LEAST_QUIET_S
         found = [
             f"{name} grew to {growth:.2f} times its size while nobody was killed"
             for name, growth in self.samples.growth(self.quiet_since).items()
-            if growth > MAY_GROW
+            if judged and growth > MAY_GROW
         ]
         if self.samples.most_files() > MOST_FILES:
             found.append(f"a process held {self.samples.most_files()} files open")
