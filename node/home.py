@@ -22,7 +22,8 @@ from node.engine.account import checked_name
 from node.engine.engine import Engine
 from node.paths import BEFORE_UPGRADE, DATABASE
 from node.permissions import check_usable, close_to_others
-from node.store.database import MIGRATIONS
+from node.store.damage import ACCOUNT, mend
+from node.store.database import MIGRATIONS, Database
 from schemas.errors import Blame, Fault
 from storage.files import make_private_folder
 from storage.lock import FolderLock
@@ -134,6 +135,8 @@ def open_engine(path: Path, passphrase: bytes | None = None) -> Iterator[Engine]
     """
     require_account(path)
     with open_home_database(path, passphrase) as connection:
+        if found := mend(Database(connection), ACCOUNT):
+            log.error("the database was damaged: %d settings dropped", found.total())
         engine = Engine(connection)
         # From here on the copy would be harmful: going back to it uses message keys twice.
         (path / BEFORE_UPGRADE).unlink(missing_ok=True)

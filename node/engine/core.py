@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from node.store.trees import TreeStore
 from schemas.errors import Blame, Fault, Refused
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey
 from schemas.messages import GROUP_INFO_EXTENSION, GroupInfo
+
+log = logging.getLogger(__name__)
 
 EPOCH_ID_LABEL = b"quicnprotochat epoch id"
 IDENTITY_SEED = "identity_seed"
@@ -233,7 +236,11 @@ class Core:
 
     def _restore_key_packages(self) -> None:
         for reference, blob in self.key_packages.blobs():
-            self.mls.restore_key_package(reference, blob)
+            try:
+                self.mls.restore_key_package(reference, blob)
+            except mls_rs.BlobError:
+                log.error("a KeyPackage of ours was damaged, and dropped: %s", reference.hex()[:12])
+                self.key_packages.remove(reference)
 
     # --- groups
 

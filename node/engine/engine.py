@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,11 +30,12 @@ from node.engine.outbox import Outbox
 from node.engine.own_bundle import OwnBundle
 from node.engine.receipts import Receipts
 from node.engine.restoring import restore_account, take_backup
-from node.engine.values import Effect, OutboxReady
+from node.engine.values import Counted, Effect, Event, OutboxReady
 from node.engine.welcome import Welcomes
 from node.engine.wishes import Wishes
+from node.store.damage import mend
 from node.store.database import Database
-from schemas.errors import Blame, Fault
+from schemas.errors import Blame, Fault, Malformed
 from schemas.ids import DeviceKey, IdentityKey
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,25 @@ _NOTHING_TO_UNDO = frozenset({commands.Arrived, commands.TakeDue, commands.Repor
 
 LONGEST_WAIT_S = 30.0
 SWEEP_S = 3600.0
+_OF_OUR_OWN = frozenset(
+    {
+        commands.WhoAmI,
+        commands.OwnRecords,
+        commands.OwnHello,
+        commands.ListContacts,
+        commands.ListGroups,
+        commands.ListRequests,
+        commands.FindGroup,
+        commands.PeersToGreet,
+        commands.Send,
+        commands.ReadMessages,
+        commands.ReadHistory,
+        commands.TakeDue,
+        commands.TakeBackup,
+        commands.Tick,
+    }
+)
+"""They read nothing that comes from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +107,7 @@ class Engine:
         account, explain = Account(core, self._own_bundle, blocking), Explain(core)
         self._next_sweep = 0.0
         self._swept = False
+        self._mending = False
         self._handlers: dict[type[Command[Any]], Callable[[Any], object]] = {
             commands.WhoAmI: account.who_am_i,
             commands.SetEndpoint: account.set_endpoint,
@@ -183,6 +204,8 @@ class Engine:
         try:
             with self._db.transaction():
                 core.clock.observe(now)
+                if self._mending and core.people.bundle(core.identity.public) is None:
+                    self._own_bundle.make_anew()
                 if core.clock.went_back:
                     self._set_timers_anew()
                 answers.extend(self._one(command) for command in batch)
@@ -190,19 +213,41 @@ class Engine:
                 self._key_updates.tick()
                 self._receipts.flush()
                 core.write_unwritten()
-        except Fault as fault:
-            log.error("a batch of %d was not written: %s", len(batch), fault)
-            core.forget_everything()
-            self._outbox.forget_taken()
-            self._receipts.forget_told()
-            return BatchResult(tuple(fault for _ in batch), (), now + LONGEST_WAIT_S)
+        except Exception as error:
+            if not self._mending and (not isinstance(error, Fault) or isinstance(error, Malformed)):
+                return self._mend_and_run(batch, now)
+            self._forget_batch()
+            if not isinstance(error, Fault):
+                raise
+            log.error("a batch of %d was not written: %s", len(batch), error)
+            return BatchResult(tuple(error for _ in batch), (), now + LONGEST_WAIT_S)
         except BaseException:
-            core.forget_everything()
-            self._outbox.forget_taken()
-            self._receipts.forget_told()
+            self._forget_batch()
             raise
         self._empty_log()
         return BatchResult(tuple(answers), _merged(core.effects), self._wake_at())
+
+    def _forget_batch(self) -> None:
+        self._core.forget_everything()
+        self._outbox.forget_taken()
+        self._receipts.forget_told()
+
+    def _mend_and_run(self, batch: Sequence[Command[Any]], now: float) -> BatchResult:
+        """A bug, or a row that is not what was written: with those out of the way, once more."""
+        self._mending = True
+        try:
+            try:
+                found = mend(self._db)
+            finally:
+                self._forget_batch()
+            for table, rows in found.items():
+                log.error("the database was damaged: %d rows of %s mended or dropped", rows, table)
+            result = self.run(batch, now)
+        finally:
+            self._mending = False
+        news = [Event("database-damaged", {"table": t, "rows": n}) for t, n in found.items()]
+        counted = [Counted("damaged-row") for _ in range(found.total())]
+        return replace(result, effects=(*news, *counted, *result.effects))
 
     def _one(self, command: Command[Any]) -> object:
         core = self._core
@@ -212,6 +257,10 @@ class Engine:
                 return handler(command)
             with core.undoable():
                 return handler(command)
+        except Malformed as fault:
+            if type(command) in _OF_OUR_OWN and not self._mending:
+                raise  # a row, then
+            return fault
         except Fault as fault:
             return fault
         except mls_rs.MlsError as error:

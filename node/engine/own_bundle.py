@@ -16,6 +16,7 @@ from identity.signing import sign
 from node.engine import values
 from node.engine.core import DISCOVERY_SECRET, Core
 from node.engine.outbox import MESSAGE_LIFETIME_S, Outbox
+from schemas.addresses import RelayAddress
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.parcels import NO_GROUP, BundlesContent
 from schemas.records import BundleCore, BundlePrivate, Signed, SignedType
@@ -36,6 +37,16 @@ class OwnBundle:
         if found is None:
             raise RuntimeError("an account without a bundle")
         return found
+
+    def make_anew(self) -> None:
+        """In place of one that was lost; its number is the time, which is more than it was."""
+        core = self._core
+        me, public = core.identity.public, core.hybrid_keys[0].public
+        issued = int(core.clock.believed)
+        device = bundle_device(me, core.device, "first", public, issued=issued)
+        relays = tuple(RelayAddress.parse(relay) for relay in core.relays)
+        bundle = BundleCore(me, issued, core.account_name, (device,), relays)
+        core.people.put_bundle(sign_bundle(core.identity, bundle), bundle)
 
     @property
     def endpoint(self) -> Signed | None:
