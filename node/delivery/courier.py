@@ -122,6 +122,7 @@ class _Courier:
         self._means = means
         self._limits = means.limits
         self._out: dict[ParcelId, OutboxItem] = {}  # taken, and without an outcome yet
+        self._out_bytes = 0
         self._stir = asyncio.Event()  # an outcome came, or more is due
         self._more = True
         self._stopping = False
@@ -142,7 +143,7 @@ class _Courier:
         try:
             while not self._stopping:
                 self._stir.clear()
-                if self._more and len(self._out) <= self._limits.window // 2:
+                if self._more and self._has_room:
                     await self._carry()
                 elif self._out:
                     await self._stir.wait()
@@ -151,6 +152,11 @@ class _Courier:
         finally:
             for parcel in list(self._out):
                 self._settle(Outcome(parcel, reason=STOPPED))
+
+    @property
+    def _has_room(self) -> bool:
+        limits = self._limits
+        return len(self._out) <= limits.window // 2 and self._out_bytes <= limits.window_bytes // 2
 
     async def _carry(self) -> None:
         link = await self._means.dialer.reach(self._device, self._limits.relay_fallback_s)
@@ -189,6 +195,7 @@ class _Courier:
             raise
         for item in items:
             self._out[item.parcel] = item
+            self._out_bytes += len(item.body)
         return list(items)
 
     async def _with_keys(self, items: list[OutboxItem]) -> list[OutboxItem]:
@@ -294,6 +301,8 @@ class _Courier:
 
     def _settle(self, outcome: Outcome) -> None:
         """The one outcome of a parcel that is out; whatever comes after it is dropped."""
-        if self._out.pop(outcome.parcel, None) is not None:
+        item = self._out.pop(outcome.parcel, None)
+        if item is not None:
+            self._out_bytes -= len(item.body)
             self._means.desk.report(outcome)
             self._stir.set()

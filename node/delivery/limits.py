@@ -17,7 +17,8 @@ class DeliveryLimits:
     doubt_s: float = 0.7  # an unacknowledged parcel makes us ask whether anybody is there
     proof_s: float = 0.8  # who does not answer by then is gone: the relay gets it 1.5 s after all
     ping_deadline_s: float = 2.0
-    arrivals_at_once: int = 64  # of one link, in the engine; then it is not read
+    arrivals_at_once: int = 256  # of one link, in the engine; then it is not read
+    arrival_bytes: int = 128 * KIB  # a larger parcel counts as several: 32 MiB of one link
     links_per_device: int = 4  # two by simultaneous open, and as many left over from a restart
     summaries_at_once: int = 64  # waiting to be written to one link; the next meeting sends anew
     retire_quiet_s: float = 1.0  # the peer learns of the better link within a round trip
@@ -41,11 +42,12 @@ class DeliveryLimits:
     devices_remembered: int = 1024  # with their dial backoff
 
     # Couriers
-    window: int = 64  # parcels of one recipient under way
+    window: int = 256  # parcels of one recipient under way: several turns, or both ends wait
+    window_bytes: int = 16 * 1024 * KIB  # of them in memory, and one turn more
     take: int = 64
     take_at_once: int = 4  # couriers that fetch parcels from the engine; the others take turns
     take_crowded: int = 8  # parcels per turn while there are more couriers than turns
-    frames_per_write: int = 16  # parcels sealed and written in one go
+    frames_per_write: int = 32  # parcels sealed and written in one go
     deferrals_borne: int = 3  # one after the other, with nothing acknowledged between them
     relay_instead_s: float = 60.0  # then the relay is asked first; the next ack ends that
     relay_batch_bytes: int = 640 * KIB  # of sealed parcels in one call; the message limit is 1 MiB

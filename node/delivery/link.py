@@ -198,6 +198,8 @@ class Link:
             case Deliver(parcel):
                 self.last_used_at = self._loop.time()
                 await self._slots.acquire()
+                for _ in range(self._more_slots(parcel)):
+                    await self._slots.acquire()
                 self._tasks.start(self._arrive(parcel), name="arrival")
             case Acked(parcel):
                 self._settle(Outcome(parcel, acked=True))
@@ -234,7 +236,11 @@ class Link:
                 await self._write_answers()
         finally:
             self._arriving -= 1
-            self._slots.release()
+            for _ in range(1 + self._more_slots(parcel)):
+                self._slots.release()
+
+    def _more_slots(self, parcel: Parcel) -> int:
+        return len(parcel.sealed) // self._limits.arrival_bytes
 
     async def _write_answers(self) -> None:
         answers, self._answers = self._answers, []
