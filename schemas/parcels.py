@@ -172,6 +172,17 @@ class ParcelBody:
             )
 
 
+def readdress(body: bytes, parcel: ParcelId) -> bytes:
+    """An encoded ParcelBody under another parcel id; the rest is not looked at.
+
+    Raises Malformed.
+    """
+    with reading(_parcel.ParcelBody, body, limit=limits.PARCEL, what="parcel-body") as reader:
+        message = reader.as_builder()
+        message.parcel = bytes(parcel)
+        return bytes(message.copy().to_bytes())  # without the old id's place
+
+
 def _fill_content(message: Any, content: Content) -> None:
     match content:
         case MessageContent(mls):

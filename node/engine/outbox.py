@@ -17,7 +17,7 @@ from node.engine.values import State
 from node.store.outbox import NO_PARCEL, LedgerRow, OutboxRow
 from schemas.group_records import MemberRef
 from schemas.ids import DeviceKey, EpochId, GroupId, MessageId, ParcelId
-from schemas.parcels import NO_EPOCH, NO_GROUP, Content, ParcelBody
+from schemas.parcels import NO_EPOCH, NO_GROUP, Content, ParcelBody, readdress
 from schemas.records import Signed
 
 MESSAGE_LIFETIME_S = 30 * 86_400
@@ -85,12 +85,11 @@ class Outbox:
         items: list[values.OutboxItem] = []
         for row in self._due(command.recipient, command.limit):
             self._take_out(row)
-            body = ParcelBody.decode(row.body)
             items.append(
                 values.OutboxItem(
                     row.parcel,
                     row.recipient,
-                    dataclasses.replace(body, parcel=row.parcel).encode(),
+                    readdress(row.body, row.parcel),
                     hybrid_key,
                     int(row.expires),
                 )

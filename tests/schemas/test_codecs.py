@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from schemas import frames, limits, messages, parcels, records
 from schemas.addresses import RelayAddress
 from schemas.card import Card
 from schemas.errors import Malformed, Refused
+from schemas.ids import ParcelId
 from tests.schemas.samples import BODIES, FRAMES, PERSON, RECORDS, RELAY, E
 
 
@@ -51,6 +53,24 @@ def test_damaged_values_raise_only_malformed(data: st.DataObject) -> None:
     for decode in DECODERS:
         with contextlib.suppress(Malformed):
             decode(bytes(sample))
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_body_under_another_parcel_id_is_what_encoding_it_anew_would_be(
+    body: parcels.ParcelBody,
+) -> None:
+    """A payload is stored once, and goes to each recipient under an id of its own."""
+    other = ParcelId(b"o" * 16)
+    stored = replace(body, parcel=ParcelId(bytes(16))).encode()
+    moved = parcels.readdress(stored, other)
+    assert parcels.ParcelBody.decode(moved) == replace(body, parcel=other)
+    assert len(moved) == len(stored)
+
+
+@given(st.binary(max_size=400))
+def test_a_damaged_stored_body_is_malformed(data: bytes) -> None:
+    with contextlib.suppress(Malformed):
+        parcels.readdress(data, ParcelId(bytes(16)))
 
 
 def test_unknown_union_member_is_named_as_such() -> None:
