@@ -90,6 +90,38 @@ NODE = (
         "tests/node/delivery/test_nodes.py::test_a_slow_subscriber_lags_once_and_goes_on",
     ),
     defence(
+        "requests of one peer",
+        "node/delivery/requests.py",
+        "        if wait_s:\n",
+        "        if False:\n",
+        f"{_HOSTILE_PEER}::test_requests_are_answered_and_rated_per_peer",
+    ),
+    defence(
+        "a parcel for somebody else",
+        "node/delivery/link.py",
+        "        if parcel.recipient != self._own:",
+        "        if False:",
+        f"{_HOSTILE_PEER}::test_a_parcel_for_somebody_else_is_refused_and_not_stored",
+    ),
+    defence(
+        "a slow peer is read no further",
+        "node/delivery/link.py",
+        "            case Deliver(parcel):\n"
+        "                self.last_used_at = self._loop.time()\n"
+        "                await self._slots.acquire()\n",
+        "            case Deliver(parcel):\n"
+        "                self.last_used_at = self._loop.time()\n",
+        "tests/node/delivery/test_arrivals_at_once.py::test_a_flood_waits_in_the_network",
+    ),
+    defence(
+        "a member's own program: the rules of the group",
+        "node/engine/commits.py",
+        "        authorise(\n            info,",
+        "        (lambda *_: None)(\n            info,",
+        "tests/node/engine/test_hostile.py"
+        "::test_member_cannot_break_the_rules_with_a_program_of_their_own",
+    ),
+    defence(
         "links of one device",
         "node/delivery/links.py",
         " or self._alive[device] >= self._limits.links_per_device:",

@@ -22,6 +22,42 @@ RELAY = (
         f"{_DESK}::test_too_many_streams_are_refused_and_the_others_live",
     ),
     defence(
+        "connections of one device at a relay",
+        "relay/callers.py",
+        "            or self._devices[device] >= limits.connections_per_device\n",
+        "",
+        "tests/relay/test_abuse.py::test_connections_are_capped_by_device_prefix_and_in_all",
+    ),
+    defence(
+        "connections of one prefix at a relay",
+        "relay/callers.py",
+        "            or (prefix is not None"
+        " and self._prefixes[prefix] >= limits.connections_per_prefix)\n",
+        "",
+        "tests/relay/test_abuse.py::test_connections_are_capped_by_device_prefix_and_in_all",
+    ),
+    defence(
+        "calls and bytes at a relay",
+        "relay/callers.py",
+        "        if wait_s:\n",
+        "        if False:\n",
+        "tests/relay/test_abuse.py::test_a_flood_of_calls_or_bytes_is_told_to_come_later",
+    ),
+    defence(
+        "subscriptions of one device",
+        "relay/subscriptions.py",
+        "            or self._devices[caller.device] >= self._limits.subscriptions_per_device\n",
+        "",
+        "tests/relay/test_subscribe.py::test_subscriptions_are_capped",
+    ),
+    defence(
+        "the room of strangers",
+        "relay/store/usage.py",
+        "        return self.usage.strangers_bytes + size <= share",
+        "        return True",
+        "tests/relay/test_abuse.py::test_made_up_recipients_do_not_take_the_room_of_known_ones",
+    ),
+    defence(
         "a mailbox opens to its own device only",
         "relay/mailbox_methods.py",
         "    if name.recipient != call.device:",

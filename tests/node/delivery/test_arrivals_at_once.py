@@ -33,7 +33,8 @@ async def _flood(node: FakeNode, *, size: int, inside_at_once: int) -> None:
         for number in range(FLOOD):
             parcel = ParcelId(number.to_bytes(16, "big"))
             await link.say(Deliver(Parcel(parcel, node.engine.key, 2**40, b"\1" * size)))
-        for _ in range(10):  # all that comes has come
+        await eventually(lambda: inside._arriving >= inside_at_once)
+        for _ in range(10):  # and all that comes has come
             await link.connection.ping()
         assert inside._arriving == inside_at_once
         node.engine.gate.set()
