@@ -19,7 +19,7 @@ import capnp
 from schemas.errors import Fault
 
 from .limits import TransportLimits
-from .rpc_messages import read_message_untrusted
+from .rpc_messages import read_message_untrusted, read_own_message
 from .rpc_tables import RpcTables
 from .stream import Stream
 
@@ -28,7 +28,6 @@ KjException: type[Exception] = capnp.KjException
 
 _READ_BYTES = 65_536
 _FLUSH_S = 1.0  # for the last words of a connection that is over anyway
-_ANY_SIZE = 1 << 62  # of a message of ours: the library bounds it
 
 
 @asynccontextmanager
@@ -192,7 +191,7 @@ class KjTransport:
         # KJ writes piece by piece and may be paused between two; mostly all is there.
         self._out_unread += data
         at = 0
-        while message := read_message_untrusted(self._out_unread, at, _ANY_SIZE):
+        while message := read_own_message(self._out_unread, at):
             self._tables.sent(message)
             at = message.end
         del self._out_unread[:at]

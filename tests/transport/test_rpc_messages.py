@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from schemas.errors import Malformed
 from tests.transport.rpc_by_hand import bootstrap, call, finish, framed, message, rpc, subscribe
 from transport import TransportLimits, rpc_messages
-from transport.rpc_messages import Kind, RpcMessage, read_message_untrusted
+from transport.rpc_messages import Kind, RpcMessage, read_message_untrusted, read_own_message
 from transport.rpc_tables import RpcTables
 
 MOST = TransportLimits().rpc_message
@@ -138,6 +138,21 @@ def test_it_reads_what_the_library_reads(raw: bytes) -> None:
     assert read_message_untrusted(raw, 0, MOST) == seen_by_the_library(raw)
     assert read_message_untrusted(b"\1" * 24 + raw + b"\2", 24, MOST) is not None
     assert read_message_untrusted(raw[:-1], 0, MOST) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(honest)
+def test_of_our_own_it_reads_less_and_that_alike(raw: bytes) -> None:
+    ours, full = read_own_message(b"\1" * 8 + raw, 8), read_message_untrusted(raw, 0, MOST)
+    assert ours is not None
+    assert full is not None
+    assert (ours.end - 8, ours.kind, ours.question, ours.final) == (
+        full.end,
+        full.kind,
+        full.question,
+        full.final,
+    )
+    assert read_own_message(raw[:-1], 0) is None
 
 
 def test_a_message_of_everyday_is_read_the_short_way() -> None:
