@@ -28,6 +28,7 @@ def passphrase(ctx: click.Context) -> None:
 @click.pass_obj
 def set_passphrase(state: State) -> None:
     """Encrypt this home; the unencrypted database is wiped."""
+    _require_idle(state)
     _change(state, None, state.secrets.new_home(wanted=True))
 
 
@@ -41,6 +42,7 @@ def set_passphrase(state: State) -> None:
 @click.pass_obj
 def change(state: State, new_passphrase_file: Path | None) -> None:
     """Take another passphrase."""
+    _require_idle(state)
     old = state.secrets.home()
     _change(state, old, obtain(new_passphrase_file, "New passphrase for this home", twice=True))
 
@@ -49,14 +51,23 @@ def change(state: State, new_passphrase_file: Path | None) -> None:
 @click.pass_obj
 def remove(state: State) -> None:
     """Keep this home without encryption from now on."""
+    _require_idle(state)
     _change(state, state.secrets.home(), None)
+
+
+def _require_idle(state: State) -> None:
+    """Before anybody types passphrases. Raises Fault `no-account`, `already-running`."""
+    from node.home import require_account
+    from storage.lock import FolderLock
+
+    require_account(state.home)
+    with FolderLock(state.home):
+        pass
 
 
 def _change(state: State, old: bytes | None, new: bytes | None) -> None:
     from node.encryption import change_passphrase
-    from node.home import require_account
 
-    require_account(state.home)
     change_passphrase(state.home, old, new)
     _show(state)
 

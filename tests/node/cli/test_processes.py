@@ -131,6 +131,16 @@ def test_commands_use_the_node_that_runs(alice: Person) -> None:
     assert [group["name"] for group in alice.ask("groups")] == ["friends"]
 
 
+@pytest.mark.parametrize("command", ["set", "change", "remove"])
+def test_a_home_in_use_is_told_before_passphrases_are_asked_for(
+    alice: Person, command: str
+) -> None:
+    alice.run()
+    (told,) = alice.ask("passphrase", command, code=1)
+
+    assert told["error"]["code"] == "already-running"
+
+
 def test_a_killed_node_leaves_nothing_in_the_way(alice: Person) -> None:
     node = alice.run()
     node.kill()
