@@ -26,7 +26,7 @@ async def _flood(node: FakeNode, *, size: int, inside_at_once: int) -> None:
     async with raw_peer() as peer:
         link = await peer.greet(node)
         await link.hear()
-        await eventually(lambda: node.delivery.links.get(peer.engine.key))
+        await eventually(lambda: node.engine.count(c.Retry))  # the link is served from here on
         inside = node.delivery.links.get(peer.engine.key)
         assert inside is not None
         node.engine.gate.clear()  # the disk stands still
