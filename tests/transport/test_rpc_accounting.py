@@ -131,6 +131,20 @@ async def test_large_parameters_of_calls_that_wait(open_endpoint: Open) -> None:
         assert server.probe.most == 4
 
 
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_the_end_is_noticed_while_a_call_is_held_back(open_endpoint: Open, end: str) -> None:
+    limits = replace(QUICK, rpc_calls_in_flight=3)
+    async with attack(open_endpoint, limits) as (server, peer, dialed):
+        for question in range(1, 6):
+            await peer.send(call(question, "hang"))
+        await eventually(lambda: server.probe.running == 3)
+        if end == "close":
+            await dialed.close()
+        else:
+            dialed.abort()
+        await eventually(lambda: server.ended == 1 and server.probe.cancelled == 3)
+
+
 async def test_calls_on_the_answer_of_a_call_that_waits(open_endpoint: Open) -> None:
     """They queue at the promise, run nowhere and so occupy no place of those in flight."""
 
