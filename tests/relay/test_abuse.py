@@ -11,14 +11,24 @@ import pytest
 from relay.callers import Callers, prefix_of
 from relay.limits import RelayLimits
 from relay.refusals import TryLater
-from relay.server import open_relay
+from relay.server import Relay, open_relay
 from relay.store.contract import KNOWN_AFTER_S, MailboxName, Quotas
 from relay.store.sqlite import SqliteStore
 from relay.store.usage import count
 from schemas.errors import Refused
 from schemas.ids import DeviceKey
 from schemas.node_service import Enqueued
-from tests.relay.support import NOW, SUITE, Clock, client_of, config_for, new_device, parcel
+from tests.relay.support import (
+    NOW,
+    SUITE,
+    Clock,
+    client_of,
+    config_for,
+    new_device,
+    parcel,
+    within,
+)
+from tests.transport.rpc_by_hand import Peer, bootstrap
 
 
 class Ticking:
@@ -206,3 +216,19 @@ async def test_a_flood_of_key_packages_has_an_end(tmp_path: Path, quotas: Quotas
     assert raised.value.code == "relay-full"
     assert await enqueue(store, device(), 100) == "", "mail has room of its own"
     await store.close()
+
+
+# What Cap'n Proto itself would keep for a stranger
+
+
+async def test_a_client_that_finishes_nothing_loses_its_stream_and_is_counted(
+    relay: Relay,
+) -> None:
+    async with client_of(relay) as client:
+        peer = Peer(await client.connection.open_stream())
+        for question in range(1_000):
+            await peer.send(bootstrap(question))
+        await within(peer.read())
+        assert peer.answers < 1_000
+        assert relay.counters["rpc-unfinished"] == 1
+        assert await client.code("health") == "", "its other stream goes on"
