@@ -107,6 +107,13 @@ RELAY = (
         "tests/relay/test_group_commit.py::test_a_disk_that_is_behind_refuses_instead_of_filling_memory",
     ),
     defence(
+        "a database that is taken away while a relay runs",
+        "relay/store/writer.py",
+        "                self._check()\n",
+        "",
+        "tests/relay/test_real_disk.py::test_nothing_is_acknowledged_into_a_file_that_is_gone",
+    ),
+    defence(
         "readers of metrics: a number",
         "relay/http.py",
         "        if len(self._tasks) >= REQUESTS:",
