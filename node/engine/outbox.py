@@ -8,7 +8,7 @@ stages of a parcel are `queued` (not left), `sent` (on the recipient's disk, by 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from node.engine import commands, values
@@ -51,7 +51,7 @@ class Outbox:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._taken: dict[ParcelId, _Taken] = {}
-        self._under_way: Counter[DeviceKey] = Counter()  # of `_taken`, by recipient
+        self._under_way: dict[DeviceKey, set[ParcelId]] = {}  # those of `_taken`, by recipient
         self._delivered: set[ParcelId] = set()  # of `_taken`, those that a receipt settled
         self._served: dict[DeviceKey, GroupId] = {}  # whose turn was the last, by recipient
 
@@ -100,10 +100,11 @@ class Outbox:
         """The groups take turns, one parcel each, from where the last turn ended: the backlog of
         one does not delay the others. What left before and has no receipt fills the rest."""
         core = self._core
-        look = limit + self._under_way[recipient]  # those under way stay due in the table
+        store = core.outbox
+        out = self._under_way.get(recipient, set())  # these stay due in the table
         queues = [
-            (group, deque(self._free(core.outbox.due_of_group(recipient, group, core.now, look))))
-            for group in core.outbox.groups_waiting(recipient)
+            (group, deque(self._free(store.due_of_group(recipient, group, core.now, limit, out))))
+            for group in store.groups_waiting(recipient)
         ]
         last = self._served.get(recipient, NO_GROUP)
         queues.sort(key=lambda queue: (queue[0] <= last, queue[0]))
@@ -116,7 +117,7 @@ class Outbox:
             if rows:
                 waiting.append((group, rows))
         if len(found) < limit:
-            again = core.outbox.due_again(recipient, core.now, look)
+            again = store.due_again(recipient, core.now, limit + len(out))
             found += self._free(again)[: limit - len(found)]
         return found
 
@@ -130,12 +131,12 @@ class Outbox:
 
     def _take_out(self, row: OutboxRow) -> None:
         self._taken[row.parcel] = _Taken(self._core.now, row.message, row.recipient)
-        self._under_way[row.recipient] += 1
+        self._under_way.setdefault(row.recipient, set()).add(row.parcel)
 
     def _put_back(self, parcel: ParcelId) -> _Taken | None:
         taken = self._taken.pop(parcel, None)
         if taken is not None:
-            self._under_way[taken.recipient] -= 1
+            self._under_way[taken.recipient].discard(parcel)
             if not self._under_way[taken.recipient]:
                 del self._under_way[taken.recipient]
                 self._served.pop(taken.recipient, None)

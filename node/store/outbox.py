@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,15 +125,30 @@ class OutboxStore:
             found.append(GroupId(group))
 
     def due_of_group(
-        self, recipient: DeviceKey, group: GroupId, now: float, limit: int
+        self, recipient: DeviceKey, group: GroupId, now: float, limit: int, out: Collection[bytes]
     ) -> list[OutboxRow]:
-        """Not left yet, in the order they were made: a commit precedes what follows it."""
-        rows = self._db.rows(
-            f"{_QUEUED} WHERE o.recipient = ? AND o.stage = 'queued' AND o.group_id = ?"
-            " AND o.next_try <= ? ORDER BY o.payload LIMIT ?",
+        """Not left yet, in the order they were made: a commit precedes what follows it.
+
+        From the first that is not one of the parcels `out`; others of those may be among them.
+        """
+        due = "WHERE o.recipient = ? AND o.stage = 'queued' AND o.group_id = ? AND o.next_try <= ?"
+        waiting = self._db.rows(
+            f"SELECT o.parcel_id, o.payload FROM outbox o INDEXED BY outbox_queued {due}"  # noqa: S608
+            " ORDER BY o.payload LIMIT ?",
             recipient,
             group,
             now,
+            len(out) + 1,
+        )
+        first = next((payload for parcel, payload in waiting if parcel not in out), None)
+        if first is None:
+            return []
+        rows = self._db.rows(
+            f"{_QUEUED} {due} AND o.payload >= ? ORDER BY o.payload LIMIT ?",
+            recipient,
+            group,
+            now,
+            first,
             limit,
         )
         return [_outbox(row) for row in rows]

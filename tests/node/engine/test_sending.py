@@ -7,7 +7,7 @@ import pytest
 
 from node.engine import commands as c
 from schemas.errors import Refused
-from schemas.ids import GroupId
+from schemas.ids import GroupId, ParcelId
 from schemas.parcels import MessageContent, ParcelBody
 from schemas.records import Signed
 from tests.node.engine.test_hostile import reopen
@@ -129,3 +129,26 @@ def _steps_of_a_turn(
     ada.run(receipt, outcomes)
     ada.database.set_progress_handler(None)
     return steps
+
+
+def test_what_is_under_way_is_passed_over_and_what_came_back_goes_first(world: World) -> None:
+    ada, bob = world.friends("ada", "bob")
+    group = ada.create("tea", mls_rs.CLASSIC, bob)
+    world.settle()
+    bob.ask(c.Join(group))
+    world.settle(5.0)
+    ada.run(*(c.Send(group, "hello") for _ in range(30)))
+
+    def take() -> list[ParcelId]:
+        return [item.parcel for item in ada.ask(c.TakeDue(bob.device, 10))]
+
+    one, two = take(), take()
+    back = (one[3], two[5])
+    ada.ask(c.ReportOutcomes(tuple(c.Outcome(parcel, retry_after_s=0.0) for parcel in back)))
+    world.now += 1.0
+    rest: list[ParcelId] = []
+    while found := take():
+        rest += found
+    assert rest[:1] == [one[3]]
+    assert len({*one, *two, *rest}) == 30
+    assert len(rest) == 12
