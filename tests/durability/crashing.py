@@ -210,10 +210,10 @@ def _label_batches(watch: Watch) -> None:
     note_after(watch, Welcomes, "receive", "welcome-arrival")
     note_after(watch, Account, "answer_key_package", "key-package-answer")
 
-    def move(real: Any) -> Any:
-        def method(self: Any, entry: Any, state: Any, **named: Any) -> None:
-            real(self, entry, state, **named)
-            if state in (State.DELIVERED, State.READ):
+    def settle(real: Any) -> Any:
+        def method(self: Any, device: Any, receipt: Any) -> None:
+            real(self, device, receipt)
+            if any(state in (State.DELIVERED, State.READ) for _, state, _ in receipt):
                 watch.labels.add("summary-arrival")
 
         return method
@@ -229,7 +229,7 @@ def _label_batches(watch: Watch) -> None:
 
         return method
 
-    replace(Outbox, "move", move)
+    replace(Outbox, "settle", settle)
     replace(Outbox, "report", report)
 
     def add_parcels(real: Any) -> Any:
@@ -257,23 +257,25 @@ def _wrap_links(watch: Watch) -> None:
     from schemas.frames import Acked
 
     def send(real: Any) -> Any:
-        async def method(self: Any, parcel: Any) -> Any:
-            watch.leaves(bytes(parcel.id))
-            return await real(self, parcel)
+        async def method(self: Any, parcels: Any) -> Any:
+            for parcel in parcels:
+                watch.leaves(bytes(parcel.id))
+            return await real(self, parcels)
 
         return method
 
-    def write(real: Any) -> Any:
-        async def method(self: Any, frame: Any) -> None:
-            if isinstance(frame, Acked):
-                watch.acknowledged(bytes(frame.parcel))
-                watch.place("link-ack", "before")
-            await real(self, frame)
+    def write_answers(real: Any) -> Any:
+        async def method(self: Any) -> None:
+            for answer in self._answers:
+                if isinstance(answer, Acked):
+                    watch.acknowledged(bytes(answer.parcel))
+                    watch.place("link-ack", "before")
+            await real(self)
 
         return method
 
     replace(Link, "send", send)
-    replace(Link, "_write", write)
+    replace(Link, "_write_answers", write_answers)
 
 
 def _wrap_relays(watch: Watch) -> None:
