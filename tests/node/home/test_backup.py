@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import mls_rs
 import msgspec
@@ -166,27 +167,36 @@ def test_hostile_content_is_refused() -> None:
 
 
 def test_backup_and_restore_as_a_user_types_them(tmp_path: Path) -> None:
-    person = Commander(tmp_path / "home", "home's own")
-    person.ask("init", "--name", "Zelda")
-    person.ask("create-group", "harbour")
     secret = tmp_path / "backup.passphrase"
     secret.write_text("for the backup")
     file = tmp_path / "zelda.qpce"
     sealed = ("--backup-passphrase-file", str(secret))
-    assert person.ask("backup", str(file), *sealed) == {
-        "file": str(file),
-        "bytes": file.stat().st_size,
-    }
+
+    person = Commander(tmp_path / "home", "home's own")
+    commands = [["init", "--name", "Zelda"], ["create-group", "harbour"], ["whoami"]]
+    *_, (_, whoami) = person.several(*commands)
+    backup = ["backup", str(file), *sealed]
+    made, again = person.several(backup, backup)
+    assert made == (0, [{"file": str(file), "bytes": file.stat().st_size}])
+    assert code(again) == "file-exists"
     assert file.stat().st_mode & 0o777 == 0o600
     assert b"harbour" not in file.read_bytes()
-    assert person.fails("backup", str(file), *sealed) == "file-exists"
 
     new = Commander(tmp_path / "new", "another")
-    assert new.fails("restore", str(file)) == "wrong-passphrase"
+    restore = ["restore", str(file), *sealed]
+    (refused,) = new.several(["restore", str(file)])
+    assert code(refused) == "wrong-passphrase"
     assert not new.home.exists(), "a refusal leaves nothing"
-    assert new.ask("restore", str(file), *sealed)["bytes"] == file.stat().st_size
-    assert new.ask("whoami")["identity"] == person.ask("whoami")["identity"]
-    assert new.ask("whoami")["device"] != person.ask("whoami")["device"]
-    assert new.ask("groups")["status"] == "restored"
+    (_, done), (_, me), (_, groups), again = new.several(restore, ["whoami"], ["groups"], restore)
+    assert done[0]["bytes"] == file.stat().st_size
+    assert me[0]["identity"] == whoami[0]["identity"]
+    assert me[0]["device"] != whoami[0]["device"]
+    assert groups[0]["status"] == "restored"
+    assert code(again) == "home-exists"
     assert new.fails("whoami", passphrase=None) == "passphrase-needed"
-    assert new.fails("restore", str(file), *sealed) == "home-exists"
+
+
+def code(outcome: tuple[int, list[dict[str, Any]]]) -> str:
+    """Of the error that a command ended with."""
+    assert outcome[0] == 1, outcome
+    return str(outcome[1][-1]["error"]["code"])

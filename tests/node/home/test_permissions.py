@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,18 +18,12 @@ from node.home import create_home, open_engine
 from node.paths import CONTROL_SOCKET
 from node.permissions import PRIVATE, check_owner
 from schemas.errors import Fault
-from tests.node.home.commands import ROOT
+from tests.node.home.commands import Commander
 
 STRANGER = 54_321
 
 
 COMMANDS = (["whoami"], ["run", "--listen", "127.0.0.1:0"], ["doctor"])
-_ONE_PROCESS = """
-import json, sys
-from node.cli.main import main
-for words in json.loads(sys.argv[2]):
-    print(main(["--home", sys.argv[1], "--json", *words]))
-"""
 _POWERLESS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
 
@@ -46,18 +38,9 @@ def refusals(
     home: Path, *commands: list[str], bound: Sequence[str] = _POWERLESS
 ) -> list[dict[str, str]]:
     """The errors that all the commands end with; root, too, is bound to the modes of files."""
-    arguments = [str(home), json.dumps(commands or COMMANDS)]
-    done = subprocess.run(
-        [*bound, sys.executable, "-c", _ONE_PROCESS, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "QUICNPROTOCHAT_MDNS": "0"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line for line in lines if isinstance(line, int)] == [1] * len(commands or COMMANDS)
-    return [line["error"] for line in lines if isinstance(line, dict) and "error" in line]
+    outcomes = Commander(home).several(*(commands or COMMANDS), wrapper=bound)
+    assert {code for code, _ in outcomes} == {1}
+    return [lines[-1]["error"] for _, lines in outcomes]
 
 
 def mode(path: Path) -> int:
