@@ -74,18 +74,24 @@ def measure(ada: NodeProcess, bob: NodeProcess, *, singles: int, many: int) -> l
             samples.floor.append(sum(parts.values()))
             for name, seconds in parts.items():
                 samples.parts.setdefault(name, []).append(seconds)
-    rates = []
+    rates, spent = [], []
     for _ in range(3):
         ada.call("settled")
         bob.call("forget")
+        before = ada.call("cpu"), bob.call("cpu")
         ada.start("send_many", group, TEXT, many, _AT_ONCE)
         ended = bob.call("arrived_count", many)
         began, _ = ada.finish()
         rates.append(many / (ended - began))
-    return _report(samples, rates, many)
+        ada.call("settled")  # the receipts too
+        spent.append((ada.call("cpu") - before[0], bob.call("cpu") - before[1]))
+    cpu = tuple(statistics.median(side) / many * 1e6 for side in zip(*spent, strict=True))
+    return _report(samples, rates, many, cpu)
 
 
-def _report(samples: _Samples, rates: list[float], many: int) -> list[Row]:
+def _report(
+    samples: _Samples, rates: list[float], many: int, cpu_us: tuple[float, ...]
+) -> list[Row]:
     floor = _ms(samples.floor)
     parts = ", ".join(f"{name} {_ms(seconds):.2f}" for name, seconds in samples.parts.items())
     reference = f"floor: {parts}"
@@ -133,7 +139,8 @@ def _report(samples: _Samples, rates: list[float], many: int) -> list[Row]:
             target=3000.0,
             of="value",
             note=f"{many} messages, {_AT_ONCE} sends under way; runs: "
-            + ", ".join(f"{rate:,.0f}" for rate in rates),
+            + ", ".join(f"{rate:,.0f}" for rate in rates)
+            + f"; CPU for each: {cpu_us[0]:.0f} us here, {cpu_us[1]:.0f} us there",
         ),
     ]
 
