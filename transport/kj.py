@@ -52,12 +52,12 @@ class KjTransport:
     KJ gets whole messages, and none that `RpcTables` refuses.
     """
 
-    def __init__(self, stream: Stream, limits: TransportLimits) -> None:
+    def __init__(self, stream: Stream, limits: TransportLimits, tables: RpcTables) -> None:
         self._stream = stream
         self._limits = limits
-        self._tables = RpcTables(limits)
+        self._tables = tables
         self._want_data = asyncio.Event()  # KJ has a read outstanding
-        self._answered = asyncio.Event()  # since a call was held back
+        self._room = asyncio.Event()  # perhaps, since a call was held back
         self._out = bytearray()
         self._out_unread = bytearray()  # the beginning of a message whose end KJ has yet to write
         self._out_ready = asyncio.Event()
@@ -69,6 +69,10 @@ class KjTransport:
         self._protocol: Untyped = capnp.AsyncIoStream._connect(connected.set_result)
         self._protocol.connection_made(self)
         self.io: Untyped = connected.result()
+
+    def room_for_calls(self) -> None:
+        """A call that is held back is looked at anew."""
+        self._room.set()
 
     # asyncio.Transport, as far as pycapnp calls it; nothing here may raise
 
@@ -151,13 +155,13 @@ class KjTransport:
             buffer += data
             fed = at = 0
             while message := read_message_untrusted(buffer, at, self._limits.rpc_message):
-                self._answered.clear()
+                self._room.clear()
                 if self._tables.received(message, message.end - at):
                     at = message.end
                     continue
                 await self._feed(buffer, fed, at)
                 fed = at
-                await self._answered.wait()
+                await self._room.wait()
             await self._feed(buffer, fed, at)
             del buffer[:at]
 
@@ -195,7 +199,7 @@ class KjTransport:
             self._tables.sent(message)
             at = message.end
         del self._out_unread[:at]
-        self._answered.set()
+        self.room_for_calls()
 
     async def _say_last_words(self) -> Fault | None:
         """KJ's abort message says why; it is worth a moment, not a wait."""

@@ -48,7 +48,7 @@ async def serve_rpc(
     """
     session = RpcSession(limits, counters) if session is None else session
     limits = session.limits
-    transport = KjTransport(stream, limits)
+    transport = KjTransport(stream, limits, session.tables)
     session.live(transport)
     server: Untyped = capnp.TwoPartyServer(
         transport.io,
@@ -78,7 +78,7 @@ async def connect_rpc(
     `counters` counts what the server's calls into exported objects did wrong.
     """
     session = RpcSession(limits, counters)
-    transport = KjTransport(stream, limits)
+    transport = KjTransport(stream, limits, session.tables)
     session.live(transport)
     client: Untyped = capnp.TwoPartyClient(
         transport.io,

@@ -18,6 +18,7 @@ from .errors import ConnectionLost, StreamReset
 from .kj import KjException, KjTransport, Untyped, new_capability
 from .limits import DEFAULT_LIMITS, TransportLimits
 from .rpc_guard import ServerGuard
+from .rpc_tables import RpcTables
 
 __all__ = ["RpcService", "RpcSession"]
 
@@ -45,7 +46,7 @@ class RpcSession:
         self._transport: KjTransport | None = None
         self._over = False
         self._exported = 0
-        self._calls = 0
+        self.tables = RpcTables(limits)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -125,18 +126,20 @@ class RpcSession:
                 await self._idle.wait()
         except TimeoutError:
             self.counters["rpc-method-stuck"] += 1
-        return self._calls
+        return self.tables.methods
 
     # Called by guards
 
     def enter(self) -> None:
         """A method begins."""
-        self._calls += 1
+        self.tables.methods += 1
         self._idle.clear()
 
     def leave(self) -> None:
-        self._calls -= 1
-        if not self._calls:
+        self.tables.methods -= 1
+        if self._transport is not None:
+            self._transport.room_for_calls()
+        if not self.tables.methods:
             self._idle.set()
 
     # Inside

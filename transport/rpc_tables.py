@@ -33,6 +33,7 @@ class RpcTables:
         self._bootstraps: set[int] = set()  # not finished: calls may be made to their answers
         self._asked: set[int] = set()  # questions of ours without a Return
         self._bytes = 0  # of running calls
+        self.methods = 0  # that run here; the answer of one that ignores its end has left
 
     @property
     def answers(self) -> int:
@@ -40,7 +41,8 @@ class RpcTables:
         return len(self._running) + len(self._unfinished)
 
     def received(self, message: RpcMessage, size: int) -> bool:
-        """Take note of a message of `size` bytes, unless it has to wait until `sent` says more.
+        """Take note of a message of `size` bytes, unless it has to wait until `sent` says more
+        or a method ends.
 
         Raises Malformed and Refused, the codes of which docs/transport.md has.
         """
@@ -81,7 +83,7 @@ class RpcTables:
         self._check_payload(message)
         if message.promised is not None and message.promised not in self._bootstraps:
             raise _refused("rpc-pipelining", "An RPC call on an answer that has no capabilities")
-        limits, running = self._limits, len(self._running)
+        limits, running = self._limits, max(len(self._running), self.methods)
         if running >= limits.rpc_calls_in_flight or (
             running and self._bytes + size > limits.rpc_call_bytes
         ):

@@ -54,6 +54,13 @@ RPC_TABLES = (
         f"{_ATTACKS}::test_large_parameters_of_calls_that_wait",
     ),
     defence(
+        "RPC calls: methods that run on after their answer has left",
+        _TABLES,
+        "max(len(self._running), self.methods)",
+        "len(self._running)",
+        f"{_ATTACKS}::test_methods_that_ignore_that_they_were_given_up",
+    ),
+    defence(
         "RPC pipelining: on the bootstrap object only",
         _TABLES,
         "        if message.promised is not None and message.promised not in self._bootstraps:",

@@ -37,6 +37,7 @@ class Probe(schema.Probe.Server):  # type: ignore[misc]
         self.most = 0
         self.cancelled = 0
         self.echoed = 0
+        self.stubborn = False
         self.release = asyncio.Event()
 
     async def echo(self, data: bytes, **_: Any) -> bytes:
@@ -56,7 +57,9 @@ class Probe(schema.Probe.Server):  # type: ignore[misc]
             await self.release.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
-            raise
+            if not self.stubborn:
+                raise
+            await self.release.wait()
         finally:
             self.running -= 1
 

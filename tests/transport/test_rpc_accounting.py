@@ -131,6 +131,23 @@ async def test_large_parameters_of_calls_that_wait(open_endpoint: Open) -> None:
         assert server.probe.most == 4
 
 
+async def test_methods_that_ignore_that_they_were_given_up(open_endpoint: Open) -> None:
+    """Their answers leave at once, so by the answers alone there would be room for more."""
+    limits = replace(QUICK, rpc_calls_in_flight=5)
+    async with attack(open_endpoint, limits) as (server, peer, dialed):
+        server.probe.stubborn = True
+        for question in range(1, 30):
+            await peer.send(call(question, "hang"))
+            await within(dialed.ping())
+            await peer.send(finish(question))
+        for _ in range(20):
+            await within(dialed.ping())
+        assert server.probe.running == 5
+        server.probe.release.set()
+        await answered(peer, 30)
+        assert server.probe.most == 5
+
+
 @pytest.mark.parametrize("end", ["close", "abort"])
 async def test_the_end_is_noticed_while_a_call_is_held_back(open_endpoint: Open, end: str) -> None:
     limits = replace(QUICK, rpc_calls_in_flight=3)

@@ -1,4 +1,4 @@
-"""Cap'n Proto has no flow limit of its own: each of our bounds by itself, with the other one off."""
+"""Cap'n Proto has no flow limit of its own: each of our bounds alone, with the other one off."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ async def test_a_flood_of_calls_stays_at_the_caller(open_endpoint: Open) -> None
         await eventually(lambda: server.running == BOUND)
         for _ in range(20):  # all that comes has come
             await within(dialed.ping())
-        assert session._calls < FLOOD / 4, "what one read brought, and no more"
+        assert session.tables.methods < FLOOD / 4, "what one read brought, and no more"
         server.release.set()
         await within(asyncio.gather(*calls), 20)
         assert server.most == BOUND
-    await eventually(lambda: session._calls == 0)
+    await eventually(lambda: session.tables.methods == 0)
 
 
 async def test_our_own_calls_wait_here(open_endpoint: Open) -> None:
