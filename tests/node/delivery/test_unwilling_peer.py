@@ -12,7 +12,7 @@ from node.engine.values import Accepted, Deferred, Verdict
 from schemas.ids import DeviceKey, ParcelId
 from tests.node.delivery.support import FakeNode, FakeNodes, Relays, eventually
 
-FLOOD = 300
+FLOOD = 600
 
 
 @pytest.fixture
