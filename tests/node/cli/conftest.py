@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -37,7 +38,19 @@ def session() -> FakeSession:
 
 
 @pytest.fixture
-def run(session: FakeSession, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+def root_logger() -> Iterator[None]:
+    """A command sets up logging for its process; the tests after it want theirs back."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def run(
+    root_logger: None, session: FakeSession, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
     def run(*arguments: str, env: dict[str, str] | None = None) -> Ended:
         state = State(
             open_session=cast(Any, session.open),
