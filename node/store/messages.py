@@ -80,11 +80,12 @@ class MessageStore:
     def unread(self, cursor: str, group: GroupId | None, limit: int) -> list[MessageRow]:
         """Others' messages in accepted groups that a cursor has not acknowledged, by arrival."""
         rows = self._db.rows(
-            f"SELECT {_MESSAGE} FROM messages m JOIN groups g ON g.id = m.group_id"  # noqa: S608
-            " LEFT JOIN cursors c ON c.name = ?1 AND c.group_id = m.group_id"
+            f"SELECT {_MESSAGE} FROM groups g"  # noqa: S608
+            " LEFT JOIN cursors c ON c.name = ?1 AND c.group_id = g.id"
+            " CROSS JOIN messages m ON m.group_id = g.id"
             " WHERE g.accepted = 1 AND m.own = 0 AND m.arrival > coalesce(c.arrival, 0)"
             " AND m.identity NOT IN (SELECT identity FROM blocked)"
-            " AND (?2 IS NULL OR m.group_id = ?2) ORDER BY m.arrival LIMIT ?3",
+            " AND (?2 IS NULL OR g.id = ?2) ORDER BY m.arrival LIMIT ?3",
             cursor,
             group,
             limit,
@@ -94,8 +95,8 @@ class MessageStore:
     def latest(self, group: GroupId, after: int, limit: int) -> list[MessageRow]:
         """The last messages of a group past an arrival number, our own too, by arrival."""
         rows = self._db.rows(
-            f"SELECT {_MESSAGE} FROM messages m WHERE m.group_id = ? AND m.arrival > ?"  # noqa: S608
-            " ORDER BY m.arrival DESC LIMIT ?",
+            f"SELECT {_MESSAGE} FROM messages m"  # noqa: S608
+            " WHERE m.group_id = ? AND m.arrival > ? ORDER BY m.arrival DESC LIMIT ?",
             group,
             after,
             limit,
@@ -126,9 +127,11 @@ class MessageStore:
         """Moves `read` of each author up to what has been shown; answers whose moved."""
         rows = self._db.rows(
             "UPDATE watermarks SET read = seen.sequence FROM ("
-            "  SELECT author, max(sequence) AS sequence FROM messages"
-            "  WHERE group_id = ?1 AND arrival <= ?2 AND own = 0"
-            "  AND identity NOT IN (SELECT identity FROM blocked) GROUP BY author"
+            "  SELECT w.author, max(m.sequence) AS sequence FROM watermarks w"
+            "  CROSS JOIN messages m INDEXED BY messages_by_sequence"
+            "  ON m.group_id = w.group_id AND m.author = w.author AND m.sequence > w.read"
+            "  WHERE w.group_id = ?1 AND m.arrival <= ?2 AND m.own = 0"
+            "  AND m.identity NOT IN (SELECT identity FROM blocked) GROUP BY w.author"
             ") AS seen WHERE group_id = ?1 AND watermarks.author = seen.author"
             " AND read < seen.sequence RETURNING watermarks.author",
             group,

@@ -35,3 +35,6 @@ CREATE INDEX outbox_queued ON outbox (recipient, group_id, payload) WHERE stage 
 
 -- Nothing is looked up by it, and its random keys dirty a page for each message
 DROP INDEX messages_by_id;
+
+-- By arrival within a group: reading what is new does not walk over what is old
+CREATE INDEX messages_by_group ON messages (group_id);

@@ -152,3 +152,35 @@ def test_what_is_under_way_is_passed_over_and_what_came_back_goes_first(world: W
     assert rest[:1] == [one[3]]
     assert len({*one, *two, *rest}) == 30
     assert len(rest) == 12
+
+
+def test_reading_what_is_new_does_not_walk_over_what_is_old(world: World) -> None:
+    """Someone who reads each message as it comes pays for that message, not for the history."""
+    ada, bob = world.friends("ada", "bob")
+    group = ada.create("tea", mls_rs.CLASSIC, bob)
+    world.settle()
+    bob.ask(c.Join(group))
+    world.link(ada, bob)
+
+    def steps_of_one() -> int:
+        ada.send(group, "new")
+        world.settle()
+        steps = 0
+
+        def step() -> bool:
+            nonlocal steps
+            steps += 1
+            return False
+
+        bob.database.set_progress_handler(step, 10)
+        assert bob.read() == ["new"]
+        bob.ask(c.ReadHistory(group, limit=5))
+        bob.database.set_progress_handler(None)
+        return steps
+
+    few = steps_of_one()
+    ada.run(*(c.Send(group, "old") for _ in range(500)))
+    world.settle()
+    while bob.read():
+        pass
+    assert steps_of_one() < 1.5 * few
