@@ -129,6 +129,30 @@ async def test_a_thousand_abandoned_waits_leave_nothing(relay: Relay) -> None:
             await asyncio.sleep(0.005)
 
 
+async def test_a_thousand_waits_given_up_on_one_connection_leave_nothing(relay: Relay) -> None:
+    """As many as may wait at once, given up, and the same again: the places come back each time."""
+    limit = relay.service.callers.limits.waits_per_connection
+    async with client_of(relay) as client, asyncio.timeout(60):
+        own = bytes(client.device.public)
+        assert await client.code("health") == ""  # now all that serves the stream runs
+        tasks = len(asyncio.all_tasks())
+        for _ in range(1_000 // limit):
+            calls = [
+                asyncio.ensure_future(client.call("fetchWait", recipientKey=own, timeoutMs=60_000))
+                for _ in range(limit)
+            ]
+            while len(relay.store.arrivals) < limit:
+                await asyncio.sleep(0.001)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+            while relay.desk.running or len(relay.store.arrivals):
+                await asyncio.sleep(0.001)
+        assert len(asyncio.all_tasks()) == tasks
+        assert await client.code("health") == ""
+        assert not relay.counters
+
+
 async def test_a_stop_answers_who_waits(kj: None, clock: Clock, tmp_path: Path) -> None:
     running = open_relay(config_for(tmp_path), clock=clock)
     relay = await running.__aenter__()
