@@ -139,8 +139,10 @@ class Node:
     async def create_group(self, name: str, *, suite: str = "hybrid") -> Group:
         return await self.ask(op.CREATE_GROUP, s.CreateGroup(name, suite))
 
-    async def invite(self, group: str, *people: str, role: str = "member") -> s.Invited:
-        return await self.ask(op.INVITE, s.Invite(group, list(people), role))
+    async def invite(
+        self, group: str, *people: str, role: str = "member", again: bool = False
+    ) -> s.Invited:
+        return await self.ask(op.INVITE, s.Invite(group, list(people), role, again))
 
     async def direct(self, person: str) -> Group:
         """The one-to-one group with a person, made if there is none."""

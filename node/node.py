@@ -222,15 +222,22 @@ class Node:
         return contact
 
     async def invite(
-        self, group: GroupId, people: Sequence[IdentityKey], *, admin: bool = False
+        self,
+        group: GroupId,
+        people: Sequence[IdentityKey],
+        *,
+        admin: bool = False,
+        again: bool = False,
     ) -> GroupView:
         """Add people to a group, with KeyPackages from their devices, else from relays.
 
+        With `again` also devices that are members, in place of what they were: they lost it.
         Raises Refused `no-key-package`, Unreachable `unreachable` (both with names), and what
         Invite raises.
         """
         view = await self.ask(FindGroup(group.hex()))
-        present = {device for member in view.members for device in member.devices}
+        members = () if again else view.members
+        present = {device for member in members for device in member.devices}
         packages = await gather_key_packages(
             self.ask,
             self._net.obtainer,

@@ -51,7 +51,12 @@ class ServedNode(Protocol):
     async def ask(self, command: c.Command[R]) -> R: ...
     def subscribe(self) -> AbstractContextManager[AsyncIterator[Event]]: ...
     async def invite(
-        self, group: GroupId, people: Sequence[IdentityKey], *, admin: bool = False
+        self,
+        group: GroupId,
+        people: Sequence[IdentityKey],
+        *,
+        admin: bool = False,
+        again: bool = False,
     ) -> GroupView: ...
     async def direct_group(
         self, identity: IdentityKey, *, suite: int | None = None
@@ -247,7 +252,8 @@ class Service:
         group = await self._group(request.group)
         people = [await self._person_or_card(text) for text in request.people]
         people = list(dict.fromkeys(people))
-        view = await self.node.invite(group, people, admin=request.role == "admin")
+        admin = request.role == "admin"
+        view = await self.node.invite(group, people, admin=admin, again=request.again)
         return s.Invited(
             group=view.group.hex(),
             name=view.name,

@@ -93,9 +93,12 @@ class CreateGroup(Request):
 
 
 class Invite(Request):
+    """With `again` who is a member is one anew: for a device that lost the group."""
+
     group: Selector
     people: Annotated[list[Selector], Meta(min_length=1, max_length=250)]
     role: Annotated[str, Meta(pattern="^(member|admin)$")] = "member"
+    again: bool = False
 
 
 class Remove(Request):

@@ -39,7 +39,7 @@ def backup(state: State, file: Path, sealed_with: Path | None) -> None:
     state.out.record(written.to_json(), [("file", written.file), ("bytes", written.bytes)])
     state.out.note(
         "\nWhoever has this file and its passphrase is you. It holds no keys of groups: after "
-        "`restore`, a member of each group has to remove you and invite you again."
+        "`restore`, an admin of each group has to invite you again."
     )
 
 
@@ -64,6 +64,6 @@ def restore(state: State, file: Path, sealed_with: Path | None) -> None:
         [("restored from", str(file)), ("home", str(state.home))],
     )
     state.out.note(
-        "\nThis is a new device of the same person. Never run the old home again. A member of "
-        "each group has to remove you and invite you again (see `groups`)."
+        "\nThis is a new device of the same person. Never run the old home again. An admin of "
+        "each group has to invite you again (see `groups`)."
     )

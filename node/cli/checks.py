@@ -234,11 +234,11 @@ def _group_status(group: Group) -> Check:
         ),
         "damaged": (
             "its keys on disk are damaged; what comes for it waits",
-            "ask a member to remove you and to invite you again",
+            "ask an admin to invite you again: `invite --again`",
         ),
         "restored": (
             "known from a backup; this device is not in it",
-            "ask a member to remove you and to invite you again",
+            "ask an admin to invite you again: `invite --again`",
         ),
         "leaving": ("you asked to leave; a member has to commit it", "wait for a member's node"),
         "left": ("you left it", "ask to be invited"),

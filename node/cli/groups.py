@@ -113,13 +113,14 @@ def members(state: State, group: str) -> None:
     show_default=True,
     help="What they may do in the group.",
 )
-def invite(state: State, group: str, people: tuple[str, ...], role: str) -> None:
+@click.option("--again", is_flag=True, help="Also who is a member: their device lost the group.")
+def invite(state: State, group: str, people: tuple[str, ...], role: str, again: bool) -> None:
     """Add people to GROUP. Somebody given by card becomes a contact first."""
     from node.api import operations as op
     from node.api.shapes import ByGroup, Invite
 
     with state.session() as session:
-        invited = session.call(op.INVITE, Invite(group, list(people), role))
+        invited = session.call(op.INVITE, Invite(group, list(people), role, again))
         members = session.call(op.GROUP, ByGroup(invited.group)).members
         name_of = {member.identity: member.name for member in members}
         names = ", ".join(name_of.get(key) or short(key) for key in invited.invited)

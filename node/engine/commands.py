@@ -243,7 +243,11 @@ class CreateDirect(Command[GroupView]):
 
 @dataclass(frozen=True, slots=True)
 class Invite(Command[GroupView]):
-    """Adds devices of these people, by their KeyPackages; their bundles are here."""
+    """Adds devices of these people, by their KeyPackages; their bundles are here.
+
+    In the same commit the leaves go that these replace: of a device that is a member and is added
+    again since it lost the group, and of devices that their owner has no more.
+    """
 
     group: GroupId
     people: tuple[IdentityKey, ...]

@@ -196,7 +196,7 @@ def check_writable(row: GroupRow) -> None:
         raise Refused(
             "not-readmitted",
             "this device is not in the group: it was restored from a backup",
-            hint="ask a member to remove you and to invite you again",
+            hint="ask an admin to invite you again",
         )
     if row.status in (GroupStatus.LEFT, GroupStatus.REMOVED, GroupStatus.LEAVING):
         raise Refused("not-a-member", "you are no longer in this group", hint="ask to be invited")

@@ -61,7 +61,7 @@ class GroupDamaged(Fault):
             "group-damaged",
             f"this group's keys on disk are damaged ({why})",
             blame=Blame.ENVIRONMENT,
-            hint="ask a member to remove you and to invite you again",
+            hint="ask an admin to invite you again: `invite --again`",
         )
 
 

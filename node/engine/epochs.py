@@ -84,7 +84,9 @@ class Epochs:
             core.groups.set_key_update(row.id, row.lamport, None)
         self._close_intents(row, header, after)
         gone = [device for device in before if device not in after]
-        self._stop_sending(row, gone)
+        # Whose leaf was replaced reads nothing that was sealed before.
+        replaced = [ref.device for ref in header.removed if ref.device in after]
+        self._stop_sending(row, [*gone, *replaced])
         core.emit(
             "members",
             group=row.id.hex(),

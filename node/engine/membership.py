@@ -122,13 +122,33 @@ class Membership:
     def invite(self, command: commands.Invite) -> values.GroupView:
         row = self._writable(command.group)
         if not command.key_packages:  # an invitation repeated after a crash: no empty commit
-            raise Refused("already-member", "everybody named is in this group")
+            raise Refused(
+                "already-member",
+                "everybody named is in this group",
+                hint="`invite --again` for who is, and lost it",
+            )
         added = self._added(row, command.people, command.key_packages)
         self._check_size(row, added)
         for start in range(0, len(added), INVITED_AT_ONCE):
             part = slice(start, start + INVITED_AT_ONCE)
             self._invite(row, command.key_packages[part], added[part], admin=command.admin)
         return group_view(self._core, row)
+
+    def _stale(self, row: GroupRow, added: Sequence[MemberRef]) -> list[MemberRow]:
+        """Leaves that these take the place of: of the same devices, which lost the group, and of
+        devices that their owner's bundle lists no more."""
+        devices = {member.device for member in added}
+        listed = set()
+        for identity in {member.identity for member in added}:
+            bundle = self._core.people.bundle(identity)
+            listed |= {entry.key for entry in bundle[1].devices} if bundle is not None else set()
+        owners = {member.identity for member in added}
+        return [
+            member
+            for member in self._core.groups.members(row.id)
+            if member.device in devices
+            or (member.identity in owners and member.device not in listed)
+        ]
 
     def _invite(
         self,
@@ -141,7 +161,13 @@ class Membership:
         info = group_info(self._core.mls_group(row.id))
         new_admins = tuple(dict.fromkeys([*info.admins, *(member.identity for member in added)]))
         info_after = dataclasses.replace(info, admins=new_admins) if admin else info
-        self._commit(row, add=key_packages, added=added, info_after=info_after)
+        self._commit(
+            row,
+            add=key_packages,
+            added=added,
+            removed=self._stale(row, added),
+            info_after=info_after,
+        )
 
     def remove(self, command: commands.RemoveMember) -> values.GroupView:
         row = self._writable(command.group)
@@ -345,7 +371,6 @@ class Membership:
         The binding checks their signatures and lifetimes.
         """
         core = self._core
-        present = {member.device for member in core.groups.members(row.id)}
         added = []
         for message in key_packages:
             info = mls_rs.verify_key_package(message)
@@ -362,8 +387,6 @@ class Membership:
                     blame=Blame.INCOMPATIBLE,
                     hint="they must upgrade, or use a classic group",
                 )
-            if device in present:
-                raise Refused("already-member", f"{core.name_of(identity)} is in this group")
             if core.people.hybrid_key(device) is None:
                 raise Refused(
                     "no-bundle",
@@ -375,7 +398,8 @@ class Membership:
         return added
 
     def _check_size(self, row: GroupRow, added: Sequence[MemberRef]) -> None:
-        size = len(self._core.groups.members(row.id)) + len(added)
+        before, stale = self._core.groups.members(row.id), self._stale(row, added)
+        size = len(before) - len(stale) + len(added)
         if size > limits.GROUP_DEVICES:
             raise Refused(
                 "group-full",

@@ -106,7 +106,10 @@ def test_a_group_without_its_keys_says_so(tmp_path: Path, table: str, column: st
         assert "invite" in sent.hint
 
 
-def test_who_was_invited_again_has_a_damaged_group_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("removed_first", [False, True])
+def test_who_was_invited_again_has_a_damaged_group_back(
+    tmp_path: Path, removed_first: bool
+) -> None:
     world = World(tmp_path)
     ada, bob = world.friends("Ada", "Bob")
     group = ada.create("harbour", mls_rs.CLASSIC, bob)
@@ -121,7 +124,9 @@ def test_who_was_invited_again_has_a_damaged_group_back(tmp_path: Path) -> None:
     world.settle()
     assert ada.states(message) == {"Bob": "queued"}, "an unreadable message was taken"
 
-    ada.ask(c.RemoveMember(group, bob.identity))
+    epoch = ada.view(group).epoch
+    if removed_first:
+        ada.ask(c.RemoveMember(group, bob.identity))
     ada.ask(c.Invite(group, (bob.identity,), (bob.key_package(mls_rs.CLASSIC),)))
     world.settle(60.0)
     bob.ask(c.Join(group))
@@ -130,6 +135,34 @@ def test_who_was_invited_again_has_a_damaged_group_back(tmp_path: Path) -> None:
     world.settle(60.0)
     assert (bob.view(group).status, bob.read()) == ("active", ["before", "welcome back"])
     assert ada.read() == ["here again"]
+    assert ada.view(group).epoch == epoch + 1 + removed_first, "one commit"
+    assert len(ada.view(group).members) == 2
+    assert ada.states(message) == {"Bob": "refused"}, "who waits for it is not told"
+
+
+def test_who_had_lost_nothing_and_is_invited_again_is_a_member_anew(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    ada, bob, cy = world.friends("Ada", "Bob", "Cy")
+    group = ada.create("harbour", mls_rs.CLASSIC, bob, cy)
+    world.settle()
+    for person in (bob, cy):
+        person.ask(c.Join(group))
+    bob.send(group, "before")
+    world.settle()
+    ada.ask(c.Invite(group, (bob.identity,), (bob.key_package(mls_rs.CLASSIC),)))
+    world.settle(60.0)
+    bob.ask(c.Join(group))
+    for number, person in enumerate((ada, bob, cy)):
+        assert len(person.view(group).members) == 3
+        person.send(group, f"after {number}")
+    world.settle(60.0)
+    assert sorted(bob.read()) == ["after 0", "after 2"]
+    assert sorted(cy.read()) == ["after 0", "after 1", "before"]
+    refused = cy.engine.run(
+        [c.Invite(group, (bob.identity,), (bob.key_package(mls_rs.CLASSIC),))], world.now
+    ).answers[0]
+    assert isinstance(refused, Fault)
+    assert refused.code == "not-an-admin", "any member can take somebody's place in the group"
 
 
 @pytest.mark.parametrize("seed", range(12))

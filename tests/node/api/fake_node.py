@@ -125,9 +125,14 @@ class FakeNode:
             queue.put_nowait(event)
 
     async def invite(
-        self, group: GroupId, people: Sequence[IdentityKey], *, admin: bool = False
+        self,
+        group: GroupId,
+        people: Sequence[IdentityKey],
+        *,
+        admin: bool = False,
+        again: bool = False,
     ) -> v.GroupView:
-        self.asked.append(("invite", group, tuple(people), admin))
+        self.asked.append(("invite", group, tuple(people), admin, again))
         return GROUP
 
     async def direct_group(self, identity: IdentityKey, *, suite: int | None = None) -> v.GroupView:

@@ -63,10 +63,10 @@ def test_a_group_name_with_a_slash_a_space_and_an_umlaut_is_found(served: Served
 def test_an_invitation_by_card_adds_the_contact_first_and_counts_a_person_once(
     served: Served,
 ) -> None:
-    answer = served.client.call(op.INVITE, s.Invite("friends", ["Bob", CARD], "admin"))
+    answer = served.client.call(op.INVITE, s.Invite("friends", ["Bob", CARD], "admin", True))
 
     assert ("add_contact", CARD) in served.node.asked
-    assert served.node.asked[-1] == ("invite", FRIENDS, (BOB,), True)
+    assert served.node.asked[-1] == ("invite", FRIENDS, (BOB,), True, True)
     assert (answer.group, answer.epoch, answer.invited) == (FRIENDS.hex(), 3, [BOB.hex()])
 
 
