@@ -17,8 +17,8 @@ from node.engine.values import Event
 from node.events import EventHub
 from node.home import create_home
 from node.node import Node, NodeConfig
-from relay.mailbox_methods import MailboxMethods
 from relay.server import open_relay
+from relay.store.sqlite import SqliteStore
 from schemas.errors import Fault, Refused, Unreachable
 from schemas.node_service import EnqueueItem
 from tests.node.delivery.real import DONE, Person, befriend, card, joined, ledger, texts
@@ -139,15 +139,15 @@ async def test_a_relay_that_damages_parcels_causes_no_loss(
         group = (await within(ada.direct_group(bob.identity))).group
         await joined(bob, group)
         await ledger(ada, await ada.ask(c.Send(group, "before")), DONE)
-    original = MailboxMethods._enqueue
+    original = SqliteStore.enqueue
 
-    async def damage(self: MailboxMethods, batch: Sequence[EnqueueItem]) -> Any:
+    async def damage(self: SqliteStore, batch: Sequence[EnqueueItem], *, now: int) -> Any:
         flipped = [
             dataclasses.replace(i, sealed=i.sealed[:-1] + bytes([i.sealed[-1] ^ 1])) for i in batch
         ]
-        return await original(self, flipped)
+        return await original(self, flipped, now=now)
 
-    monkeypatch.setattr(MailboxMethods, "_enqueue", damage)
+    monkeypatch.setattr(SqliteStore, "enqueue", damage)
     sent = await ada.ask(c.Send(group, "through a bad relay"))
     await ledger(ada, sent, ["held"])
     bob = await stack.enter_async_context(people["bob"].running())
