@@ -14,12 +14,16 @@ from typing import Any
 import apsw
 import pytest
 
+from identity.signing import sign
 from node.engine import commands as c
 from node.engine.engine import Engine
 from node.engine.values import Event
 from node.home import open_engine
 from node.store.database import MIGRATIONS
 from schemas.errors import Fault
+from schemas.group_records import Intent, IntentKind
+from schemas.ids import IntentId
+from schemas.records import SignedType
 from storage.sqlite import load_migrations
 from tests.upgrade.unpacked import unpack
 
@@ -38,8 +42,6 @@ INSERT INTO tree_chunks VALUES (zeroblob(32), 0, 1.0, zeroblob(9));
 INSERT INTO seen_parcels VALUES (zeroblob(32), 1e10, NULL, NULL);
 INSERT INTO future SELECT 1, id, 1, zeroblob(32), 'direct', zeroblob(9), 1.0 FROM groups LIMIT 1;
 INSERT INTO ciphertexts SELECT id, zeroblob(32), 1, epoch_id, zeroblob(9), 1e10 FROM groups;
-INSERT INTO intents SELECT id, zeroblob(16), zeroblob(32), signed, 1.0, 0 FROM groups
-    JOIN statements ON id = group_id LIMIT 1;
 """  # of tables that are empty in the fixture
 
 
@@ -48,9 +50,18 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ada's home, with at least one row in each table."""
     home = unpack("ada", tmp_path_factory.mktemp("original"))
     with open_engine(home) as engine:
-        engine.run([c.MakeKeyPackage(1), c.Tick()], NOW)
+        _, groups = User(engine).must(c.MakeKeyPackage(1), c.ListGroups())
+        group = groups[0].group
+        wish = Intent(IntentId(bytes(16)), group, engine.device.public, IntentKind.LEAVE)
+        signed = sign(SignedType.INTENT, engine.device, wish.encode()).encode()
     with apsw.Connection(str(home / "node.db")) as connection:
         connection.execute(ROWS)
+        row = (group, wish.id, wish.author, signed, NOW)
+        connection.execute("INSERT INTO intents VALUES (?, ?, ?, ?, ?, 0)", row)
+    with open_engine(shutil.copytree(home, home.with_name("untouched"))) as engine:
+        user = User(engine)
+        user.look_at_everything()
+        assert "database-damaged" not in user.events
     return home
 
 
