@@ -224,3 +224,29 @@ def test_an_exchange_is_two_datagrams_and_a_repeated_one_none(
         assert to_client.counters.total() == len(datagrams)
 
     loop.run_until_complete(asyncio.wait_for(scenario(), 100))
+
+
+def test_streams_take_turns(loop: JumpingLoop) -> None:
+    async def scenario() -> None:
+        client, server, *_ = virtual_pair(TransportLimits(largest_datagram=1_200))
+        await client.wait_established()
+        read = [0, 0]
+
+        async def send(stream: Stream) -> None:
+            await stream.write(bytes(400_000))
+            await stream.finish()
+
+        async def receive(index: int, stream: Stream) -> None:
+            while data := await stream.read():
+                read[index] += len(data)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in read:
+                tasks.create_task(send(await client.open_stream()))
+            receiving = [
+                tasks.create_task(receive(index, await server.accept_stream())) for index in (0, 1)
+            ]
+            await asyncio.wait(receiving, return_when=asyncio.FIRST_COMPLETED)
+            assert min(read) > 300_000, "one stream waits until the other is done"
+
+    loop.run_until_complete(asyncio.wait_for(scenario(), 1_000))
