@@ -216,6 +216,13 @@ class RelayProgram(Program):
     def parcels(self) -> int:
         return int(self.rows("SELECT count(*) FROM parcels")[0][0])
 
+    def parcels_for(self, device: str) -> int:
+        found = self.rows(
+            "SELECT parcels FROM mailboxes WHERE recipient = ?",
+            bytes.fromhex(device),
+        )
+        return int(found[0][0]) if found else 0
+
     def key_packages_taken(self, device: str) -> int:
         found = self.rows(
             "SELECT count(*) FROM key_packages WHERE device = ? AND package IS NULL",
