@@ -8,6 +8,9 @@ import time
 import mls_rs
 import pytest
 
+# The first to ask for an outlaw compiles its program: minutes, where nothing is compiled yet.
+pytestmark = pytest.mark.timeout(900)
+
 
 def flipped(data: bytes, places) -> list[bytes]:
     return [data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :] for i in places]
