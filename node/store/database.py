@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import apsw
 
+from storage.presence import FilesInPlace
 from storage.sqlite import blaming_the_disk, settle_log, transaction
 
 MIGRATIONS = "node.store.migrations"
@@ -21,6 +23,8 @@ class Database:
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
         self.undone = 0  # how often something was: see Remembered
+        path = connection.filename  # empty: it is in memory
+        self._in_place = FilesInPlace(Path(path)) if path else None
 
     def run(self, sql: str, *parameters: Any) -> int:
         """Executes; answers how many rows changed."""
@@ -49,13 +53,20 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Durable when the block ends; undone when it raises. Raises Fault when the disk does."""
+        """Durable when the block ends; undone when it raises. Raises Fault when the disk does, and
+        `database-replaced`: that of the moment of COMMIT itself is the one that is not undone."""
         try:
             with blaming_the_disk(), transaction(self.connection):
                 yield
+                self._check_in_place()
+            self._check_in_place()
         except BaseException:
             self.undone += 1
             raise
+
+    def _check_in_place(self) -> None:
+        if self._in_place is not None:
+            self._in_place.check()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

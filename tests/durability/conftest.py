@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.durability.programs", "tests.durability.stories")
 
-from tests.durability.programs import World  # noqa: E402 - rewritten from here on
+from tests.durability.programs import NodeProgram, World  # noqa: E402 - rewritten from here on
 
 
 class Worlds:
@@ -47,3 +48,10 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
         yield made
     finally:
         made.end()
+
+
+def not_for_a_while(sender: NodeProgram, message: str, recipient: NodeProgram) -> None:
+    """No receipt of theirs within a second."""
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        assert sender.states(message)[recipient.device] in ("queued", "held"), "acknowledged"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from node.api import operations as op
 from node.api import shapes as s
 from schemas.errors import Fault
-from tests.durability.conftest import Worlds
+from tests.durability.conftest import Worlds, not_for_a_while
 from tests.durability.programs import NodeProgram, Program, Talk, World, wait_until
 
 HERE = Path(__file__).parent
@@ -54,13 +53,6 @@ def refused(talk: Talk, sender: NodeProgram) -> None:
         assert "disk" in raised.value.hint
 
 
-def not_for_a_while(talk: Talk, sender: NodeProgram, message: str, recipient: NodeProgram) -> None:
-    """No receipt of theirs within a second."""
-    until = time.monotonic() + 1.0
-    while time.monotonic() < until:
-        assert sender.states(message)[recipient.device] in ("queued", "held"), "acknowledged"
-
-
 def fresh(worlds: Worlds) -> tuple[World, Talk]:
     world = worlds.get()
     talk = world.talk(world.ada, world.bob)
@@ -74,7 +66,7 @@ def test_a_node_acknowledges_nothing_that_was_not_synced_and_recovers(worlds: Wo
     ada, bob = world.ada, world.bob
     with failing_fsync(ada):
         arriving = talk.must_say(bob)
-        not_for_a_while(talk, bob, arriving.id, ada)
+        not_for_a_while(bob, arriving.id, ada)
         refused(talk, ada)
         assert not ada.dead, "one bad moment of the disk ended the node"
     talk.check()
@@ -118,7 +110,7 @@ def test_a_relay_holds_nothing_that_was_not_synced(worlds: Worlds, killed: bool)
     before = relay.parcels()
     with failing_fsync(relay):
         said = talk.must_say(ada)
-        not_for_a_while(talk, ada, said.id, bob)
+        not_for_a_while(ada, said.id, bob)
         assert relay.parcels() == before
         assert ada.states(said.id)[bob.device] == "queued", "the relay said that it has it"
         assert not relay.dead
