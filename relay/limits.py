@@ -47,5 +47,6 @@ class RelayLimits:
 
 PUSH_BYTES = 256 * KIB  # one batch; or one parcel, if that is larger
 PUSH_DEADLINE_S = 30.0  # a subscriber answers when it has the batch on disk
+PUSH_STOP_S = 2.0  # when the relay stops; what is cut off stays in the mailbox
 LONGEST_WAIT_S = 60.0
 DEFAULT_RELAY_LIMITS = RelayLimits()

@@ -67,7 +67,7 @@ class CallDesk:
         self._stopping = True
         try:
             async with asyncio.timeout(deadline_s):
-                await self._service.drain(deadline_s)
+                await self._service.drain()
                 await self._idle.wait()
         except TimeoutError:
             log.warning("%d calls are cut off", self._running)

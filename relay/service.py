@@ -59,11 +59,11 @@ class RelayService:
         """An RPC stream is over, and what came by it with it."""
         self.subscriptions.end_line(line.caller, line)
 
-    async def drain(self, deadline_s: float) -> None:
-        """Answer those who wait, finish what is pushed, start nothing new."""
+    async def drain(self) -> None:
+        """Answer those who wait, let what is pushed arrive, start nothing new."""
         self.health.draining = True
         self.mailboxes.stop_waiting()
-        await self.subscriptions.stop(deadline_s)
+        await self.subscriptions.stop()
 
 
 Handler = Callable[[RelayService, Call], Awaitable[None]]

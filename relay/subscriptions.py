@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.callers import Caller
-from relay.limits import PUSH_BYTES, RelayLimits
+from relay.limits import PUSH_BYTES, PUSH_STOP_S, RelayLimits
 from relay.refusals import TryLater
 from relay.store.contract import MailboxName, RelayStore
 from schemas import limits as wire
@@ -81,14 +81,17 @@ class Subscriptions:
             if subscription.line is line:
                 self._end(subscription, "stream-over")
 
-    async def stop(self, deadline_s: float) -> None:
-        """Let what is being pushed arrive, and push nothing more."""
+    async def stop(self) -> None:
+        """Push nothing more, and give what is under way PUSH_STOP_S to arrive: a peer that is gone
+        cannot be told from a slow one."""
         self._stopping = True
         tasks = [each.task for each in self._running if each.task is not None]
         for each in list(self._running):
             self._store.arrivals.announce(each.name)
         if tasks:
-            await asyncio.wait(tasks, timeout=deadline_s)
+            _, late = await asyncio.wait(tasks, timeout=PUSH_STOP_S)
+            if late:
+                log.info("%d pushes are cut off; what they held is in its mailboxes", len(late))
 
     def _end(self, subscription: Subscription, reason: str) -> None:
         self._forget(subscription, reason)

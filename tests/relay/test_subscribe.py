@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import transport
 from identity.keys import KeyPair
 from relay import subscriptions as push
 from relay.limits import PUSH_BYTES, RelayLimits
-from relay.server import Relay, open_relay
+from relay.server import STOP_DEADLINE_S, Relay, open_relay
 from relay.store import writer as writing
 from schemas.ids import DeviceKey
 from schemas.node_service import (
@@ -261,6 +262,30 @@ async def test_a_stop_lets_the_push_that_runs_arrive(
         sink.gate.set()
         await within(stopping)
     assert relay.service.subscriptions.counters["relay-stopping"] == 1
+
+
+async def test_a_stop_does_not_wait_for_a_node_that_is_gone(
+    kj: None, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sooner than what stops a relay (systemd, `demo`, a tired operator) kills it."""
+    caplog.set_level("INFO", logger="relay.subscriptions")
+    bob, sink = new_device(), Sink()
+    sink.gate.clear()  # never opened
+    running = open_relay(config_for(tmp_path), clock=clock)
+    relay = await running.__aenter__()
+    async with client_of(relay) as alice, subscriber(relay, bob) as client:
+        await client.subscribe(sink)
+        await alice.enqueue(parcel(bob.public))
+        await sink.has(1)
+        begun = time.monotonic()
+        await within(running.__aexit__(None, None, None))
+        assert time.monotonic() - begun < STOP_DEADLINE_S - 0.5
+    assert "1 pushes are cut off" in caplog.text
+    async with (
+        open_relay(config_for(tmp_path), clock=clock) as relay,
+        client_of(relay, bob) as bob_,
+    ):
+        assert len((await reader.peek()).parcels) == 1
 
 
 async def test_a_slow_sink_holds_one_batch_of_memory(
