@@ -62,6 +62,9 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "joined": lambda e: f"joined {e['name'] or 'a conversation with ' + e['inviter_name']}",
     "left": lambda e: f"left {e['name']}",
     "removed": lambda e: f"you were removed from {e['name']}",
+    "refused": lambda e: (
+        f"{e['member']}'s device refused the invitation to {e['name'] or 'talk'}: {e['reason']}"
+    ),
     "group-split": lambda e: f"{e['name']} is split: {e['detail']}",
     "contact-changed": lambda e: f"news of {e['name']}: how to reach them, or their keys",
     "mailbox-full": lambda e: (

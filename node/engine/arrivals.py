@@ -10,7 +10,7 @@ import mls_rs
 
 from identity.envelope import open_untrusted
 from identity.signing import open_signed
-from node.engine import commands, values
+from node.engine import commands, requests, values
 from node.engine.blocking import Blocking, Unwanted
 from node.engine.commits import Commits, Early, NoRoom, is_over
 from node.engine.contacts import Contacts
@@ -72,8 +72,9 @@ class Arrivals:
         """A parcel counts as seen by what is in it, never by its id: a relay knows the id and our
         public key, and could shut out the good parcel with one of its own making."""
         core, parcel = self._core, command.parcel
+        read = False
         if parcel.recipient != core.device.public:
-            return values.Rejected("not-for-me")
+            return values.Rejected("not-for-me", garbage=True)
         try:
             opened = self._open(parcel.sealed)
             digest = hashlib.sha256(opened).digest()
@@ -85,9 +86,11 @@ class Arrivals:
             body = ParcelBody.decode(opened)
             if body.parcel != parcel.id:
                 raise Malformed("wrong-parcel-id", "a parcel under another parcel's id")
+            read = True
             return self._settle(digest, body, command.path, parcel.expires)
         except Fault as fault:
-            return values.Rejected(fault.code, forget=fault.code not in _KEEP_FOR_LATER)
+            forget = fault.code not in _KEEP_FOR_LATER
+            return values.Rejected(fault.code, forget, garbage=forget and not read)
 
     def _settle(self, digest: bytes, body: ParcelBody, path: str, expires: float) -> values.Verdict:
         """Acts on a parcel and marks it as seen; an early one waits, and is not seen yet.
@@ -96,13 +99,15 @@ class Arrivals:
         """
         core = self._core
         author, early, known = None, False, False
+        row = None
         try:
             with core.undoable():
                 try:
                     author = self._act(body, path)
                 except Early as found:
                     # What it told on the way counts.
-                    early, known = True, found.known or core.groups.get(body.group) is not None
+                    row = core.groups.get(body.group)
+                    early, known = True, found.known or row is not None
                 except (NoRoom, GroupDamaged):
                     return values.Deferred(BUFFER_FULL_S)  # its author keeps it
                 except Unwanted:
@@ -110,7 +115,15 @@ class Arrivals:
         except mls_rs.MlsError as error:
             raise Malformed(f"mls-{error.code}", "MLS refuses it") from error
         if early:
-            kept = core.messages.park(body.group, known, path, digest, body.encode(), core.now)
+            kept = core.messages.park(
+                body.group,
+                known,
+                path,
+                digest,
+                body.encode(),
+                core.now,
+                room=requests.room_for_early(core, row),
+            )
             return values.Accepted() if kept else values.Deferred(BUFFER_FULL_S)
         until = max(expires, core.now + SEEN_S)
         core.messages.mark_seen(digest, until, None if author is None else body.group, author)
@@ -167,6 +180,7 @@ class Arrivals:
     # --- kinds
 
     def _message(self, row: GroupRow, body: ParcelBody, mls: bytes, path: str) -> DeviceKey | None:
+        requests.check_room(self._core, row, len(mls))
         if body.statement is not None:
             self._commits.statement(row, body.statement)
         if body.epoch_id != row.epoch_id and not self._core.groups.entered(row.id, body.epoch_id):
@@ -244,9 +258,10 @@ class Arrivals:
             return
         found = [(path, digest, ParcelBody.decode(body)) for path, digest, body in parked]
         for path, digest, body in sorted(found, key=lambda entry: _epoch(entry[2].content)):
-            # One that is refused was not what it claimed to be.
-            with contextlib.suppress(Fault):
+            try:
                 self._settle(digest, body, path, 0)
+            except Fault as fault:  # its sender is told when it comes again
+                self._core.count(f"arrival-{fault.code}")
 
 
 def _epoch(content: Content) -> float:

@@ -148,7 +148,8 @@ class Commits:
             group=row.id.hex(),
             name=row.name,
             by="" if owner is None else self._core.name_of(owner),
-            detail="two members changed the group at once; messages wait until it heals",
+            detail="two members changed it at once; what you send to it is kept and waits here. "
+            "This version does not heal it: make a new group, and write there",
         )
 
 

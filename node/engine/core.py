@@ -154,6 +154,13 @@ class Core:
         self._scope.touched.add(group)
         self._mls_groups[group] = mls
 
+    def forget_group(self, group: GroupId) -> None:
+        """Nothing of it stays, in memory or on disk."""
+        self._scope.touched.add(group)
+        self._mls_groups.pop(group, None)
+        self._unwritten.pop(group, None)
+        self.groups.forget(group)
+
     def encrypt(self, row: GroupRow, plaintext: bytes) -> bytes:
         """An application message. Instead of the state, the next free generation is written."""
         mls = self.mls_group(row.id)

@@ -9,6 +9,7 @@ import mls_rs
 from identity.signing import sign
 from node.engine.core import Core, epoch_id, group_info
 from node.engine.outbox import Outbox
+from node.engine.requests import is_of_stranger
 from node.engine.values import GroupStatus, State
 from node.store.groups import GroupRow, MemberRow
 from schemas.group_records import CommitHeader, IntentKind, MemberRef, Statement
@@ -62,6 +63,8 @@ class Epochs:
             core.groups.save(row)
             self._stop_sending(row, [*before])
             core.emit("left" if left else "removed", group=row.id.hex(), name=row.name)
+            if is_of_stranger(core, row):  # or a group that is no request any more stays for each
+                core.forget_group(row.id)
             return
         row.epoch = group.epoch
         row.epoch_id = epoch_id(group)

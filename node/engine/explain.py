@@ -8,6 +8,7 @@ from node.backup import RESTORED
 from node.engine import commands, values
 from node.engine.conversation import GROUP_SPLIT
 from node.engine.core import Core
+from node.engine.requests import REQUEST_FULL, TOO_MANY_REQUESTS
 from node.engine.values import State
 from node.engine.views import PREFIX_DIGITS
 from node.store.outbox import LedgerRow
@@ -76,6 +77,14 @@ _FINAL = {
     ),
     State.REFUSED: ("{name}'s device refused it ({reason}).", "Ask {name}; then send it again."),
 }
+_REQUEST_FULL = (
+    "{name} has not accepted your invitation, and no more is kept there until they do.",
+    "Ask {name} to join; then send it again.",
+)
+_INVITATION_WAITS = (
+    "Too many invitations by strangers wait for an answer at {name}'s, and yours has no room.",
+    "It is tried again by itself; ask {name} to answer some, or to add your card.",
+)
 _RESTORED = (
     "It was under way when the backup was made; whether {name} got it is not known.",
     "Send it again if it still matters.",
@@ -145,7 +154,11 @@ class Explain:
     def _explain(self, row: LedgerRow) -> tuple[str, str]:
         name = self._core.name_of(row.identity)
         state = State(row.state)
-        if state is State.SENT:
+        if row.reason == TOO_MANY_REQUESTS:
+            sentence, action = _INVITATION_WAITS
+        elif row.reason == REQUEST_FULL:
+            sentence, action = _REQUEST_FULL
+        elif state is State.SENT:
             sentence, action = (
                 "It is on {name}'s device, which has not confirmed that it is decrypted.",
                 "If {name} has not accepted your invitation yet, ask them to join.",

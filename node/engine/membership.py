@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
 
-import mls_rs
-
 from identity.bundle import bundle_hash
 from identity.signing import sign
-from node.engine import commands, values
+from node.engine import commands, invitees, values
 from node.engine.conversation import check_writable
 from node.engine.core import SUITE_NAMES, Core, epoch_id, group_extensions, group_info
 from node.engine.epochs import NO_COMMIT, Epochs, commit_hash
@@ -29,7 +27,7 @@ from node.store.groups import GroupRow, MemberRow
 from schemas import limits
 from schemas.errors import Blame, Refused
 from schemas.group_records import CommitHeader, Intent, IntentKind, MemberRef
-from schemas.ids import DeviceKey, GroupId, IdentityKey, IntentId
+from schemas.ids import DeviceKey, GroupId, IntentId
 from schemas.messages import GroupInfo, GroupKind, InvitePolicy
 from schemas.parcels import (
     BundleDigest,
@@ -69,7 +67,7 @@ class Membership:
             raise Refused("blocked", "you blocked this person", hint="quicnprotochat unblock KEY")
         info = GroupInfo("", GroupKind.DIRECT, (), InvitePolicy.MEMBERS)
         row = self._create(info, command.suite)
-        added = self._added(row, (command.identity,), command.key_packages)
+        added = invitees.added(core, row, (command.identity,), command.key_packages)
         if not added:
             raise Refused("no-key-package", "no KeyPackage of theirs")
         self._commit(row, add=command.key_packages, added=added)
@@ -127,28 +125,12 @@ class Membership:
                 "everybody named is in this group",
                 hint="`invite --again` for who is, and lost it",
             )
-        added = self._added(row, command.people, command.key_packages)
-        self._check_size(row, added)
+        added = invitees.added(self._core, row, command.people, command.key_packages)
+        invitees.check_size(self._core, row, added)
         for start in range(0, len(added), INVITED_AT_ONCE):
             part = slice(start, start + INVITED_AT_ONCE)
             self._invite(row, command.key_packages[part], added[part], admin=command.admin)
         return group_view(self._core, row)
-
-    def _stale(self, row: GroupRow, added: Sequence[MemberRef]) -> list[MemberRow]:
-        """Leaves that these take the place of: of the same devices, which lost the group, and of
-        devices that their owner's bundle lists no more."""
-        devices = {member.device for member in added}
-        listed = set()
-        for identity in {member.identity for member in added}:
-            bundle = self._core.people.bundle(identity)
-            listed |= {entry.key for entry in bundle[1].devices} if bundle is not None else set()
-        owners = {member.identity for member in added}
-        return [
-            member
-            for member in self._core.groups.members(row.id)
-            if member.device in devices
-            or (member.identity in owners and member.device not in listed)
-        ]
 
     def _invite(
         self,
@@ -165,7 +147,7 @@ class Membership:
             row,
             add=key_packages,
             added=added,
-            removed=self._stale(row, added),
+            removed=invitees.replaced(self._core, row, added),
             info_after=info_after,
         )
 
@@ -357,55 +339,11 @@ class Membership:
         if row.status == GroupStatus.SPLIT:
             raise Refused(
                 "group-split",
-                "two members changed this group at once; it must heal first",
+                "two members changed this group at once, and it cannot be changed any more",
                 blame=Blame.ENVIRONMENT,
-                hint="messages wait as `queued (group_split)`; try again later",
+                hint="make a new group: this version does not heal a split one",
             )
         return row
-
-    def _added(
-        self, row: GroupRow, people: Sequence[IdentityKey], key_packages: Sequence[bytes]
-    ) -> list[MemberRef]:
-        """Whom these KeyPackages add: nobody but `people`.
-
-        The binding checks their signatures and lifetimes.
-        """
-        core = self._core
-        added = []
-        for message in key_packages:
-            info = mls_rs.verify_key_package(message)
-            device = DeviceKey(info.signature_key)
-            identity = core.credential_owner(info.signature_key, info.credential)
-            if identity not in people:
-                raise Refused(
-                    "wrong-key-package", "a KeyPackage of somebody else", blame=Blame.PEER
-                )
-            if info.suite != row.suite:
-                raise Refused(
-                    "no-key-package",
-                    f"{core.name_of(identity)} offers no {SUITE_NAMES[row.suite]} KeyPackage",
-                    blame=Blame.INCOMPATIBLE,
-                    hint="they must upgrade, or use a classic group",
-                )
-            if core.people.hybrid_key(device) is None:
-                raise Refused(
-                    "no-bundle",
-                    f"the bundle of {core.name_of(identity)} is not here yet",
-                    blame=Blame.ENVIRONMENT,
-                    hint="they, or one of their relays, must be reachable once",
-                )
-            added.append(MemberRef(device, identity))
-        return added
-
-    def _check_size(self, row: GroupRow, added: Sequence[MemberRef]) -> None:
-        before, stale = self._core.groups.members(row.id), self._stale(row, added)
-        size = len(before) - len(stale) + len(added)
-        if size > limits.GROUP_DEVICES:
-            raise Refused(
-                "group-full",
-                f"a group of {size} devices; this version goes to {limits.GROUP_DEVICES}",
-                hint="use two groups",
-            )
 
 
 def _checked_name(name: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from node.engine import commands, values
 from node.engine.core import Core
+from node.engine.requests import TOO_MANY_REQUESTS
 from node.engine.values import State
 from node.store.outbox import NO_PARCEL, LedgerRow, OutboxRow
 from schemas.group_records import MemberRef
@@ -45,6 +46,7 @@ class _Taken:
     since: float
     message: MessageId | None
     recipient: DeviceKey
+    expires: float
 
 
 class Outbox:
@@ -53,6 +55,7 @@ class Outbox:
         self._taken: dict[ParcelId, _Taken] = {}
         self._under_way: dict[DeviceKey, set[ParcelId]] = {}  # those of `_taken`, by recipient
         self._delivered: set[ParcelId] = set()  # of `_taken`, those that a receipt settled
+        self._told: set[ParcelId] = set()  # invitations whose refusal was announced
         self._served: dict[DeviceKey, GroupId] = {}  # whose turn was the last, by recipient
 
     def put(
@@ -130,7 +133,7 @@ class Outbox:
         ]
 
     def _take_out(self, row: OutboxRow) -> None:
-        self._taken[row.parcel] = _Taken(self._core.now, row.message, row.recipient)
+        self._taken[row.parcel] = _Taken(self._core.now, row.message, row.recipient, row.expires)
         self._under_way.setdefault(row.recipient, set()).add(row.parcel)
 
     def _put_back(self, parcel: ParcelId) -> _Taken | None:
@@ -170,7 +173,9 @@ class Outbox:
             return
         entry = self._core.outbox.ledger_entry(taken.message, taken.recipient)
         if entry is not None:
-            relay, until = outcome.held if outcome.held is not None else (None, None)
+            relay, until = None, None
+            if outcome.held is not None:
+                relay, until = outcome.held[0], min(outcome.held[1], int(taken.expires))
             path = "relay" if relay is not None else "direct"
             entry = dataclasses.replace(entry, path=path, relay=relay, held_until=until)
             self._core.outbox.write_ledger([entry])
@@ -178,6 +183,8 @@ class Outbox:
     def _acked(self, row: OutboxRow) -> None:
         if row.kind in _ENDS_WITH_ACK:
             self._core.outbox.remove(row.parcel, row.payload)
+            if row.kind == "welcome":
+                self._note_invitation(row, waits=False)
             return
         attempts = row.attempts + 1 if row.stage == "sent" else 0
         wait = min(SENT_AGAIN_S * 2 ** min(attempts, 16), LONGEST_SENT_AGAIN_S)
@@ -188,6 +195,7 @@ class Outbox:
         if row.kind == "summary":
             self._core.outbox.remove(row.parcel, row.payload)
             return
+        until = min(until, int(row.expires))  # the rest is the relay's word: it may be any number
         again = max(until - HELD_MARGIN_S, self._core.now + HELD_MARGIN_S)
         self._core.outbox.reschedule(row.parcel, "held", 0, again)
         self.note(
@@ -198,7 +206,41 @@ class Outbox:
         if code == "cannot-open" and row.attempts < UNREADABLE_TRIES:
             self._again(row, "recipient-cannot-open", None)  # a newer bundle may come first
             return
+        if row.kind == "welcome" and code == TOO_MANY_REQUESTS:
+            self._again(row, code, None)  # until they have answered some
+            self._tell_of_invitation(row, code)
+            self._note_invitation(row, waits=True)
+            return
+        self._tell_of_invitation(row, code)
         self.give_up(row, State.REFUSED, code)
+
+    def _tell_of_invitation(self, row: OutboxRow, code: str) -> None:
+        """It has no ledger: who made it hears of a refusal by an event, once."""
+        if row.kind != "welcome" or code == "already-member" or row.parcel in self._told:
+            return
+        self._told.add(row.parcel)
+        core = self._core
+        group, owner = core.groups.get(row.group), core.people.owner(row.recipient)
+        core.emit(
+            "refused",
+            group=row.group.hex(),
+            name="" if group is None else group.name,
+            identity="" if owner is None else owner.hex(),
+            member="" if owner is None else core.name_of(owner),
+            reason=code,
+        )
+
+    def _note_invitation(self, row: OutboxRow, *, waits: bool) -> None:
+        """Whether what waits for this device waits for its Welcome, which it refuses so far."""
+        reason = TOO_MANY_REQUESTS if waits else None
+        changed = [
+            dataclasses.replace(entry, reason=reason, updated=self._core.now)
+            for entry in self._core.outbox.open_entries(row.group, row.recipient)
+            if (entry.reason == TOO_MANY_REQUESTS) is not waits
+        ]
+        self._core.outbox.write_ledger(changed)
+        for entry in changed:
+            self._announce(entry)
 
     def _again(self, row: OutboxRow, reason: str | None, retry_after_s: float | None) -> None:
         core = self._core
@@ -332,6 +374,10 @@ class Outbox:
             reason=reason,
             updated=self._core.now,
         )
+        self._announce(entry)
+        return entry
+
+    def _announce(self, entry: LedgerRow) -> None:
         self._core.emit(
             "ledger",
             message=entry.message.hex(),
@@ -344,7 +390,6 @@ class Outbox:
             relay=entry.relay,
             reason=entry.reason,
         )
-        return entry
 
 
 # From which states an entry may move to which.

@@ -201,10 +201,14 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Never. `forget`: a relay's copy can be deleted; False when a newer version might read it."""
+    """Never. `forget`: a relay's copy can be deleted; False when a newer version might read it.
+
+    `garbage`: it did not even open, or was not what it said: nobody's honest mistake.
+    """
 
     code: str
     forget: bool = True
+    garbage: bool = False
 
 
 Verdict = Accepted | Deferred | Rejected

@@ -8,7 +8,7 @@ import mls_rs
 
 from identity.bundle import open_bundle_untrusted
 from identity.signing import open_signed
-from node.engine import values
+from node.engine import requests, values
 from node.engine.commits import Early, NoRoom, is_over
 from node.engine.contacts import Contacts
 from node.engine.core import Core, epoch_id, group_info
@@ -21,7 +21,7 @@ from schemas.group_records import CommitHeader
 from schemas.ids import GroupId
 from schemas.messages import GroupKind
 from schemas.parcels import WelcomeContent
-from schemas.records import BundleCore, SignedType
+from schemas.records import SignedType
 
 CHUNK = limits.TREE_CHUNK
 
@@ -42,7 +42,13 @@ class Welcomes:
         old = core.groups.get(header.group)
         if old is not None and not is_over(old) and not core.is_damaged(old.id):
             raise Refused("already-member", "a Welcome to a group that we are in")
-        known = self._is_known(inviter_core, header)
+        # Accepted on the device before: the invitation only brings us back.
+        came_back = old is not None and old.status == GroupStatus.RESTORED and old.accepted
+        theirs = header.author in {device.key for device in inviter_core.devices}
+        by_contact = theirs and core.people.contact(inviter_core.identity) is not None
+        if not (by_contact or came_back):
+            requests.check_one_more(core)
+        known = by_contact or (theirs and core.people.shares_group(inviter_core.identity))
         mls = core.mls.join(content.mls, tree=self._tree(content, known=known))
         info = group_info(mls)
         roster = {member.index: member_ref(member) for member in mls.roster()}
@@ -66,8 +72,6 @@ class Welcomes:
         self._contacts.keep_bundle(content.inviter, inviter_core, wanted=True)
 
         expected = info.kind is GroupKind.DIRECT and core.people.contact(inviter.identity)
-        # Accepted on the device before: the invitation only brings us back.
-        came_back = old is not None and old.status == GroupStatus.RESTORED and old.accepted
         row = GroupRow(
             id=GroupId(mls.group_id),
             incarnation=1 if old is None else old.incarnation + 1,
@@ -114,14 +118,6 @@ class Welcomes:
             kind=row.kind,
             inviter=inviter.identity.hex(),
             inviter_name=core.name_of(inviter.identity),
-        )
-
-    def _is_known(self, inviter: BundleCore, header: CommitHeader) -> bool:
-        """By a device of somebody whom we know."""
-        people = self._core.people
-        theirs = header.author in {device.key for device in inviter.devices}
-        return theirs and (
-            people.contact(inviter.identity) is not None or people.shares_group(inviter.identity)
         )
 
     def _tree(self, content: WelcomeContent, *, known: bool) -> bytes | None:

@@ -40,6 +40,12 @@ class GroupRow:
 _COLUMNS = ", ".join(field.name for field in fields(GroupRow))
 _MARKS = ", ".join("?" for _ in fields(GroupRow))
 
+_OF_A_GROUP = (
+    "members", "group_state", "group_tree", "epochs", "snapshots", "generations", "commits",
+    "statements", "intents", "key_updates",
+    "messages", "ciphertexts", "watermarks", "peer_summaries", "future", "cursors",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class MemberRow:
@@ -81,6 +87,14 @@ class GroupStore:
             row.tips,
             row.id,
         )
+
+    def forget(self, group: GroupId) -> None:
+        """Everything about a group goes, what was written in it too."""
+        self._members.forget()
+        self._statements.forget()
+        self._db.run("DELETE FROM groups WHERE id = ?", group)
+        for table in _OF_A_GROUP:
+            self._db.run(f"DELETE FROM {table} WHERE group_id = ?", group)  # noqa: S608
 
     def members(self, group: GroupId) -> tuple[MemberRow, ...]:
         """By leaf."""

@@ -13,6 +13,7 @@ from schemas.records import Signed
 
 EARLY_UNKNOWN_S = 86_400.0  # how long an early parcel waits: of a group that we are not in
 EARLY_S = 30 * 86_400.0  # of one that we are in
+_UNKNOWN = (200, limits.FUTURE_BYTES)  # (parcels, bytes) of all groups that we are not in
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,18 @@ class MessageStore:
             limit,
         )
         return [_message(row) for row in reversed(rows)]
+
+    def stored_since(self, group: GroupId, since: float) -> tuple[int, int]:
+        """(how many, bytes) of messages received since then, with the ciphertexts still kept."""
+        row = self._db.row(
+            "SELECT count(*), coalesce(sum("
+            "  length(CAST(m.text AS BLOB)) + coalesce(length(c.mls), 0)), 0)"
+            " FROM messages m LEFT JOIN ciphertexts c USING (group_id, author, sequence)"
+            " WHERE m.group_id = ? AND m.received >= ?",
+            group,
+            since,
+        )
+        return row[0], row[1]
 
     def find(self, prefix: str) -> list[MessageRow]:
         """Own messages first, whose id begins with these hex digits; two at most."""
@@ -242,17 +255,28 @@ class MessageStore:
     # --- early arrivals
 
     def park(
-        self, group: GroupId, known: bool, path: str, digest: bytes, body: bytes, now: float
+        self,
+        group: GroupId,
+        known: bool,
+        path: str,
+        digest: bytes,
+        body: bytes,
+        now: float,
+        *,
+        room: tuple[int, int],
     ) -> bool:
-        """Keeps an early parcel's body, once; False when the buffer is full."""
+        """Keeps an early parcel's body, once; False when the buffer is full.
+
+        `room`: (parcels, bytes) that may wait for a group that is `known`.
+        """
         if self._db.row("SELECT 1 FROM future WHERE digest = ?", digest) is not None:
             return True
-        where, budget = ("group_id = ?", limits.FUTURE_MESSAGES) if known else ("known = 0", 200)
+        where, (most, most_bytes) = ("group_id = ?", room) if known else ("known = 0", _UNKNOWN)
         count, size = self._db.row(
             f"SELECT count(*), coalesce(sum(length(body)), 0) FROM future WHERE {where}",  # noqa: S608
             *((group,) if known else ()),
         )
-        if count >= budget or size + len(body) > limits.FUTURE_BYTES:
+        if count >= most or size + len(body) > most_bytes:
             return False
         self._db.run(
             "INSERT INTO future (group_id, known, digest, path, body, arrival)"

@@ -210,6 +210,16 @@ class PeopleStore:
             is not None
         )
 
+    def strangers_requests(self) -> int:
+        """How many invitations wait for an answer whose inviter is neither contact nor blocked."""
+        return int(
+            self._db.value(
+                "SELECT count(*) FROM groups WHERE accepted = 0 AND status IN ('active', 'split')"
+                " AND inviter NOT IN (SELECT identity FROM contacts)"
+                " AND inviter NOT IN (SELECT identity FROM blocked)"
+            )
+        )
+
     def acquaintances(self, me: DeviceKey) -> list[DeviceKey]:
         """Devices of contacts and of fellow members in accepted groups.
 

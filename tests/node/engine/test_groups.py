@@ -270,7 +270,8 @@ def test_concurrent_commits_are_seen_told_and_messages_wait(world: World, suite:
     world.settle()
     for person in (ada, bob):
         assert person.view(group).status is v.GroupStatus.SPLIT
-        assert any(event.kind == "group-split" for event in person.events)
+        (told,) = [event.fields for event in person.events if event.kind == "group-split"]
+        assert "make a new group" in str(told["detail"]), "no promise that nobody keeps"
     sent = ada.ask(c.Send(group, "kept"))
     assert sent.status == "queued (group_split)"
     world.settle(5)
@@ -280,6 +281,7 @@ def test_concurrent_commits_are_seen_told_and_messages_wait(world: World, suite:
     with pytest.raises(Fault) as caught:
         ada.ask(c.UpdateKey(group))
     assert caught.value.code == "group-split"
+    assert "make a new group" in caught.value.hint
 
 
 def test_fork_is_seen_from_a_message_of_the_other_branch(world: World, suite: int) -> None:

@@ -179,7 +179,7 @@ def test_hybrid_key_is_rotated_and_the_old_one_opens_until_it_is_deleted(world: 
 
     world.later(HYBRID_KEPT_S)
     assert old not in private_bytes(bob)
-    assert verdict(bob, late) == v.Rejected("cannot-open")
+    assert verdict(bob, late) == v.Rejected("cannot-open", garbage=True)
     assert not on_disk(bob, old)
     assert on_disk(bob, private_bytes(bob)[0])  # what this test looks for can be found
 

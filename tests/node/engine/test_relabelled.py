@@ -23,7 +23,7 @@ def test_a_parcel_counts_under_its_own_id_only(world: World) -> None:
     ada.send(group, "one")
     (parcel,) = world.take(ada, bob)
     other = dataclasses.replace(parcel, id=ParcelId(bytes(15) + b"\1"))
-    assert verdict(bob, other) == v.Rejected("wrong-parcel-id")
+    assert verdict(bob, other) == v.Rejected("wrong-parcel-id", garbage=True)
     assert bob.read() == []
     assert verdict(bob, parcel) == v.Accepted()
     assert bob.read() == ["one"]

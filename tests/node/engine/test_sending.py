@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import mls_rs
 import pytest
 
 from node.engine import commands as c
+from node.engine import values as v
 from schemas.errors import Refused
 from schemas.ids import GroupId, ParcelId
 from schemas.parcels import MessageContent, ParcelBody
@@ -184,3 +187,43 @@ def test_reading_what_is_new_does_not_walk_over_what_is_old(world: World) -> Non
     while bob.read():
         pass
     assert steps_of_one() < 1.5 * few
+
+
+def test_a_relay_cannot_say_that_it_keeps_a_message_for_ever(world: World) -> None:
+    """Else nothing would be handed over again, and no day could be told to the user."""
+    ada, bob = world.friends("ada", "bob")
+    group = ada.create("tea", mls_rs.CLASSIC, bob)
+    world.settle()
+    bob.ask(c.Join(group))
+    world.settle(5)
+    message = ada.send(group, "hello")
+    (item,) = ada.ask(c.TakeDue(bob.device))
+    for_ever = c.Outcome(item.parcel, held=("r:1#" + "ab" * 32, 2**64 - 1))
+    assert ada.ask(c.ReportOutcomes((for_ever,))) is None
+    (row,) = ada.ask(c.ReadLedger(message.hex()))
+    assert row.state is v.State.HELD
+    assert row.held_until == item.expires
+    assert str(datetime.fromtimestamp(item.expires, UTC).date()) in (
+        ada.ask(c.Why(message.hex()))[0].sentence
+    )
+    again = ada.engine._core.outbox.next_try(world.now)
+    assert again is not None
+    assert again < item.expires
+
+
+def test_a_relay_cannot_say_so_of_a_message_that_was_delivered_meanwhile(world: World) -> None:
+    ada, bob = world.friends("ada", "bob")
+    group = ada.create("tea", mls_rs.CLASSIC, bob)
+    world.settle()
+    bob.ask(c.Join(group))
+    world.settle(5)
+    world.link(ada, bob)
+    message = ada.send(group, "hello")
+    (parcel,) = world.take(ada, bob)
+    assert bob.ask(c.Arrived(parcel, "relay")) == v.Accepted()
+    world.settle()
+    assert ada.states(message) == {"bob": "delivered"}
+    for_ever = c.Outcome(parcel.id, held=("r:1#" + "ab" * 32, 2**64 - 1))
+    assert ada.ask(c.ReportOutcomes((for_ever,))) is None
+    (row,) = ada.ask(c.ReadLedger(message.hex()))
+    assert row.held_until == parcel.expires
