@@ -11,7 +11,7 @@ from typing import Final
 
 from node.paths import BEFORE_UPGRADE, CONTROL_SOCKET, DATABASE, DATABASE_KEY
 from schemas.errors import Blame, Fault
-from storage.files import make_private
+from storage import files
 from storage.lock import LOCK_FILE
 
 PRIVATE: Final = (
@@ -22,7 +22,6 @@ PRIVATE: Final = (
     BEFORE_UPGRADE,
     CONTROL_SOCKET,
 )
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 log = logging.getLogger(__name__)
 
@@ -75,17 +74,12 @@ def check_usable(home: Path) -> bool:
 
 def too_open(home: Path) -> list[Path]:
     """Files of the home that others than its owner may read or write."""
-    return [path for path in _files(home) if path.stat().st_mode & _OTHERS]
+    return files.too_open(_files(home))
 
 
 def close_to_others(home: Path) -> None:
     """Makes the home's files private, and tells which were not; the caller holds the lock."""
-    for path in too_open(home):
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if make_private(path):
-            log.error("others could use %s (mode %04o); now they cannot", path, mode)
-        else:
-            log.error("others can use %s (mode %04o), and that cannot be changed here", path, mode)
+    files.close_to_others(_files(home))
 
 
 def _files(home: Path) -> list[Path]:

@@ -21,10 +21,12 @@ from relay.store.contract import Quotas
 from schemas import limits
 from schemas.addresses import DEFAULT_PORT, Address
 from schemas.errors import Refused
+from storage.lock import LOCK_FILE
 from storage.sqlite import RAW_KEY_LENGTH
 
 ENVIRONMENT_PREFIX: Final = "QUICNPROTOCHAT_"
 DATABASE_FILE: Final = "relay.db"
+SEED_FILE: Final = "device.seed"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 # The seed system's words; its file store became SQLite as well.
 STORE_BACKENDS: Final = {"sqlite": "sqlite", "file": "sqlite", "sql": "sqlite"}
@@ -60,6 +62,17 @@ class RelayConfig:
     def folders(self) -> tuple[Path, ...]:
         """What one relay alone may use: its folder, and the database's where that is another."""
         return tuple(dict.fromkeys((self.data_dir, self.database.parent)))
+
+    @property
+    def seed(self) -> Path:
+        """The relay's key, unless `tls_key` names another."""
+        return self.data_dir / SEED_FILE
+
+    @property
+    def private_files(self) -> tuple[Path, ...]:
+        """What the relay makes, and nobody else may read."""
+        database = (Path(f"{self.database}{suffix}") for suffix in ("", "-wal", "-shm"))
+        return (self.seed, *database, *(folder / LOCK_FILE for folder in self.folders))
 
     @property
     def database_key(self) -> bytes | None:

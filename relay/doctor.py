@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import stat
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,10 +15,10 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay.config import RelayConfig
-from relay.keys import SEED_FILE
 from relay.store.sqlite import MIGRATIONS
 from relay.store.usage import count
 from schemas.errors import Blame, Fault
+from storage.files import too_open
 from storage.lock import FolderLock
 from storage.sqlite import blaming_the_disk, database_version, load_migrations, open_database
 
@@ -63,12 +62,9 @@ def _folder(config: RelayConfig) -> Check:
     folder = config.data_dir
     if not folder.is_dir():
         return Check("folder", False, f"{folder} is not there", "start the relay once")
-    private = [folder / SEED_FILE, config.database]
-    open_files = [
-        file.name for file in private if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077
-    ]
-    if open_files:
-        return Check("folder", False, f"others may read {', '.join(open_files)}", "chmod 600 them")
+    if open_files := too_open(config.private_files):
+        names = ", ".join(file.name for file in open_files)
+        return Check("folder", False, f"others may use {names}", "restart the relay, or chmod 600")
     if not os.access(folder, os.W_OK | os.X_OK):
         return Check("folder", False, f"{folder} cannot be written", "mend its permissions")
     return Check("folder", True, str(folder))

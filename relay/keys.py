@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,8 +14,6 @@ from schemas.errors import Blame, Fault, Refused
 from schemas.ids import DeviceKey
 from storage.files import write_private_file
 
-SEED_FILE: Final = "device.seed"
-
 
 def relay_device(config: RelayConfig) -> KeyPair[DeviceKey]:
     """The key pair of `tls_key` where that is set, else that of the data folder, made if new.
@@ -26,15 +23,14 @@ def relay_device(config: RelayConfig) -> KeyPair[DeviceKey]:
     if config.tls_key is None:
         if config.tls_cert is not None:
             raise _bad("cert", config.tls_cert, "tls_cert needs tls_key")
-        return _load_or_make(config.data_dir)
+        return _load_or_make(config.seed)
     device = _from_pem(config.tls_key)
     if config.tls_cert is not None:
         _check_certificate(config.tls_cert, device)
     return device
 
 
-def _load_or_make(folder: Path) -> KeyPair[DeviceKey]:
-    path = folder / SEED_FILE
+def _load_or_make(path: Path) -> KeyPair[DeviceKey]:
     try:
         seed = path.read_bytes()
     except FileNotFoundError:

@@ -31,6 +31,7 @@ from schemas.addresses import Address, RelayAddress
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.node_service import RELAY_ALPN
+from storage.files import close_to_others
 from storage.lock import FolderLock
 from transport import (
     DEFAULT_LIMITS,
@@ -88,6 +89,7 @@ async def open_relay(
         # The database may be kept apart from the folder; neither may have a second owner.
         for folder in config.folders:
             stack.enter_context(FolderLock(folder))
+        close_to_others(config.private_files)
         device = relay_device(config)
         metrics = RelayMetrics()
         store = await SqliteStore.open(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +13,10 @@ from schemas.errors import Blame, Fault
 
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WIPE_STEP = 1 << 20
+
+log = logging.getLogger(__name__)
 
 
 def make_private_folder(folder: Path) -> None:
@@ -45,6 +51,21 @@ def make_private(path: Path) -> bool:
     with suppress(OSError):
         path.chmod(path.stat().st_mode & PRIVATE_FOLDER)
     return not path.stat().st_mode & ~PRIVATE_FOLDER & 0o777
+
+
+def too_open(files: Iterable[Path]) -> list[Path]:
+    """Those of `files` that are there and that others than their owner may read or write."""
+    return [path for path in files if path.exists() and path.stat().st_mode & _OTHERS]
+
+
+def close_to_others(files: Iterable[Path]) -> None:
+    """Makes `files` private, where they are there, and tells which were not."""
+    for path in too_open(files):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if make_private(path):
+            log.error("others could use %s (mode %04o); now they cannot", path, mode)
+        else:
+            log.error("others can use %s (mode %04o), and that cannot be changed here", path, mode)
 
 
 def write_private_file(path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.keys import SEED_FILE
+from relay.config import SEED_FILE
 from schemas.addresses import RelayAddress
 from storage.sqlite import open_database
 from tests.relay.process import (
@@ -75,6 +75,26 @@ def test_its_secrets_are_private(tmp_path: Path) -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
         assert len((folder / SEED_FILE).read_bytes()) == 32
+
+
+def test_files_that_others_can_use_are_made_private_and_told(tmp_path: Path) -> None:
+    """As after a backup that was put back by hand, under another umask."""
+    apart = tmp_path / "apart" / "mail.db"
+    arguments = ("--db-path", str(apart), "--log-level", "error")
+    with RelayProcess(tmp_path / "data", *arguments) as relay:
+        assert relay.end().code == 0
+    mine = [apart, *(tmp_path / "data").iterdir(), apart.with_name("lock")]
+    for path in mine:
+        path.chmod(0o664)
+    others = tmp_path / "data" / "notes.txt"
+    others.touch(0o644)
+    others.chmod(0o644)
+    with RelayProcess(tmp_path / "data", *arguments) as relay:
+        assert {stat.S_IMODE(path.stat().st_mode) for path in mine} == {0o600}
+        assert stat.S_IMODE(others.stat().st_mode) == 0o644, "not a file of the relay"
+        told = relay.end().err
+    for path in mine:
+        assert f"others could use {path} (mode 0664); now they cannot" in told
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:

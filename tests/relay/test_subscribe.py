@@ -283,7 +283,7 @@ async def test_a_stop_does_not_wait_for_a_node_that_is_gone(
     assert "1 pushes are cut off" in caplog.text
     async with (
         open_relay(config_for(tmp_path), clock=clock) as relay,
-        client_of(relay, bob) as bob_,
+        client_of(relay, bob) as reader,
     ):
         assert len((await reader.peek()).parcels) == 1
 

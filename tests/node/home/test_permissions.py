@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from node import permissions
 from node.api.control_socket import bind_control_socket, connect_control_socket
 from node.cli.checks import home_checks
 from node.engine import commands as c
@@ -18,6 +17,7 @@ from node.home import create_home, open_engine
 from node.paths import CONTROL_SOCKET
 from node.permissions import PRIVATE, check_owner
 from schemas.errors import Fault
+from storage import files
 from tests.node.home.commands import Commander
 
 STRANGER = 54_321
@@ -65,7 +65,7 @@ def test_files_that_others_can_use_are_made_private_and_told(
 
     caplog.clear()
     (home / "node.db").chmod(0o644)
-    monkeypatch.setattr(permissions, "make_private", lambda path: False)  # vfat keeps its modes
+    monkeypatch.setattr(files, "make_private", lambda path: False)  # vfat keeps its modes
     with open_engine(home, b"first"):
         pass
     assert "cannot be changed here" in caplog.text
