@@ -3,6 +3,7 @@ is not on disk, they live on and recover, and nothing accepted is lost to a kill
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -51,6 +52,11 @@ def refused(talk: Talk, sender: NodeProgram) -> None:
             sender.call(op.SEND, s.Send(text, talk.group))
         assert raised.value.code == "disk-error"
         assert "disk" in raised.value.hint
+
+
+def turned_down(sender: NodeProgram) -> int:
+    """How often a relay whose disk fails took nothing of theirs."""
+    return len(re.findall("took nothing: .*disk-error", sender.log.read_text()))
 
 
 def fresh(worlds: Worlds) -> tuple[World, Talk]:
@@ -109,10 +115,15 @@ def test_a_relay_holds_nothing_that_was_not_synced(worlds: Worlds, killed: bool)
     bob.kill()
     before = relay.parcels()
     with failing_fsync(relay):
+        turned_down_before = turned_down(ada)
         said = talk.must_say(ada)
-        not_for_a_while(ada, said.id, bob)
+
+        def tried() -> bool:
+            assert ada.states(said.id)[bob.device] == "queued", "the relay said that it has it"
+            return turned_down(ada) > turned_down_before
+
+        wait_until(tried, "the relay has been asked to hold the message")
         assert relay.parcels() == before
-        assert ada.states(said.id)[bob.device] == "queued", "the relay said that it has it"
         assert not relay.dead
         if killed:
             relay.kill()
