@@ -105,6 +105,12 @@ def _with_settings(function: F) -> F:
     return function
 
 
+_listen = click.option(
+    "--listen", metavar="ADDR", help="HOST:PORT to bind.  [default: 0.0.0.0:7000]"
+)
+_store = click.option("--store", "store_backend", help="Where mail is kept.  [default: sqlite]")
+
+
 @contextmanager
 def _telling(*, as_json: bool) -> Iterator[None]:
     """A Fault inside the block is told, and ends the process with 1."""
@@ -117,8 +123,8 @@ def _telling(*, as_json: bool) -> Iterator[None]:
 
 @main.command()
 @_with_settings
-@click.option("--listen", metavar="ADDR", help="HOST:PORT to bind.  [default: 0.0.0.0:7000]")
-@click.option("--store", "store_backend", help="Where mail is kept.  [default: sqlite]")
+@_listen
+@_store
 @click.option("--tls-cert", type=click.Path(dir_okay=False), help="PEM certificate of --tls-key.")
 @click.option(
     "--tls-key",
@@ -211,12 +217,14 @@ def migrate_now(config: Path | None, as_json: bool, **flags: object) -> None:
 
 @main.command()
 @_with_settings
+@_listen
+@_store
 def doctor(config: Path | None, as_json: bool, **flags: object) -> None:
     """Check clock, disk, port, database and permissions, and list every limit.
 
     \b
     Example:
-      quicnprotochat-relay doctor --data-dir relay-data
+      quicnprotochat-relay doctor --listen 0.0.0.0:7000 --data-dir relay-data
     """
     with _telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import time
 import urllib.request
 from contextlib import closing
@@ -47,6 +48,21 @@ def test_doctor_checks_and_shows_every_limit(tmp_path: Path) -> None:
     people = run_relay("doctor", "--data-dir", str(tmp_path))
     assert "NOT OK" in people.out
     assert "chmod" in people.out
+
+
+def test_doctor_takes_the_place_and_the_database_that_run_takes(tmp_path: Path) -> None:
+    database = ("--data-dir", str(tmp_path), "--db-path", str(tmp_path / "mail.db"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run_relay("doctor", *database, "--store", "sqlite", "--listen", listen, "--json")
+        [port] = [each for each in lines(done.out)[:-1] if each["name"] == "port"]
+        assert (done.code, port["ok"]) == (1, False)
+        assert listen in str(port["detail"])
+    done = run_relay("doctor", *database, "--listen", listen, "--json")
+    [port] = [each for each in lines(done.out)[:-1] if each["name"] == "port"]
+    assert port["ok"]
+    assert "free" in str(port["detail"])
 
 
 async def test_stats_show_what_is_held(kj: None, tmp_path: Path) -> None:
