@@ -19,6 +19,8 @@ class DeliveryLimits:
     ping_deadline_s: float = 2.0
     arrivals_at_once: int = 256  # of one link, in the engine; then it is not read
     arrival_bytes: int = 128 * KIB  # a larger parcel counts as several: 32 MiB of one link
+    garbage_burst: int = 100  # parcels of one device that do not open: 0.2 ms of ours each
+    garbage_every_s: float = 0.6  # then one each, over its links; the next one ends the link
     links_per_device: int = 4  # two by simultaneous open, and as many left over from a restart
     summaries_at_once: int = 64  # waiting to be written to one link; the next meeting sends anew
     retire_quiet_s: float = 1.0  # the peer learns of the better link within a round trip
@@ -30,7 +32,7 @@ class DeliveryLimits:
     requests_at_once: int = 8  # per link
     request_burst: int = 30  # per peer: an invitation asks for one KeyPackage and one bundle
     request_every_s: float = 2.0  # then one each
-    peers_rated: int = 1024  # buckets kept; the longest unused one goes
+    peers_rated: int = 1024  # buckets kept of each kind; the longest unused one goes
 
     # Dialling
     relay_fallback_s: float = 1.5  # the message does not wait longer for a direct link

@@ -12,6 +12,7 @@ from typing import Final
 from node.delivery.asking import Ask
 from node.delivery.handshake import Greeting, say_error
 from node.delivery.limits import DeliveryLimits
+from node.delivery.rates import Rates
 from node.engine import values
 from node.engine.commands import Arrived, Outcome, ReceiveSummary
 from schemas.errors import Blame, Fault, Malformed, Unreachable
@@ -58,6 +59,7 @@ class Link:
         ask: Ask,
         limits: DeliveryLimits,
         counters: Counter[str],
+        garbage: Rates,
     ) -> None:
         self.connection = connection
         self.peer = connection.peer
@@ -71,6 +73,7 @@ class Link:
         self._ask = ask
         self._limits = limits
         self._counters = counters
+        self._garbage = garbage
         self._loop = asyncio.get_running_loop()
         self.last_used_at = self._loop.time()
         self._unacked: dict[ParcelId, tuple[float, asyncio.Future[Outcome]]] = {}
@@ -252,6 +255,7 @@ class Link:
     async def _judge(self, parcel: Parcel) -> Acked | Deferred | RefusedParcel:
         if parcel.recipient != self._own:
             self._counters["arrival-wrong-recipient"] += 1
+            self._note_garbage()
             return RefusedParcel(parcel.id, "wrong-recipient")
         try:
             verdict = await self._ask(Arrived(parcel, "direct"))
@@ -267,9 +271,17 @@ class Link:
             case values.Deferred(retry_after_s):
                 self._counters["arrival-deferred"] += 1
                 return Deferred(parcel.id, min(int(retry_after_s * 1000), _MAX_WAIT_MS))
-            case values.Rejected(code):
+            case values.Rejected(code, garbage=garbage):
                 self._counters[f"arrival-{code}"] += 1
+                if garbage:
+                    self._note_garbage()
                 return RefusedParcel(parcel.id, code)
+
+    def _note_garbage(self) -> None:
+        if not self.closed and self._garbage.take(self.peer):
+            self._counters["link-garbage"] += 1
+            log.info("%r: too many parcels that do not open", self)
+            self.close("too many parcels that do not open", CloseCode.PROTOCOL)
 
     async def _take_summary(self, summary: Signed) -> None:
         try:

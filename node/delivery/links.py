@@ -12,6 +12,7 @@ from node.delivery.asking import Ask
 from node.delivery.handshake import shake_hands
 from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
+from node.delivery.rates import Rates
 from node.engine.blocking import Away
 from node.engine.commands import BundleWish, LinkDown, LinkUp, Retry
 from schemas.errors import Blame, Fault, Refused
@@ -52,6 +53,12 @@ class Links:
         self._counters = counters
         self._on_stream = on_stream
         self._on_wish = on_wish
+        self._garbage = Rates(
+            burst=limits.garbage_burst,
+            every_s=limits.garbage_every_s,
+            remembered=limits.peers_rated,
+            clock=asyncio.get_running_loop().time,
+        )
         self._links: dict[DeviceKey, Link] = {}
         self._alive: Counter[DeviceKey] = Counter()  # connections, also those not yet greeted
         self._waiting: dict[DeviceKey, set[asyncio.Future[None]]] = {}
@@ -155,7 +162,15 @@ class Links:
         told = False
         try:
             greeting = await shake_hands(connection, self._ask, self._limits)
-            link = Link(connection, greeting, self._own, self._ask, self._limits, self._counters)
+            link = Link(
+                connection,
+                greeting,
+                self._own,
+                self._ask,
+                self._limits,
+                self._counters,
+                self._garbage,
+            )
             # In use before the engine knows: what it sends at once must find the link.
             self._register(link)
             told = True

@@ -9,7 +9,7 @@ import pytest
 
 from identity.credential import issue_credential
 from node.engine.commands import Arrived
-from node.engine.values import SummaryReady
+from node.engine.values import Rejected, SummaryReady
 from schemas.frames import (
     Acked,
     Deliver,
@@ -27,6 +27,7 @@ from schemas.ids import ParcelId
 from schemas.parcels import Parcel
 from schemas.records import Signed
 from tests.node.delivery.support import (
+    FakeNode,
     FakeNodes,
     RawLink,
     eventually,
@@ -141,6 +142,48 @@ async def test_a_parcel_for_somebody_else_is_refused_and_not_stored(nodes: FakeN
         answer = await link.hear()
         assert answer == RefusedParcel(ParcelId(bytes(16)), "wrong-recipient")
     assert not node.engine.count(Arrived)
+
+
+async def test_parcels_that_do_not_open_end_the_link_and_a_new_one_does_not_help(
+    nodes: FakeNodes,
+) -> None:
+    """Each costs an envelope's opening, and the peer nothing."""
+    node = await nodes(garbage_burst=10, garbage_every_s=3600.0)
+    node.engine.verdict = lambda arrived: Rejected("cannot-open", garbage=True)
+    async with raw_peer() as peer:
+        link = await peer.greet(node)
+        await link.hear()
+        for number in range(10):
+            answer = RefusedParcel(await give(link, node, number), "cannot-open")
+            assert await link.hear() == answer
+        await give(link, node, 10)
+        await within(link.connection.wait_closed())
+        again = await peer.greet(node)
+        await again.hear()
+        await give(again, node, 11)
+        await within(again.connection.wait_closed())
+    assert node.delivery.counters["link-garbage"] == 2
+    assert node.engine.count(Arrived) == 12
+
+
+async def test_what_opens_and_is_refused_by_a_rule_ends_no_link(nodes: FakeNodes) -> None:
+    """Members who have not heard that we left may have a long backlog for us."""
+    node = await nodes(garbage_burst=10, garbage_every_s=3600.0)
+    node.engine.verdict = lambda arrived: Rejected("not-a-member")
+    async with raw_peer() as peer:
+        link = await peer.greet(node)
+        await link.hear()
+        for number in range(30):
+            answer = RefusedParcel(await give(link, node, number), "not-a-member")
+            assert await link.hear() == answer
+        assert not link.connection.closed
+        link.connection.close_now()
+
+
+async def give(link: RawLink, node: FakeNode, number: int) -> ParcelId:
+    parcel = ParcelId(number.to_bytes(16, "big"))
+    await link.say(Deliver(Parcel(parcel, node.engine.key, 2**40, b"x" * 200)))
+    return parcel
 
 
 async def test_acks_for_nothing_and_pongs_for_nothing_do_nothing(nodes: FakeNodes) -> None:
