@@ -9,6 +9,8 @@ _HOSTILE_RELAY = "tests/node/delivery/test_hostile_relay.py"
 _UNWILLING = "tests/node/delivery/test_unwilling_peer.py"
 _FLOODS = "tests/node/engine/test_floods.py"
 _CLOCK = "tests/node/engine/test_clock.py"
+_REQUESTS = "tests/node/engine/test_requests.py"
+_SENDING = "tests/node/engine/test_sending.py"
 
 NODE = (
     defence(
@@ -145,11 +147,89 @@ NODE = (
     defence(
         "early messages: a buffer of bounded size",
         "node/store/messages.py",
-        "        if count >= budget or size + len(body) > limits.FUTURE_BYTES:",
+        "        if count >= most or size + len(body) > most_bytes:",
         "        if False:",
         f"{_FLOODS}::test_early_flood_of_a_member_is_bounded_and_late_commits_still_count",
         f"{_FLOODS}::test_early_flood_of_large_parcels_is_bounded_in_bytes",
         f"{_FLOODS}::test_flood_of_strangers_leaves_our_groups_alone",
+    ),
+    defence(
+        "strangers: how many requests",
+        "node/engine/requests.py",
+        "    if core.people.strangers_requests() >= REQUESTS:",
+        "    if False:",
+        f"{_REQUESTS}::test_one_request_too_many_is_refused_told_and_comes_when_there_is_room",
+    ),
+    defence(
+        "strangers: contacts take no room of theirs",
+        "node/store/people.py",
+        '                " AND inviter NOT IN (SELECT identity FROM contacts)"\n',
+        "",
+        f"{_REQUESTS}::test_what_contacts_invite_to_is_not_counted",
+    ),
+    defence(
+        "strangers: what is kept of a request",
+        "node/engine/requests.py",
+        "    if messages >= MESSAGES or stored + size > BYTES:",
+        "    if False:",
+        f"{_REQUESTS}::test_messages_of_a_request_are_bounded_and_their_author_told",
+        f"{_REQUESTS}::test_large_messages_of_a_request_are_bounded_in_bytes",
+    ),
+    defence(
+        "strangers: friends' mail is not bounded like theirs",
+        "node/engine/requests.py",
+        " and (row.inviter is None or core.people.contact(row.inviter) is None)",
+        "",
+        f"{_REQUESTS}::test_messages_in_a_group_of_contacts_wait_as_long_as_it_takes",
+    ),
+    defence(
+        "strangers: early parcels of a request",
+        "node/engine/requests.py",
+        "    if row is not None and is_of_stranger(core, row):",
+        "    if False:",
+        f"{_REQUESTS}::test_early_parcels_of_a_request_are_bounded_and_come_when_it_is_their_time",
+    ),
+    defence(
+        "strangers: requests taken back",
+        "node/engine/epochs.py",
+        "            if is_of_stranger(core, row):",
+        "            if False:",
+        f"{_REQUESTS}::test_a_request_that_is_taken_back_leaves_nothing",
+    ),
+    defence(
+        "strangers: a refused invitation is told and tried again",
+        "node/engine/outbox.py",
+        '        if row.kind == "welcome" and code == TOO_MANY_REQUESTS:',
+        "        if False:",
+        f"{_REQUESTS}::test_one_request_too_many_is_refused_told_and_comes_when_there_is_room",
+    ),
+    defence(
+        "a relay that says that it keeps a parcel for ever",
+        "node/engine/outbox.py",
+        "        until = min(until, int(row.expires))",
+        "        pass",
+        f"{_SENDING}::test_a_relay_cannot_say_that_it_keeps_a_message_for_ever",
+    ),
+    defence(
+        "a relay that says so of a message that was delivered",
+        "node/engine/outbox.py",
+        "min(outcome.held[1], int(taken.expires))",
+        "outcome.held[1]",
+        f"{_SENDING}::test_a_relay_cannot_say_so_of_a_message_that_was_delivered_meanwhile",
+    ),
+    defence(
+        "a peer whose parcels do not open",
+        "node/delivery/link.py",
+        "        if not self.closed and self._garbage.take(self.peer):",
+        "        if False:",
+        f"{_HOSTILE_PEER}::test_parcels_that_do_not_open_end_the_link_and_a_new_one_does_not_help",
+    ),
+    defence(
+        "a peer whose parcels open is heard",
+        "node/delivery/link.py",
+        "                if garbage:\n",
+        "                if True:\n",
+        f"{_HOSTILE_PEER}::test_what_opens_and_is_refused_by_a_rule_ends_no_link",
     ),
     defence(
         "made-up branches",

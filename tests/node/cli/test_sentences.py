@@ -52,6 +52,12 @@ def test_every_event_of_a_lively_group_reads_as_a_sentence(world: World) -> None
     assert not any("{" in line or "None" in line for line in everything), everything
 
 
+@pytest.mark.parametrize(("group", "what"), [("tea", "tea"), ("", "talk")])
+def test_a_refused_invitation_is_told(group: str, what: str) -> None:
+    event = {"event": "refused", "name": group, "member": "bob", "reason": "too-many-requests"}
+    assert sentence(event) == f"bob's device refused the invitation to {what}: too-many-requests"
+
+
 def test_a_full_mailbox_is_told_without_the_relays_key() -> None:
     told = sentence({"event": "mailbox-full", "relay": ROUTE, "since": 1})
 
