@@ -67,7 +67,8 @@ class NodeConfig:
 
     `listen` None is a command's short-lived node: any free port, not published, not advertised.
     `relays` None is as remembered; given, they are remembered. `mdns_interfaces` are local
-    addresses such as 127.0.0.1; None is all.
+    addresses such as 127.0.0.1; None is all. `post_quantum_only` connects to no peer and no relay
+    that has not X25519MLKEM768.
     """
 
     home: Path
@@ -76,6 +77,7 @@ class NodeConfig:
     relays: tuple[str, ...] | None = None
     mdns: bool = True
     mdns_interfaces: tuple[str, ...] | None = None
+    post_quantum_only: bool = False
     relay_fallback_s: float = 1.5
     bundle_deadline_s: float = 2.0
     limits: DeliveryLimits = DEFAULT_DELIVERY_LIMITS
@@ -147,6 +149,7 @@ class Node:
             config.mdns_interfaces,
             dataclasses.replace(config.limits, relay_fallback_s=config.relay_fallback_s),
             config.transport_limits,
+            post_quantum_only=config.post_quantum_only,
         )
         stack.callback(self._hub.close)
         delivery = await stack.enter_async_context(

@@ -18,6 +18,7 @@ _KEYS: Final = {
     "relays": list,
     "mdns": bool,
     "mdns_interfaces": list,
+    "post_quantum_only": bool,
     "log_level": str,
     "log_format": str,
 }
@@ -38,6 +39,7 @@ def node_settings(
     listen: str | None = None,
     relays: tuple[str, ...] | None = None,
     mdns: bool | None = None,
+    post_quantum_only: bool | None = None,
     passphrase: Callable[[], bytes | None] = lambda: None,
 ) -> NodeSettings:
     """How to run the node of `home`; what is None was not given as a flag. Raises BadConfig."""
@@ -47,9 +49,6 @@ def node_settings(
     named = environment.get("QUICNPROTOCHAT_RELAY") or environment.get("QUICNPROTOCHAT_SERVER")
     if not relays:
         relays = _words(named) or _strings(file.get("relays"), "relays")
-    if mdns is None:
-        said = environment.get("QUICNPROTOCHAT_MDNS")
-        mdns = file.get("mdns", True) if said is None else _flag(said)
     interfaces = _words(environment.get("QUICNPROTOCHAT_MDNS_INTERFACES")) or _strings(
         file.get("mdns_interfaces"), "mdns_interfaces"
     )
@@ -57,8 +56,11 @@ def node_settings(
         home=home,
         listen=(listen or DEFAULT_LISTEN) if lasting else None,
         relays=relays,
-        mdns=mdns,
+        mdns=_switch("mdns", mdns, environment, file, default=True),
         mdns_interfaces=interfaces,
+        post_quantum_only=_switch(
+            "post_quantum_only", post_quantum_only, environment, file, default=False
+        ),
         passphrase=passphrase,
     )
 
@@ -116,9 +118,22 @@ def _strings(value: list[Any] | None, key: str) -> tuple[str, ...] | None:
     return tuple(value)
 
 
-def _flag(text: str) -> bool:
+def _switch(
+    name: str,
+    flag: bool | None,
+    environment: Mapping[str, str],
+    file: Mapping[str, Any],
+    *,
+    default: bool,
+) -> bool:
+    if flag is not None:
+        return flag
+    variable = f"QUICNPROTOCHAT_{name.upper()}"
+    text = environment.get(variable)
+    if text is None:
+        return bool(file.get(name, default))
     if text.lower() in ("1", "true", "yes", "on"):
         return True
     if text.lower() in ("0", "false", "no", "off"):
         return False
-    raise BadConfig(f"QUICNPROTOCHAT_MDNS is {text!r}", "say 1 or 0")
+    raise BadConfig(f"{variable} is {text!r}", "say 1 or 0")

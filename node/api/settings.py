@@ -19,4 +19,5 @@ class NodeSettings:
     relays: tuple[str, ...] | None = None
     mdns: bool = True
     mdns_interfaces: tuple[str, ...] | None = None
+    post_quantum_only: bool = False
     passphrase: Callable[[], bytes | None] = lambda: None

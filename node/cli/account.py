@@ -92,7 +92,19 @@ def _show_new(state: State, account: Account, more: Fields) -> None:
     default=None,
     help="Be found on the local network, and find others. [env: QUICNPROTOCHAT_MDNS]",
 )
-def run(state: State, listen: str | None, relays: tuple[str, ...], mdns: bool | None) -> None:
+@click.option(
+    "--post-quantum-only/--no-post-quantum-only",
+    default=None,
+    help="Connect to no peer and no relay that lacks X25519MLKEM768."
+    " [env: QUICNPROTOCHAT_POST_QUANTUM_ONLY]",
+)
+def run(
+    state: State,
+    listen: str | None,
+    relays: tuple[str, ...],
+    mdns: bool | None,
+    post_quantum_only: bool | None,
+) -> None:
     """Run the node until Ctrl-C; other commands then use it."""
     from node.api import host
 
@@ -110,7 +122,13 @@ def run(state: State, listen: str | None, relays: tuple[str, ...], mdns: bool | 
         if out.as_json or text is not None:
             out.result(fields, clean(text))
 
-    settings = state.settings(lasting=True, listen=listen, relays=relays or None, mdns=mdns)
+    settings = state.settings(
+        lasting=True,
+        listen=listen,
+        relays=relays or None,
+        mdns=mdns,
+        post_quantum_only=post_quantum_only,
+    )
     host.run(settings, ready=ready, event=event, waiting=out.note)
 
 

@@ -103,6 +103,7 @@ class State:
         listen: str | None = None,
         relays: tuple[str, ...] | None = None,
         mdns: bool | None = None,
+        post_quantum_only: bool | None = None,
     ) -> NodeSettings:
         """Flag over environment over the home's file over default. Raises BadConfig."""
         from node.api.configure import node_settings
@@ -114,5 +115,6 @@ class State:
             listen=listen,
             relays=relays or self.relay_flags or None,
             mdns=mdns,
+            post_quantum_only=post_quantum_only,
             passphrase=self.secrets.home,
         )

@@ -73,6 +73,7 @@ class DeliveryConfig:
     mdns_interfaces: tuple[str, ...] | None = None
     limits: DeliveryLimits = DEFAULT_DELIVERY_LIMITS
     transport_limits: TransportLimits = DEFAULT_LIMITS
+    post_quantum_only: bool = False
 
 
 class Delivery:
@@ -225,6 +226,7 @@ class Delivery:
                     address,
                     handlers={P2P_ALPN: self.links.serve},
                     limits=self._config.transport_limits,
+                    post_quantum_only=self._config.post_quantum_only,
                 )
             except Fault as error:
                 fault = error

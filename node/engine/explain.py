@@ -37,6 +37,10 @@ _QUEUED = {
         "Somebody else answers at {name}'s address.",
         "It is tried again by itself; {name}'s node announces its new address when it runs.",
     ),
+    "not-post-quantum": (
+        "{name}'s device has no post-quantum key exchange, and this node connects to no other.",
+        "Ask {name} to upgrade, or run without --post-quantum-only. A relay can carry it meanwhile.",
+    ),
     "recipient-cannot-open": (
         "{name}'s device could not open it: it has newer keys than we know.",
         "It is sealed again with the newer keys by itself; ask {name} to stay online.",

@@ -300,6 +300,14 @@ def test_flag_over_environment_over_file_over_default(
     run("register", env={"QUICNPROTOCHAT_RELAY": "env:1#k env:2#k", "QUICNPROTOCHAT_MDNS": "1"})
     assert (session.settings.relays, session.settings.mdns) == (("env:1#k", "env:2#k"), True)
 
+    (tmp_path / "config.toml").write_text("post_quantum_only = true\n")
+    run("register")
+    assert session.settings.post_quantum_only
+    run("register", env={"QUICNPROTOCHAT_POST_QUANTUM_ONLY": "0"})
+    assert not session.settings.post_quantum_only
+    wrong = run("register", "--json", env={"QUICNPROTOCHAT_POST_QUANTUM_ONLY": "perhaps"})
+    assert "QUICNPROTOCHAT_POST_QUANTUM_ONLY" in wrong.lines[0]["error"]["message"]
+
     run("register", "--relay", "flag:1#k", env={"QUICNPROTOCHAT_RELAY": "env:1#k"})
     assert session.settings.relays == ("flag:1#k",)
 
