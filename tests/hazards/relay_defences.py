@@ -149,6 +149,49 @@ STORAGE = (
         ),
         ("tests/durability/test_live_pragmas.py::test_every_commit_is_synced",),
     ),
+    Defence(
+        "a relay that does not sync what it says it holds",
+        (
+            Removal(
+                "storage/sqlite.py",
+                '            connection.pragma("synchronous", "full")',
+                '            connection.pragma("synchronous", "off")',
+            ),
+            Removal("storage/sqlite.py", "            check_durable(connection, mode)\n", ""),
+        ),
+        (
+            "tests/durability/test_failing_fsync.py"
+            "::test_a_relay_holds_nothing_that_was_not_synced[recovers]",
+        ),
+    ),
+    defence(
+        "a relay's database that is replaced under it",
+        "relay/store/sqlite.py",
+        "            check=in_place.check,\n",
+        "",
+        "tests/relay/test_real_disk.py::test_nothing_is_acknowledged_into_a_file_that_is_gone",
+    ),
+    Defence(
+        "a node's database that is replaced under it",
+        (
+            Removal(
+                "node/store/database.py",
+                "                yield\n                self._check_in_place()\n",
+                "                yield\n",
+            ),
+            Removal(
+                "node/store/database.py",
+                "            self._check_in_place()\n        except",
+                "        except",
+            ),
+        ),
+        (
+            "tests/durability/test_files_taken.py"
+            "::test_a_node_accepts_and_acknowledges_nothing_into_a_file_that_is_gone",
+            "tests/durability/test_files_taken.py"
+            "::test_a_file_taken_in_the_moment_of_the_commit_is_noticed",
+        ),
+    ),
     defence(
         "a commit that could not be synced stands in the log",
         "storage/sqlite.py",
