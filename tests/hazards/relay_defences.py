@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.hazards.defence import Defence, Removal, defence
 
 _DESK = "tests/relay/test_call_desk.py"
+_FAILING_FSYNC = "tests/durability/test_failing_fsync.py"
+_TAKEN = "tests/durability/test_files_taken.py"
 
 RELAY = (
     defence(
@@ -159,10 +161,7 @@ STORAGE = (
             ),
             Removal("storage/sqlite.py", "            check_durable(connection, mode)\n", ""),
         ),
-        (
-            "tests/durability/test_failing_fsync.py"
-            "::test_a_relay_holds_nothing_that_was_not_synced[recovers]",
-        ),
+        (f"{_FAILING_FSYNC}::test_a_relay_holds_nothing_that_was_not_synced[recovers]",),
     ),
     defence(
         "a relay's database that is replaced under it",
@@ -186,10 +185,8 @@ STORAGE = (
             ),
         ),
         (
-            "tests/durability/test_files_taken.py"
-            "::test_a_node_accepts_and_acknowledges_nothing_into_a_file_that_is_gone",
-            "tests/durability/test_files_taken.py"
-            "::test_a_file_taken_in_the_moment_of_the_commit_is_noticed",
+            f"{_TAKEN}::test_a_node_accepts_and_acknowledges_nothing_into_a_file_that_is_gone",
+            f"{_TAKEN}::test_a_file_taken_in_the_moment_of_the_commit_is_noticed",
         ),
     ),
     defence(
@@ -197,8 +194,7 @@ STORAGE = (
         "storage/sqlite.py",
         "            _overwrite_undone(connection)\n",
         "            pass\n",
-        "tests/durability/test_failing_fsync.py"
-        "::test_what_was_refused_is_not_sent_by_the_next_process",
+        f"{_FAILING_FSYNC}::test_what_was_refused_is_not_sent_by_the_next_process",
     ),
     defence(
         "an old log is settled before a node starts on it",
