@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -70,11 +69,8 @@ def finished(process: subprocess.Popen[str], code: int = 0) -> list[dict[str, An
 
 @pytest.fixture
 def people(tmp_path: Path) -> Iterator[list[Person]]:
-    # Under nohup it is ignored, by whoever we start as well.
-    hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     made = [Person(tmp_path / name, name) for name in ("Alice", "Bob")]
     yield made
-    signal.signal(signal.SIGHUP, hang_up)
     for person in made:
         for process in person.processes:
             if process.poll() is None:
