@@ -177,9 +177,11 @@ class _Courier:
         elif linked:
             await self._hand_over(items)
         else:
-            reason = self._means.dialer.why_not(self._device)
+            lost = link is not None  # since we asked for it: dialled at once
+            reason = CONNECTION_LOST if lost else self._means.dialer.why_not(self._device)
             for item in items:
-                self._settle(Outcome(item.parcel, reason=reason))
+                again = 0.0 if lost else None
+                self._settle(Outcome(item.parcel, reason=reason, retry_after_s=again))
 
     async def _take(self) -> list[OutboxItem]:
         """Due parcels; also when cancelled meanwhile, what was taken gets its outcome."""
@@ -239,7 +241,8 @@ class _Courier:
             await asyncio.sleep(0)  # sealing takes its time: other couriers and acks go on
             link = self._means.links.get(self._device)  # it may have been replaced meanwhile
             if link is None:
-                self._settle(Outcome(waiting.popleft().parcel, reason=CONNECTION_LOST))
+                parcel = waiting.popleft().parcel
+                self._settle(Outcome(parcel, reason=CONNECTION_LOST, retry_after_s=0.0))
                 continue
             together: list[OutboxItem] = []
             size = 0
