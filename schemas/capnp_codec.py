@@ -11,7 +11,8 @@ import capnp
 
 from schemas.errors import Blame, Fault, Malformed
 from schemas.ids import Id
-from schemas.limits import NESTING, traversal_words
+from schemas.limits import COUNTER, NESTING, traversal_words
+from schemas.times import LAST_S
 
 FOLDER = Path(__file__).parent
 
@@ -132,9 +133,16 @@ def exactly(value: Any, length: int) -> bytes:
 
 
 def counter(value: int) -> int:
-    """A number that SQLite, JSON and arithmetic can all hold: below 2 to the 53."""
-    if not 0 <= value < 1 << 53:
+    """A number of 0 to COUNTER. Raises ValueError."""
+    if not 0 <= value <= COUNTER:
         raise ValueError("number out of range")
+    return int(value)
+
+
+def unix_time(value: int) -> int:
+    """Unix seconds of a date that can be shown. Raises ValueError."""
+    if not 0 <= value <= LAST_S:
+        raise ValueError("time out of range")
     return int(value)
 
 

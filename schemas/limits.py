@@ -7,6 +7,9 @@ from typing import Final
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
+# Numbers: what SQLite, JSON and arithmetic can all hold
+COUNTER: Final = (1 << 53) - 1
+
 # Frames (ALPN quicnprotochat/p2p/1)
 FRAME_BEFORE_HELLO: Final = 65_535  # an unknown peer may not make us buffer more
 FRAME: Final = 1 * MIB

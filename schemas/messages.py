@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from schemas import limits
-from schemas.capnp_codec import counter, ids, load, reading, text, which
+from schemas.capnp_codec import counter, ids, load, reading, text, unix_time, which
 from schemas.errors import Malformed
 from schemas.ids import IdentityKey, MessageId
 
@@ -32,6 +32,14 @@ class AppMessage:
     sent_at_ms: int
     text: str
 
+    def __post_init__(self) -> None:
+        """Of others and of ours alike: what is sent can be read. Raises ValueError."""
+        for number in (self.sequence, self.epoch_base, self.lamport):
+            counter(number)
+        if not 1 <= self.epoch_base <= self.sequence:
+            raise ValueError("sequence number before its epoch's first")
+        unix_time(self.sent_at_ms // 1000)
+
     def encode(self) -> bytes:
         message = _message.AppMessage.new_message()  # keyword arguments take four times as long
         message.id = bytes(self.id)
@@ -54,15 +62,13 @@ class AppMessage:
             body = str(reader.text)
             if len(body.encode()) > limits.MESSAGE_TEXT:
                 raise ValueError("text too long")
-            if not 1 <= reader.epochBase <= reader.sequence:
-                raise ValueError("sequence number before its epoch's first")
             return cls(
                 MessageId(reader.id),
-                counter(reader.sequence),
-                counter(reader.epochBase),
-                counter(reader.lamport),
+                reader.sequence,
+                reader.epochBase,
+                reader.lamport,
                 ids(reader.parents, limits.MESSAGE_PARENTS, MessageId),
-                counter(reader.sentAtMs),
+                reader.sentAtMs,
                 body,
             )
 

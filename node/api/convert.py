@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from node.api import shapes as s
 from node.engine import values as v
 from node.views import (
@@ -14,6 +12,7 @@ from node.views import (
     PingView,
     RegisterView,
 )
+from schemas import times
 from schemas.ids import Id
 
 SUITES = {"classic": 1, "hybrid": 65100}
@@ -21,7 +20,7 @@ SUITES = {"classic": 1, "hybrid": 65100}
 
 def utc(seconds: float) -> str:
     """Unix seconds as UTC in ISO-8601, to the millisecond."""
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    text = times.utc(seconds).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 

@@ -87,12 +87,12 @@ class Arrivals:
             if body.parcel != parcel.id:
                 raise Malformed("wrong-parcel-id", "a parcel under another parcel's id")
             read = True
-            return self._settle(digest, body, command.path, parcel.expires)
+            return self._settle(digest, body, command.path)
         except Fault as fault:
             forget = fault.code not in _KEEP_FOR_LATER
             return values.Rejected(fault.code, forget, garbage=forget and not read)
 
-    def _settle(self, digest: bytes, body: ParcelBody, path: str, expires: float) -> values.Verdict:
+    def _settle(self, digest: bytes, body: ParcelBody, path: str) -> values.Verdict:
         """Acts on a parcel and marks it as seen; an early one waits, and is not seen yet.
 
         Raises Fault when it is refused.
@@ -125,7 +125,8 @@ class Arrivals:
                 room=requests.room_for_early(core, row),
             )
             return values.Accepted() if kept else values.Deferred(BUFFER_FULL_S)
-        until = max(expires, core.now + SEEN_S)
+        # Not until the parcel expires: that is outside the seal, and anybody's to say.
+        until = core.now + SEEN_S
         core.messages.mark_seen(digest, until, None if author is None else body.group, author)
         return values.Accepted()
 
@@ -259,7 +260,7 @@ class Arrivals:
         found = [(path, digest, ParcelBody.decode(body)) for path, digest, body in parked]
         for path, digest, body in sorted(found, key=lambda entry: _epoch(entry[2].content)):
             try:
-                self._settle(digest, body, path, 0)
+                self._settle(digest, body, path)
             except Fault as fault:  # its sender is told when it comes again
                 self._core.count(f"arrival-{fault.code}")
 

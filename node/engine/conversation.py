@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import mls_rs
 
 from node.engine import commands, values
@@ -12,7 +14,7 @@ from node.engine.values import GroupStatus
 from node.engine.watermarks import advance
 from node.store.groups import GroupRow
 from node.store.messages import MessageRow
-from schemas import limits
+from schemas import limits, times
 from schemas.errors import Refused
 from schemas.group_records import MemberRef
 from schemas.ids import DeviceKey, IdentityKey, MessageId
@@ -20,6 +22,7 @@ from schemas.messages import AppMessage, GroupKind
 from schemas.parcels import MessageContent
 
 CIPHERTEXT_LIFETIME_S = 7 * 86_400
+LAMPORT_STEP = 1 << 20  # above what members say between two messages that reach us
 GROUP_SPLIT = "group_split"
 DEFAULT_CURSOR = "default"
 
@@ -70,13 +73,13 @@ class Conversation:
             MessageId(core.random(MessageId.LENGTH)),
             row.next_sequence,
             row.epoch_base,
-            row.lamport + 1,
+            min(row.lamport + 1, limits.COUNTER),
             _split_ids(row.tips),
-            int(core.now * 1000),
+            int(times.clamped(core.now) * 1000),
             text,
         )
         row.next_sequence += 1
-        row.lamport += 1
+        row.lamport = message.lamport
         row.tips = bytes(message.id)
         return message
 
@@ -113,6 +116,9 @@ class Conversation:
         author = DeviceKey(opened.sender.signature_key)
         identity = IdentityKey(opened.sender.credential[:32])
         message = AppMessage.decode(opened.plaintext)
+        # One message with the largest number of all would end the counting for everybody.
+        lamport = min(message.lamport, row.lamport + LAMPORT_STEP)
+        message = dataclasses.replace(message, lamport=lamport)
         stored = _message_row(row, author, identity, message, core.now, path, own=False)
         arrival = core.messages.add(stored)
         if arrival is None:

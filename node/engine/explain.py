@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from node.backup import RESTORED
 from node.engine import commands, values
 from node.engine.conversation import GROUP_SPLIT
@@ -14,6 +12,7 @@ from node.engine.views import PREFIX_DIGITS
 from node.store.outbox import LedgerRow
 from schemas.errors import Refused
 from schemas.ids import MessageId
+from schemas.times import utc
 
 # reason of a queued message -> (sentence, action); {name} is the recipient
 _QUEUED = {
@@ -168,7 +167,7 @@ class Explain:
                 "If {name} has not accepted your invitation yet, ask them to join.",
             )
         elif state is State.HELD:
-            until = datetime.fromtimestamp(row.held_until or 0, UTC).strftime("%Y-%m-%d")
+            until = utc(row.held_until or 0).strftime("%Y-%m-%d")
             sentence = f"The relay keeps it until {until}; {{name}} has not fetched it."
             action = "Nothing to do: it arrives when {name}'s node runs."
         elif row.reason == RESTORED:

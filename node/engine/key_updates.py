@@ -19,6 +19,7 @@ from node.engine.membership import Membership
 from node.engine.values import GroupStatus
 from node.engine.wishes import AFTER_START_S, rank_key
 from node.store.groups import GroupRow
+from schemas import limits
 from schemas.errors import Fault
 from schemas.ids import DeviceKey, GroupId
 
@@ -65,7 +66,7 @@ class KeyUpdates:
             if row.status != GroupStatus.ACTIVE or not row.accepted:
                 continue
             lamport, due = core.groups.key_update(row.id)
-            if due is None and row.lamport <= lamport:
+            if due is None and row.lamport <= lamport < limits.COUNTER:
                 continue  # nobody spoke since
             members = sorted(
                 (member.device for member in core.groups.members(row.id)),

@@ -20,6 +20,7 @@ from schemas.card import Card
 from schemas.errors import Blame, Fault
 from schemas.group_records import Intent, Statement
 from schemas.ids import DeviceKey, GroupId, Id, IdentityKey, MessageId
+from schemas.limits import COUNTER
 from schemas.parcels import ParcelBody
 from schemas.records import HYBRID_KEY_LENGTH, BundleCore, EndpointRecord, Signed
 
@@ -28,7 +29,6 @@ Good = Callable[[Any], bool]
 ACCOUNT: Final = ("meta", "secrets", "hybrid_keys")
 """A few rows that are read once, at the start: looked at each time."""
 
-_MOST: Final = 1 << 53
 _STATUS: Final = ("active", "split", "leaving", "left", "removed", "restored")
 _STATES: Final = ("queued", "sent", "held", "carried", "delivered", "read", "expired", "refused")
 
@@ -41,8 +41,13 @@ def _id(kind: type[Id]) -> Good:
     return _length(kind.LENGTH)
 
 
-def _number(most: int = _MOST) -> Good:
-    return lambda value: 0 <= value < most
+def _number(most: int = COUNTER) -> Good:
+    return lambda value: 0 <= value <= most
+
+
+def _clamped(number: str) -> str:
+    """SQL: the nearest number that is good."""
+    return f"min(max({number}, 0), {COUNTER})"
 
 
 def _among(*values: object) -> Good:
@@ -108,7 +113,7 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
     },
     "members": {"group_id": _GROUP, "device": _DEVICE, "identity": _IDENTITY},
     "epochs": {"group_id": _GROUP, "epoch": _number()},
-    "generations": {"group_id": _GROUP, "epoch_id": _HASH, "next": _number(1 << 32)},
+    "generations": {"group_id": _GROUP, "epoch_id": _HASH, "next": _number((1 << 32) - 1)},
     "statements": {"group_id": _GROUP, "device": _DEVICE, "signed": _signed(Statement.decode)},
     "intents": {"group_id": _GROUP, "author": _DEVICE, "signed": _signed(Intent.decode)},
     "messages": {
@@ -150,14 +155,17 @@ _MENDED: Final = {
         # A number is never used twice: peers would take this home for a copy.
         "next_sequence": "1 + (SELECT coalesce(max(sequence), 0) FROM messages"
         " WHERE group_id = groups.id AND own)",
-        "lamport": "(SELECT coalesce(max(lamport), 0) FROM messages WHERE group_id = groups.id)",
+        "lamport": f"(SELECT {_clamped('coalesce(max(lamport), 0)')} FROM messages"
+        " WHERE group_id = groups.id)",
         "tips": "x''",
         "summary_number": f"{1 << 40}",
         "joined": "0",
     },
     "contacts": {"added": "0"},
     "messages": {
+        "lamport": _clamped("lamport"),
         "parents": "x''",
+        "sent_ms": _clamped("sent_ms"),
         "received": "sent_ms / 1000.0",
         "path": "'relay'",
         "text": "'(this message is damaged on this device)'",
@@ -176,7 +184,7 @@ _MENDED: Final = {
         "updated": "0",
     },
 }
-_HARMLESS: Final = frozenset({"name", "inviter", "tips", "joined"})
+_HARMLESS: Final = frozenset({"name", "inviter", "lamport", "tips", "joined"})
 _OF_KEYS: Final = ("members", "epochs", "generations")
 _OF_TYPE: Final[dict[str, Good]] = {"TEXT": _read_by(bytes.decode), "REAL": math.isfinite}
 _SETTINGS: Final[dict[str, Good]] = {"name": _read_by(bytes.decode), "relays": _list_of(str)}
