@@ -145,9 +145,9 @@ class _Courier:
                 self._stir.clear()
                 if self._more and self._has_room:
                     await self._carry()
-                elif self._out:
+                elif self._more or self._out:
                     await self._stir.wait()
-                elif not self._more:
+                else:
                     return
         finally:
             for parcel in list(self._out):
@@ -166,7 +166,6 @@ class _Courier:
             items = await self._take()
         if not items:
             return
-        self._more = True
         items = await self._with_keys(items)
         linked = link is not None and not link.closed
         relays: list[RelayAddress] = []
@@ -184,7 +183,10 @@ class _Courier:
                 self._settle(Outcome(item.parcel, reason=reason, retry_after_s=again))
 
     async def _take(self) -> list[OutboxItem]:
-        """Due parcels; also when cancelled meanwhile, what was taken gets its outcome."""
+        """Due parcels that are not out already: the engine forgets one after a while.
+
+        Also when cancelled meanwhile, what was taken gets its outcome.
+        """
         limits = self._limits
         most = limits.take_crowded if self._crowded() else limits.take
         limit = min(most, limits.window - len(self._out))
@@ -192,13 +194,19 @@ class _Courier:
         try:
             items = await asyncio.shield(taking)
         except asyncio.CancelledError:
-            for item in await taking:
+            for item in self._fresh(await taking):
                 self._means.desk.report(Outcome(item.parcel, reason=STOPPED))
             raise
-        for item in items:
+        if items:
+            self._more = True
+        fresh = self._fresh(items)
+        for item in fresh:
             self._out[item.parcel] = item
             self._out_bytes += len(item.body)
-        return list(items)
+        return fresh
+
+    def _fresh(self, items: Iterable[OutboxItem]) -> list[OutboxItem]:
+        return [item for item in items if item.parcel not in self._out]
 
     async def _with_keys(self, items: list[OutboxItem]) -> list[OutboxItem]:
         """Those that can be sealed; the others wait for the recipient's bundle."""

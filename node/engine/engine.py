@@ -200,6 +200,7 @@ class Engine:
         """
         core = self._core
         core.begin_batch(now)
+        self._outbox.begin_batch()
         answers: list[object] = []
         try:
             with self._db.transaction():
@@ -229,7 +230,7 @@ class Engine:
 
     def _forget_batch(self) -> None:
         self._core.forget_everything()
-        self._outbox.forget_taken()
+        self._outbox.undo_batch()
         self._receipts.forget_told()
 
     def _mend_and_run(self, batch: Sequence[Command[Any]], now: float) -> BatchResult:

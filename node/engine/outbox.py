@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from node.engine import commands, values
 from node.engine.core import Core
 from node.engine.requests import TOO_MANY_REQUESTS
+from node.engine.under_way import Taken, UnderWay
 from node.engine.values import State
 from node.store.outbox import NO_PARCEL, LedgerRow, OutboxRow
 from schemas.group_records import MemberRef
@@ -39,22 +40,10 @@ _ENDS_WITH_ACK = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Taken:
-    """A parcel that delivery has, and whose outcome is open."""
-
-    since: float
-    message: MessageId | None
-    recipient: DeviceKey
-    expires: float
-
-
 class Outbox:
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._taken: dict[ParcelId, _Taken] = {}
-        self._under_way: dict[DeviceKey, set[ParcelId]] = {}  # those of `_taken`, by recipient
-        self._delivered: set[ParcelId] = set()  # of `_taken`, those that a receipt settled
+        self._taken = UnderWay()
         self._told: set[ParcelId] = set()  # invitations whose refusal was announced
         self._served: dict[DeviceKey, GroupId] = {}  # whose turn was the last, by recipient
 
@@ -87,7 +76,7 @@ class Outbox:
         hybrid_key = core.people.hybrid_key(command.recipient)
         items: list[values.OutboxItem] = []
         for row in self._due(command.recipient, command.limit):
-            self._take_out(row)
+            self._taken.take(row, core.now)
             items.append(
                 values.OutboxItem(
                     row.parcel,
@@ -104,7 +93,7 @@ class Outbox:
         one does not delay the others. What left before and has no receipt fills the rest."""
         core = self._core
         store = core.outbox
-        out = self._under_way.get(recipient, set())  # these stay due in the table
+        out = self._taken.to(recipient)  # these stay due in the table
         queues = [
             (group, deque(self._free(store.due_of_group(recipient, group, core.now, limit, out))))
             for group in store.groups_waiting(recipient)
@@ -132,24 +121,16 @@ class Outbox:
             if row.parcel not in self._taken and row.expires > self._core.clock.believed
         ]
 
-    def _take_out(self, row: OutboxRow) -> None:
-        self._taken[row.parcel] = _Taken(self._core.now, row.message, row.recipient, row.expires)
-        self._under_way.setdefault(row.recipient, set()).add(row.parcel)
-
-    def _put_back(self, parcel: ParcelId) -> _Taken | None:
-        taken = self._taken.pop(parcel, None)
-        if taken is not None:
-            self._under_way[taken.recipient].discard(parcel)
-            if not self._under_way[taken.recipient]:
-                del self._under_way[taken.recipient]
-                self._served.pop(taken.recipient, None)
+    def _put_back(self, parcel: ParcelId) -> Taken | None:
+        taken = self._taken.put_back(parcel)
+        if taken is not None and not self._taken.to(taken.recipient):
+            self._served.pop(taken.recipient, None)
         return taken
 
     def report(self, command: commands.ReportOutcomes) -> None:
         for outcome in command.outcomes:
             taken = self._put_back(outcome.parcel)
-            if outcome.parcel in self._delivered:
-                self._delivered.discard(outcome.parcel)
+            if taken is not None and taken.delivered:
                 if outcome.acked:
                     continue  # the receipt was faster, and said so
                 row = None
@@ -167,7 +148,7 @@ class Outbox:
             else:
                 self._again(row, outcome.reason, outcome.retry_after_s)
 
-    def _note_path(self, taken: _Taken, outcome: commands.Outcome) -> None:
+    def _note_path(self, taken: Taken, outcome: commands.Outcome) -> None:
         """The receipt was faster than the word by which path the message went."""
         if taken.message is None:
             return
@@ -270,23 +251,23 @@ class Outbox:
         core = self._core
         for row in core.outbox.expired(core.clock.believed):
             self.give_up(row, State.EXPIRED, "expired")
-        overdue = [p for p, t in self._taken.items() if core.now - t.since >= TAKEN_LIMIT_S]
-        for parcel in overdue:
+        for parcel in self._taken.since(core.now - TAKEN_LIMIT_S):
             self._put_back(parcel)
-            self._delivered.discard(parcel)
         ready = core.outbox.due_recipients(core.now)
         if ready:
             core.effects.append(values.OutboxReady(ready))
 
     def clock_went_back(self) -> None:
-        now = self._core.now
-        self._taken = {p: dataclasses.replace(t, since=now) for p, t in self._taken.items()}
+        self._taken.restart_times(self._core.now)
 
-    def forget_taken(self) -> None:
-        """After a batch that could not be committed: what it took was never given out."""
-        self._taken.clear()
-        self._under_way.clear()
-        self._delivered.clear()
+    def begin_batch(self) -> None:
+        self._taken.begin_batch()
+
+    def undo_batch(self) -> None:
+        """It could not be committed."""
+        self._taken.undo_batch()
+        self._told.clear()  # the event may have been lost with it: rather twice than never
+        self._served.clear()
 
     # --- the ledger
 
@@ -349,8 +330,7 @@ class Outbox:
         store.write_ledger([entry for entry in moved if entry is not None])
         fresh = [entry.message for entry, _, _ in receipt if entry.state != State.DELIVERED]
         for parcel in store.remove_messages(fresh, device):
-            if parcel in self._taken:
-                self._delivered.add(parcel)
+            self._taken.note_delivered(parcel)
 
     def _moved(
         self,

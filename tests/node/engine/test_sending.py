@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import mls_rs
@@ -9,7 +11,7 @@ import pytest
 
 from node.engine import commands as c
 from node.engine import values as v
-from schemas.errors import Refused
+from schemas.errors import Blame, Fault, Refused
 from schemas.ids import GroupId, ParcelId
 from schemas.parcels import MessageContent, ParcelBody
 from schemas.records import Signed
@@ -155,6 +157,63 @@ def test_what_is_under_way_is_passed_over_and_what_came_back_goes_first(world: W
     assert rest[:1] == [one[3]]
     assert len({*one, *two, *rest}) == 30
     assert len(rest) == 12
+
+
+@pytest.fixture
+def under_way(world: World) -> tuple[Person, Person, GroupId, list[ParcelId]]:
+    """ada, bob, and what ada's delivery has for bob."""
+    ada, bob = world.friends("ada", "bob")
+    group = ada.create("tea", mls_rs.CLASSIC, bob)
+    world.settle()
+    bob.ask(c.Join(group))
+    world.settle(5.0)
+    ada.run(*(c.Send(group, "hello") for _ in range(3)))
+    taken = [item.parcel for item in ada.ask(c.TakeDue(bob.device))]
+    assert len(taken) == 3
+    return ada, bob, group, taken
+
+
+@contextmanager
+def a_full_disk(person: Person, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is done meanwhile fails at its COMMIT."""
+    database = person.engine._db
+    real = database.transaction
+
+    @contextmanager
+    def full() -> Iterator[None]:
+        with real():
+            yield
+            raise Fault("disk-full", "the disk is full", blame=Blame.ENVIRONMENT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "transaction", full)
+        yield
+
+
+def test_a_batch_that_failed_hands_nothing_out_again_that_is_out(
+    under_way: tuple[Person, Person, GroupId, list[ParcelId]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob, group, _ = under_way
+    ada.send(group, "due")
+    with a_full_disk(ada, monkeypatch):
+        answers = ada.run(c.Send(group, "refused"), c.TakeDue(bob.device))
+    assert all(isinstance(answer, Fault) for answer in answers)
+    again = ada.ask(c.TakeDue(bob.device))
+    assert len(again) == 1, "what the batch took was never given out; the rest is out"
+
+
+def test_outcomes_that_could_not_be_written_leave_the_parcels_out(
+    under_way: tuple[Person, Person, GroupId, list[ParcelId]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delivery reports them again."""
+    ada, bob, _, taken = under_way
+    report = c.ReportOutcomes(tuple(c.Outcome(parcel, retry_after_s=0.0) for parcel in taken))
+    with a_full_disk(ada, monkeypatch):
+        ada.run(report)
+    assert ada.ask(c.TakeDue(bob.device)) == ()
+    ada.ask(report)
+    ada.world.now += 1.0
+    assert [item.parcel for item in ada.ask(c.TakeDue(bob.device))] == taken
 
 
 def test_reading_what_is_new_does_not_walk_over_what_is_old(world: World) -> None:
