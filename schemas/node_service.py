@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from schemas import limits
-from schemas.capnp_codec import exactly, items, load, sized
+from schemas.capnp_codec import counter, exactly, items, load, sized, unix_time
 from schemas.errors import Malformed
 from schemas.frames import ErrorFrame, fill_error, read_error
 from schemas.ids import DeviceKey, ParcelId
@@ -102,8 +102,11 @@ def fill_enqueue_result(builder: Any, result: Enqueued | ErrorFrame) -> None:
 
 
 def read_enqueue_result(reader: Any) -> Enqueued | ErrorFrame:
+    """Raises ValueError or Malformed (call inside `blaming_the_peer`)."""
     error = read_error(reader.error)
-    return error if error.code else Enqueued(reader.sequence, reader.expires)
+    if error.code:
+        return error
+    return Enqueued(counter(reader.sequence), unix_time(reader.expires))
 
 
 def fill_mailbox(builder: Any, mailbox: Mailbox) -> None:
@@ -126,7 +129,8 @@ def fill_parcels(builder: Any, parcels: Sequence[StoredParcel]) -> None:
 def read_mailbox(reader: Any) -> Mailbox:
     """Raises ValueError or Malformed (call inside `blaming_the_peer`)."""
     parcels = read_parcels(reader)
-    return Mailbox(parcels, reader.lowest, reader.highest, reader.refusedSince)
+    lowest, highest = counter(reader.lowest), counter(reader.highest)
+    return Mailbox(parcels, lowest, highest, unix_time(reader.refusedSince))
 
 
 def read_parcels(reader: Any) -> tuple[StoredParcel, ...]:
@@ -143,9 +147,9 @@ def read_parcels(reader: Any) -> tuple[StoredParcel, ...]:
 
 def _read_stored_parcel(reader: Any) -> StoredParcel:
     return StoredParcel(
-        reader.sequence,
+        counter(reader.sequence),
         ParcelId(reader.id),
-        reader.expires,
+        unix_time(reader.expires),
         sized(reader.sealed, limits.PARCEL),
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from node.delivery.limits import DeliveryLimits
 from schemas import limits as wire
 from schemas.addresses import RelayAddress
-from schemas.capnp_codec import blaming_the_peer, exactly, items, sized, text
+from schemas.capnp_codec import blaming_the_peer, counter, exactly, items, sized, text
 from schemas.errors import Blame, Malformed, Refused, Unreachable
 from schemas.frames import ErrorFrame, read_error
 from schemas.ids import DeviceKey, IdentityKey
@@ -85,8 +85,8 @@ class RelayClient:
             return Health(
                 text(answer.status, 64),
                 text(answer.version, 64),
-                answer.uptimeS,
-                answer.clockMs or None,
+                counter(answer.uptimeS),
+                counter(answer.clockMs) or None,
             )
 
     # Mailboxes

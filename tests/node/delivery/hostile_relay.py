@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.addresses import Address, RelayAddress
 from schemas.errors import Fault
+from schemas.frames import ErrorFrame, fill_error
 from schemas.ids import DeviceKey, ParcelId
 from schemas.node_service import (
     RELAY_ALPN,
@@ -28,9 +29,15 @@ from transport import Connection, ConnectionLost, Endpoint, RpcSession, serve_rp
 
 @dataclasses.dataclass
 class Mischief:
-    """What this relay does. `pages` is what it was asked for, `pushes` what it sent by itself."""
+    """What this relay does. `pages` is what it was asked for, `pushes` what it sent by itself.
+
+    `numbers` take the place of what it would say in these fields of its answers, as "peek.highest".
+    `takes` parcels for others.
+    """
 
     how: str
+    numbers: dict[str, int] = dataclasses.field(default_factory=dict)
+    takes: bool = True
     mail: list[StoredParcel] = dataclasses.field(default_factory=list)
     acked: set[int] = dataclasses.field(default_factory=set)
     pages: int = 0
@@ -39,9 +46,15 @@ class Mischief:
 
     def nonsense(self, count: int, size: int = 2000) -> list[StoredParcel]:
         return [
-            StoredParcel(n, ParcelId(n.to_bytes(16, "big")), 2**40, b"\1" + bytes(size))
+            StoredParcel(n, ParcelId(n.to_bytes(16, "big")), 2**37, b"\1" + bytes(size))
             for n in itertools.islice(self.garbage, count)
         ]
+
+    def overwrite(self, part: str, builder: Any) -> None:
+        for name, number in self.numbers.items():
+            of, field = name.split(".")
+            if of == part:
+                setattr(builder, field, number)
 
     def page(self, after: int) -> tuple[list[StoredParcel], int]:
         """(parcels, the highest number that it claims)."""
@@ -62,7 +75,7 @@ class Mischief:
             case "lies":
                 return [dataclasses.replace(p, sequence=2**63) for p in left[:1]], 2**64 - 1
             case "endless":
-                return self.nonsense(20), 2**63
+                return self.nonsense(20), 2**50
         return left, top
 
 
@@ -74,14 +87,23 @@ class _Server(NodeService.Server):  # type: ignore[misc]
 
     async def health_context(self, context: Any) -> None:
         context.results.status = "ok"
+        self._mischief.overwrite("health", context.results)
+
+    async def uploadKeyPackage_context(self, context: Any) -> None:
+        context.results.stock = 20
+        self._mischief.overwrite("uploadKeyPackage", context.results)
 
     async def batchEnqueue_context(self, context: Any) -> None:
         mail = self._mischief.mail
+        if not self._mischief.takes:
+            fill_error(context.results.init("error"), ErrorFrame("rate-limited", "not now"))
+            return
         results = context.results.init("results", len(context.params.items))
         for slot, reader in zip(results, context.params.items, strict=True):
             item = read_enqueue_item(reader)
             mail.append(StoredParcel(len(mail) + 1, item.id, item.expires, item.sealed))
             slot.sequence, slot.expires = len(mail), item.expires
+            self._mischief.overwrite("enqueued", slot)
 
     async def peek_context(self, context: Any) -> None:
         if self._mischief.how == "never answers":
@@ -89,6 +111,12 @@ class _Server(NodeService.Server):  # type: ignore[misc]
         parcels, highest = self._mischief.page(context.params.after)
         fill_parcels(context.results, parcels)
         context.results.highest = highest
+        self._overwrite_page(context.results)
+        self._mischief.overwrite("peek", context.results)
+
+    def _overwrite_page(self, page: Any) -> None:
+        for slot in page.parcels:
+            self._mischief.overwrite("parcel", slot)
 
     async def ack_context(self, context: Any) -> None:
         self._mischief.acked |= set(context.params.sequences)
@@ -116,6 +144,7 @@ class _Server(NodeService.Server):  # type: ignore[misc]
         if mischief.how == "pushes the impossible":
             parcels = [dataclasses.replace(parcels[0], sealed=b""), *parcels[:1]]
         fill_parcels(request, parcels)
+        self._overwrite_page(request)
         mischief.pushes += 1
         await request.send()
 

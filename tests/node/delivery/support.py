@@ -263,7 +263,7 @@ class FakeNode:
             parcel = ParcelId(self.engine.key[:8] + self.bodies.to_bytes(8, "big"))
             body = b"body %d " % self.bodies + bytes(size)
             key = None if keyless else to.hybrid.public
-            self.engine.due[to.key][parcel] = v.OutboxItem(parcel, to.key, body, key, 2**40)
+            self.engine.due[to.key][parcel] = v.OutboxItem(parcel, to.key, body, key, 2**37)
             parcels.append(parcel)
         self.delivery.couriers.wake([to.key])
         return parcels

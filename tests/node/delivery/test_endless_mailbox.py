@@ -32,7 +32,7 @@ class Endless:
         assert self.pages < END, "one look has no end"
         numbers = range(after + 1, after + 1 + PAGE)
         parcels = tuple(
-            StoredParcel(n, ParcelId(n.to_bytes(16, "big")), 2**40, b"\1" * 40) for n in numbers
+            StoredParcel(n, ParcelId(n.to_bytes(16, "big")), 2**37, b"\1" * 40) for n in numbers
         )
         return Page(parcels, after + 1, 2**60, 0)
 

@@ -20,7 +20,7 @@ WAYS = {
     "truncates": "arrival-cannot-open",
     "rewrites": "arrival-cannot-open",
     "withholds": None,
-    "lies": None,
+    "lies": "own-relay-malformed-relay-answer",
     "endless": "arrival-cannot-open",
     "never answers": "own-relay-rpc-deadline",
     "pushes garbage": "arrival-cannot-open",
