@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ _NOTHING_TO_UNDO = frozenset({commands.Arrived, commands.TakeDue, commands.Repor
 
 LONGEST_WAIT_S = 30.0
 SWEEP_S = 3600.0
+MEND_AGAIN_S = 3600.0
 _OF_OUR_OWN = frozenset(
     {
         commands.WhoAmI,
@@ -108,6 +110,7 @@ class Engine:
         self._next_sweep = 0.0
         self._swept = False
         self._mending = False
+        self._mended = -math.inf
         self._handlers: dict[type[Command[Any]], Callable[[Any], object]] = {
             commands.WhoAmI: account.who_am_i,
             commands.SetEndpoint: account.set_endpoint,
@@ -215,7 +218,8 @@ class Engine:
                 self._receipts.flush()
                 core.write_unwritten()
         except Exception as error:
-            if not self._mending and (not isinstance(error, Fault) or isinstance(error, Malformed)):
+            unexpected = not isinstance(error, Fault) or isinstance(error, Malformed)
+            if unexpected and self._may_mend(now):
                 return self._mend_and_run(batch, now)
             self._forget_batch()
             if not isinstance(error, Fault):
@@ -233,9 +237,14 @@ class Engine:
         self._outbox.undo_batch()
         self._receipts.forget_told()
 
+    def _may_mend(self, now: float) -> bool:
+        """Not for every fault: it walks over the whole database, and whoever is able to make us
+        fail would have us do nothing else."""
+        return not self._mending and abs(now - self._mended) >= MEND_AGAIN_S
+
     def _mend_and_run(self, batch: Sequence[Command[Any]], now: float) -> BatchResult:
         """A bug, or a row that is not what was written: with those out of the way, once more."""
-        self._mending = True
+        self._mending, self._mended = True, now
         try:
             try:
                 found = mend(self._db)
@@ -259,7 +268,7 @@ class Engine:
             with core.undoable():
                 return handler(command)
         except Malformed as fault:
-            if type(command) in _OF_OUR_OWN and not self._mending:
+            if type(command) in _OF_OUR_OWN and self._may_mend(core.now):
                 raise  # a row, then
             return fault
         except Fault as fault:
