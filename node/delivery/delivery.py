@@ -27,7 +27,7 @@ from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.obtain import Obtainer
 from node.delivery.outcomes import OutcomeDesk
-from node.delivery.own_relays import OwnRelays
+from node.delivery.own_relays import OwnRelays, RelayMeans
 from node.delivery.relay_pool import RelayPool
 from node.delivery.requests import RequestServer
 from node.engine.commands import (
@@ -155,13 +155,15 @@ class Delivery:
         )
         stack.push_async_callback(self.couriers.close)
         self.own_relays = OwnRelays(
-            own,
-            self._ask,
-            self.pool,
-            limits,
-            self.counters,
-            self._announce,
-            public=self.public,
+            RelayMeans(
+                own,
+                self._ask,
+                self.pool,
+                limits,
+                self.counters,
+                self._announce,
+                self.public,
+            )
         )
         stack.push_async_callback(self.own_relays.close)
         self.greeter = Greeter(self._ask, self.dialer, limits, self.counters)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from node.delivery.asking import Ask
@@ -26,27 +27,24 @@ RPC_FAILED = "rpc-failed"  # an older relay may know nothing of the method
 log = logging.getLogger(__name__)
 
 
-class OwnRelays:
-    """A task per relay of ours. Not `public`: no endpoint record, KeyPackages only on demand."""
+@dataclass(frozen=True, slots=True)
+class RelayMeans:
+    """What keepers work with. Not `public`: no endpoint record, KeyPackages only on demand."""
 
-    def __init__(
-        self,
-        own: DeviceKey,
-        ask: Ask,
-        pool: RelayPool,
-        limits: DeliveryLimits,
-        counters: Counter[str],
-        announce: Callable[[Event], None],
-        *,
-        public: bool,
-    ) -> None:
-        self._own = own
-        self._announce = announce
-        self._ask = ask
-        self._pool = pool
-        self._limits = limits
-        self._counters = counters
-        self._public = public
+    own: DeviceKey
+    ask: Ask
+    pool: RelayPool
+    limits: DeliveryLimits
+    counters: Counter[str]
+    announce: Callable[[Event], None]
+    public: bool
+
+
+class OwnRelays:
+    """A task per relay of ours."""
+
+    def __init__(self, means: RelayMeans) -> None:
+        self._means = means
         self._keepers: dict[RelayAddress, _Keeper] = {}
         self._tasks = Supervisor(self._crashed)
 
@@ -64,20 +62,11 @@ class OwnRelays:
         for address in wanted:
             keeper = self._keepers.get(address)
             if keeper is None:
-                keeper = _Keeper(
-                    address,
-                    Mailbox(self._own, self._ask, self._limits, self._counters),
-                    self._ask,
-                    self._pool,
-                    self._limits,
-                    self._counters,
-                    self._announce,
-                    public=self._public,
-                )
+                keeper = _Keeper(address, self._means)
                 keeper.task = self._tasks.start(keeper.run(), name="own-relay")
             fresh[address] = keeper
         self._keepers = fresh
-        self._pool.keep = frozenset(fresh)
+        self._means.pool.keep = frozenset(fresh)
 
     def refused_since(self, address: RelayAddress) -> int | None:
         """Since when that relay of ours has refused parcels for us, our mailbox being full."""
@@ -105,41 +94,27 @@ class OwnRelays:
     async def close(self) -> None:
         for keeper in self._keepers.values():
             keeper.stop()
-        await self._tasks.close(self._limits.flush_s)
+        await self._tasks.close(self._means.limits.flush_s)
 
     def _crashed(self, name: str) -> None:
-        self._counters[f"{name}-crashed"] += 1
+        self._means.counters[f"{name}-crashed"] += 1
 
 
 class _Keeper:
     """One relay of ours, for as long as it is ours."""
 
-    def __init__(
-        self,
-        address: RelayAddress,
-        mailbox: Mailbox,
-        ask: Ask,
-        pool: RelayPool,
-        limits: DeliveryLimits,
-        counters: Counter[str],
-        announce: Callable[[Event], None],
-        *,
-        public: bool,
-    ) -> None:
+    def __init__(self, address: RelayAddress, means: RelayMeans) -> None:
         self._address = address
-        self._announce = announce
+        self._means = means
+        self._limits = means.limits
+        self._counters = means.counters
+        self._mailbox = Mailbox(means.own, means.ask, means.limits, means.counters)
         self._subscribed = False
         self._pushes = True  # until the relay says that it does not know how
         self._told_full: int | None = None
-        self._mailbox = mailbox
-        self._ask = ask
-        self._pool = pool
-        self._limits = limits
-        self._counters = counters
-        self._public = public
         self._unpublished = True
-        self._unstocked = public
-        self._no_last_resort = public
+        self._unstocked = means.public
+        self._no_last_resort = means.public
         self._stir = asyncio.Event()
         self._client: RelayClient | None = None
         self.looked = asyncio.Event()
@@ -165,7 +140,7 @@ class _Keeper:
         while True:
             client: RelayClient | None = None
             try:
-                client = await self._pool.client(self._address)
+                client = await self._means.pool.client(self._address)
                 if client is not self._client:
                     self._client = client
                     self._subscribed, self._pushes = False, True
@@ -179,7 +154,9 @@ class _Keeper:
                 self._counters[f"own-relay-{fault.code}"] += 1
                 log.info("our relay %r: %s", self._address, fault)
                 client = None
-                wait = max(self._pool.retry_in(self._address), self._limits.relay_retry_first_s)
+                wait = max(
+                    self._means.pool.retry_in(self._address), self._limits.relay_retry_first_s
+                )
             else:
                 wait = self._limits.check_push_s if self._subscribed else self._limits.poll_s
                 due_in = self._mailbox.due_in()
@@ -193,7 +170,9 @@ class _Keeper:
             self._subscribed = False
         full = self._mailbox.refused_since
         if full is not None and full != self._told_full:
-            self._announce(Event("mailbox-full", {"relay": str(self._address), "since": full}))
+            self._means.announce(
+                Event("mailbox-full", {"relay": str(self._address), "since": full})
+            )
         self._told_full = full
 
     async def _subscribe(self, client: RelayClient) -> None:
@@ -236,17 +215,17 @@ class _Keeper:
         if self._unpublished:
             self._unpublished = False
             try:
-                await publish_records(self._ask, client, endpoint=self._public)
+                await publish_records(self._means.ask, client, endpoint=self._means.public)
             except Fault:
                 self._unpublished = True
                 raise
         if self._no_last_resort:
-            await upload_last_resort(self._ask, client)
+            await upload_last_resort(self._means.ask, client)
             self._no_last_resort = False
         if self._unstocked:
             self._unstocked = False
             try:
-                await top_up(self._ask, client, self._limits)
+                await top_up(self._means.ask, client, self._limits)
             except Fault:
                 self._unstocked = True
                 raise
