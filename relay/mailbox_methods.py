@@ -33,7 +33,6 @@ from schemas.node_service import (
 log = logging.getLogger(__name__)
 
 REPLY_BYTES: Final = limits.FRAME - 64 * limits.KIB  # a client's transport reads 1 MiB at once
-REPLY_LEAVES_S: Final = 0.05  # an answer that was filled in has passed KJ and is in QUIC's hands
 RECEIPT_DEADLINE_S: Final = 30.0
 MAX_OPENED: Final = 64  # mailboxes (channels) of one connection that are marked as opened
 
@@ -204,7 +203,7 @@ class MailboxMethods:
     async def _delete_when_received(self, call: Call, name: MailboxName, taken: list[int]) -> None:
         """Nothing is deleted that may be lost on the way; so it may be handed out twice."""
         try:
-            await asyncio.sleep(REPLY_LEAVES_S)
+            await call.line.rpc.answered(RECEIPT_DEADLINE_S)
             await call.line.stream.drain(RECEIPT_DEADLINE_S)
             await self._store.acknowledge(name, taken)
         except Fault as fault:

@@ -58,6 +58,7 @@ class KjTransport:
         self._tables = tables
         self._want_data = asyncio.Event()  # KJ has a read outstanding
         self._room = asyncio.Event()  # perhaps, since a call was held back
+        self._progress = asyncio.Event()  # a method began, or something was sent
         self._out = bytearray()
         self._out_unread = bytearray()  # the beginning of a message whose end KJ has yet to write
         self._out_ready = asyncio.Event()
@@ -73,6 +74,15 @@ class KjTransport:
     def room_for_calls(self) -> None:
         """A call that is held back is looked at anew."""
         self._room.set()
+
+    def method_began(self) -> None:
+        self._progress.set()
+
+    async def answered(self) -> None:
+        """Wait until the stream has the answers of all methods that have ended."""
+        while self._tables.owing:
+            self._progress.clear()
+            await self._progress.wait()
 
     # asyncio.Transport, as far as pycapnp calls it; nothing here may raise
 
@@ -199,6 +209,7 @@ class KjTransport:
             self._tables.sent(message)
             at = message.end
         del self._out_unread[:at]
+        self._progress.set()
         self.room_for_calls()
 
     async def _say_last_words(self) -> Fault | None:

@@ -93,6 +93,21 @@ class RpcSession:
         except KjException as error:
             raise await self._fault(error) from error
 
+    async def answered(self, deadline_s: float) -> None:
+        """Wait until all that ended methods answer is written to the stream (see `Stream.drain`).
+
+        Raises Unreachable `deadline`.
+        """
+        if self._transport is None:
+            return
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._transport.answered()
+        except TimeoutError as error:
+            raise Unreachable(
+                "deadline", f"Answers could not be written for {deadline_s:g} s"
+            ) from error
+
     # Called by serve_rpc and connect_rpc
 
     def guard(self, schema: Untyped, server: Untyped) -> ServerGuard:
@@ -133,6 +148,8 @@ class RpcSession:
     def enter(self) -> None:
         """A method begins."""
         self.tables.methods += 1
+        if self._transport is not None:
+            self._transport.method_began()
         self._idle.clear()
 
     def leave(self) -> None:

@@ -40,6 +40,11 @@ class RpcTables:
         """Entries of the library's answer table, one way or another."""
         return len(self._running) + len(self._unfinished)
 
+    @property
+    def owing(self) -> bool:
+        """Whether a method has ended and its Return is not sent, or one has yet to begin."""
+        return len(self._running) > self.methods
+
     def received(self, message: RpcMessage, size: int) -> bool:
         """Take note of a message of `size` bytes, unless it has to wait until `sent` says more
         or a method ends.

@@ -135,9 +135,7 @@ class Stream:
         That is not the peer's application: see acks for that. Raises Unreachable `deadline`,
         StreamReset, ConnectionLost.
         """
-        await self._host.wait_until(
-            lambda: self._write_reset or self._host.acknowledged(self), deadline_s
-        )
+        await self._host.wait_until(lambda: self._write_reset or self._drained(), deadline_s)
         if self._write_reset and self._write_fault is not None:
             raise self._write_fault
         if (lost := self._host.lost()) is not None:
@@ -210,6 +208,10 @@ class Stream:
             raise lost
         if self._write_over:
             raise self._write_fault or StreamReset.by_us(self.stream_id)
+
+    def _drained(self) -> bool:
+        # A receipt may empty the stream while a writer still waits to add the rest.
+        return not self._write_lock.locked() and self._host.acknowledged(self)
 
     def _may_go_on(self) -> bool:
         return self._write_over or self._host.room(self) >= self._wake_room

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from relay.mailbox_methods import REPLY_LEAVES_S
 from relay.server import Relay, open_relay
 from relay.store.contract import MailboxName, Quotas
 from schemas.errors import Fault
@@ -23,6 +22,7 @@ from tests.relay.support import (
     parcel,
     within,
 )
+from transport.kj import KjTransport
 
 
 async def fetch(client: Client, limit: int = 0) -> list[int]:
@@ -74,9 +74,39 @@ async def test_an_answer_that_was_lost_is_handed_out_again(
             patch.setattr(methods, "_answer", dying)
             with pytest.raises(Fault):
                 await fetch(client)
-        await asyncio.sleep(4 * REPLY_LEAVES_S)  # by then it would have been deleted
+        await asyncio.sleep(0.2)  # by then it would have been deleted
     async with client_of(relay, bob) as client:
         assert await fetch(client) == [1]
+
+
+async def test_an_answer_that_waits_to_be_written_is_not_taken_for_received(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow loop, or a stream that is full: the client has nothing, though nothing is unsent."""
+    bob = new_device()
+    async with client_of(relay) as alice, client_of(relay, bob) as client:
+        await alice.enqueue(parcel(bob.public))
+        methods, write = relay.service.mailboxes, KjTransport.write
+        answer, slow = methods._answer, asyncio.Event()
+
+        def late(transport: KjTransport, data: bytes) -> None:
+            delay = 0.3 if slow.is_set() else 0.0
+            asyncio.get_running_loop().call_later(delay, write, transport, data)
+
+        def answering(*arguments: Any) -> None:
+            answer(*arguments)
+            slow.set()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(KjTransport, "write", late)
+            patch.setattr(methods, "_answer", answering)
+            fetching = asyncio.ensure_future(fetch(client))
+            await within(slow.wait())
+            await asyncio.sleep(0.2)
+            state = await relay.store.mailbox_state(MailboxName(bob.public))
+            assert state.parcels == 1
+            assert await fetching == [1]
+        await emptied(relay, client)
 
 
 async def test_only_the_owner_fetches(relay: Relay) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from schemas.errors import Blame, Refused, Unreachable
 from tests.transport.support import ALPN, QUICK, Inbox, Open, eventually, pair, within
 from transport import Connection, ConnectionLost, EndedBy, Stream, StreamCode, StreamReset
+from transport.conditions import Conditions
 
 
 async def streams(dialed: Connection, accepted: Connection) -> tuple[Stream, Stream]:
@@ -312,6 +315,45 @@ async def test_a_connection_is_bounded_over_all_streams(open_endpoint: Open) -> 
             got += len(await stream.read())
 
     await within(asyncio.gather(*writing, *(drain(theirs) for _, theirs in pairs)))
+
+
+async def test_a_stream_is_not_drained_while_a_writer_waits() -> None:
+    """One receipt for all that was sent wakes both who drains and who has more to write."""
+    conditions = Conditions()
+
+    class Host:
+        held = 0
+
+        def lost(self) -> None:
+            return None
+
+        def room(self, stream: Stream) -> int:
+            return 10 - self.held - len(stream.pending)
+
+        def write_soon(self, stream: Stream, size: int) -> None:
+            pass
+
+        def acknowledged(self, stream: Stream) -> bool:
+            return not self.held and not stream.pending
+
+        async def wait_until(
+            self, condition: Callable[[], bool], deadline_s: float | None = None
+        ) -> None:
+            await conditions.wait(condition, deadline_s)
+
+    stream = Stream(cast(Any, Host()), 0, wake_room=1)
+    writing = asyncio.create_task(stream.write(bytes(15)))
+    await asyncio.sleep(0)
+    draining = asyncio.create_task(stream.drain())
+    await asyncio.sleep(0)
+    assert len(stream.pending) == 10
+    for rest in (5, 0):
+        assert not draining.done()
+        stream.pending.clear()  # sent, and acknowledged
+        conditions.look()
+        await asyncio.sleep(0.01)
+        assert len(stream.pending) == rest
+    await within(asyncio.gather(writing, draining))
 
 
 async def test_credit_of_streams_that_were_dropped_comes_back(open_endpoint: Open) -> None:
