@@ -1,0 +1,499 @@
+"""Whatever number a member, a peer or a relay says: honest people write, read and go on.
+
+The fields are read off the schemas, so that a new one is attacked without anybody's doing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mls_rs
+import pytest
+
+from identity.envelope import seal
+from identity.signing import sign
+from node.api import convert
+from node.engine import commands as c
+from node.engine import values as v
+from node.engine.arrivals import SEEN_S
+from node.engine.conversation import LAMPORT_STEP
+from node.engine.outbox import MESSAGE_LIFETIME_S
+from node.store.damage import mend
+from schemas import frames, limits, messages, parcels, records
+from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
+from schemas.card import Card
+from schemas.errors import Malformed
+from schemas.group_records import AuthorMark, Summary
+from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, ParcelId
+from schemas.parcels import (
+    BundlesContent,
+    CommitContent,
+    Content,
+    MessageContent,
+    Parcel,
+    ParcelBody,
+    SummaryContent,
+    WelcomeContent,
+)
+from schemas.records import BundleCore, BundlePrivate, EndpointRecord, Signed, SignedType
+from schemas.times import LAST_S
+from tests.node.engine.test_hostile import reopen, resealed
+from tests.node.engine.world import Person, World
+
+K = mls_rs.CLASSIC
+RELAY = RelayAddress(Address("relay.example", 7000), DeviceKey(b"r" * 32))
+BITS = {"uint16": 16, "uint32": 32, "uint64": 64}
+EDGES = (0, 1, 2**16 - 1, 2**31, 2**32 - 1, LAST_S, LAST_S * 1000, 253_402_300_800_000)
+EDGES += (limits.COUNTER, 2**53, 2**63 - 1, 2**63, 2**64 - 1, -1, -(2**63))
+
+Step = str | int
+Path_ = tuple[Step, ...]
+Patch = Callable[[bytes], bytes]
+
+
+def values_of(kind: str) -> list[int]:
+    least, most = (-(2**63), 2**63 - 1) if kind == "int64" else (0, 2 ** BITS[kind] - 1)
+    return [value for value in EDGES if least <= value <= most]
+
+
+def integers(schema: Any, path: Path_ = ()) -> Iterator[tuple[Path_, str]]:
+    """Every integer field of a struct, and of those in it; of a list, its first element."""
+    for name in schema.fieldnames:
+        field = schema.fields[name]
+        kind = field.proto.slot.type
+        here: Path_ = (*path, name)
+        if kind.which() == "list":
+            here, kind = (*here, 0), kind.list.elementType
+            inner = field.schema.elementType if kind.which() == "struct" else None
+        else:
+            inner = field.schema if kind.which() == "struct" else None
+        if inner is not None:
+            yield from integers(inner, here)
+        elif kind.which() in (*BITS, "int64"):
+            yield here, kind.which()
+
+
+def patched(struct: Any, path: Path_, value: int, data: bytes) -> bytes:
+    with struct.from_bytes(data) as reader:
+        message = reader.as_builder()
+    at = message
+    for step in path[:-1]:
+        at = at[step] if isinstance(step, int) else getattr(at, step)
+    if isinstance(path[-1], int):
+        at[path[-1]] = value
+    else:
+        setattr(at, path[-1], value)
+    return bytes(message.to_bytes())
+
+
+# --- who is there
+
+
+@dataclasses.dataclass
+class Scene:
+    world: World
+    ada: Person
+    bob: Person
+    mallory: Person
+    group: GroupId
+    verdicts: list[v.Verdict] = dataclasses.field(default_factory=list)  # on what is forged
+    newer: Iterator[int] = dataclasses.field(default_factory=lambda: itertools.count(9))
+
+    @property
+    def honest(self) -> tuple[Person, Person]:
+        return self.ada, self.bob
+
+    def give(self, recipient: Person, content: Content) -> None:
+        """In a parcel, as if Mallory's program had sealed it."""
+        parcel = Parcel(
+            ParcelId(os.urandom(ParcelId.LENGTH)), recipient.device, int(self.world.now) + 60, b""
+        )
+        self.arrive(recipient, resealed(recipient, parcel, ParcelBody(parcel.id, content)))
+
+    def arrive(self, recipient: Person, parcel: Parcel) -> None:
+        self.verdicts.append(recipient.ask(c.Arrived(parcel, "direct")))
+
+    def forge(self, change: Callable[[ParcelBody], ParcelBody | bytes]) -> None:
+        """What waits at Mallory arrives changed, and then as it was."""
+        for person in self.honest:
+            for parcel in self.world.take(self.mallory, person):
+                changed = change(reopen(person, parcel))
+                if isinstance(changed, ParcelBody):
+                    changed = changed.encode()
+                key = person.engine._core.hybrid_keys[0].public
+                sealed = seal(key, parcels.pad(changed))
+                self.arrive(person, dataclasses.replace(parcel, sealed=sealed))
+                self.world.hand(self.mallory, person, [parcel])
+
+    def signed(self, kind: SignedType, payload: bytes) -> Signed:
+        """By Mallory, whose word it is."""
+        person = kind in (SignedType.BUNDLE_CORE, SignedType.BUNDLE_PRIVATE)
+        engine = self.mallory.engine
+        return (
+            sign(kind, engine.identity, payload) if person else sign(kind, engine.device, payload)
+        )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GroupId, float]:
+    world = World(tmp_path_factory.mktemp("extreme"))
+    ada, bob, mallory = world.friends("ada", "bob", "mallory")
+    group = ada.create("tea", K, bob, mallory)
+    world.settle()
+    bob.ask(c.Join(group))
+    mallory.ask(c.Join(group))
+    world.settle(2)
+    for person in world.people:
+        person.database.close()
+    assert world.folder is not None
+    return world.folder, group, world.now
+
+
+@pytest.fixture
+def scene(folder: tuple[Path, GroupId, float], tmp_path: Path) -> Iterator[Scene]:
+    home, group, now = folder
+    shutil.copytree(home, tmp_path / "homes")
+    world = World(tmp_path / "homes", now)
+    ada, bob, mallory = (world.person(name) for name in ("ada", "bob", "mallory"))
+    scene = Scene(world, ada, bob, mallory, group)
+    yield scene
+    for person in world.people:
+        person.database.close()
+
+
+# --- what must go on
+
+
+def goes_on(scene: Scene) -> None:
+    write_and_read(scene, "before")
+    for person in scene.honest:
+        epoch = scene.ada.view(scene.group).epoch
+        person.ask(c.UpdateKey(scene.group))
+        scene.world.settle()
+        assert {p.view(scene.group).epoch for p in scene.honest} == {epoch + 1}
+    for person in scene.honest:
+        person.restart()
+    write_and_read(scene, "after")
+    for person in scene.honest:
+        person.engine._key_updates._next_look = 0.0
+        person.ask(c.Tick())
+        core = person.engine._core
+        assert core.groups.key_update(scene.group)[1] is not None, "no key update is drawn"
+        assert mend(core.db) == {}
+
+
+def write_and_read(scene: Scene, word: str) -> None:
+    for writer, reader in (scene.honest, scene.honest[::-1]):
+        reader.read()
+        message = writer.send(scene.group, word)
+        scene.world.settle(2)
+        assert word in reader.read(), scene.world.verdicts
+        scene.world.settle(61)
+        assert writer.states(message)[reader.name] in ("delivered", "read")
+    for person in scene.honest:
+        show(person, scene.group)
+
+
+def show(person: Person, group: GroupId) -> None:
+    """All that users are shown can be shown."""
+    for found in (c.ReadMessages("script"), c.ReadHistory(group, 0, 200)):
+        for view in person.ask(found):
+            convert.message(view)
+            if view.own:
+                for entry in person.ask(c.ReadLedger(view.message.hex())):
+                    convert.ledger_row(entry)
+                for why in person.ask(c.Why(view.message.hex())):
+                    convert.why_row(why)
+    for shown in person.ask(c.ListGroups()):
+        convert.group(shown)
+    for contact in person.ask(c.ListContacts()):
+        convert.contact(contact)
+        for device in contact.devices:
+            person.ask(c.LookUpPeer(device))
+    for request in person.ask(c.ListRequests()):
+        convert.invitation(request)
+
+
+# --- who says it, and how it gets here
+
+
+def message(scene: Scene, patch: Patch) -> None:
+    core = scene.mallory.engine._core
+    encrypt = core.encrypt
+    core.encrypt = lambda row, plaintext: encrypt(row, patch(plaintext))  # type: ignore[method-assign]
+    scene.mallory.send(scene.group, "listen")
+    core.encrypt = encrypt  # type: ignore[method-assign]
+    scene.world.settle()
+
+
+def statement(scene: Scene, patch: Patch) -> None:
+    scene.mallory.send(scene.group, "listen")
+
+    def change(body: ParcelBody) -> ParcelBody:
+        assert body.statement is not None
+        said = scene.signed(SignedType.STATEMENT, patch(body.statement.payload))
+        return dataclasses.replace(body, statement=said)
+
+    scene.forge(change)
+
+
+def header(scene: Scene, patch: Patch) -> None:
+    scene.mallory.ask(c.UpdateKey(scene.group))
+
+    def change(body: ParcelBody) -> ParcelBody:
+        if not isinstance(body.content, CommitContent):
+            return body
+        said = scene.signed(SignedType.COMMIT_HEADER, patch(body.content.header.payload))
+        return dataclasses.replace(body, content=dataclasses.replace(body.content, header=said))
+
+    scene.forge(change)
+    scene.world.settle()
+
+
+def summary(scene: Scene, patch: Patch) -> None:
+    row = scene.mallory.engine._core.group(scene.group)
+    for person in scene.honest:
+        mark = AuthorMark(person.device, 1, 9, (1,), 1)
+        said = Summary(scene.group, row.epoch_id, row.head, next(scene.newer), (mark,))
+        signed = scene.signed(SignedType.SUMMARY, patch(said.encode()))
+        person.run(c.ReceiveSummary(scene.mallory.device, signed))
+        scene.give(person, SummaryContent(signed))
+
+
+def bundle(scene: Scene, patch: Patch) -> None:
+    mine = BundleCore.decode(scene.mallory.ask(c.OwnRecords())[0].payload)
+    core = dataclasses.replace(mine, number=next(scene.newer), relays=(RELAY,))
+    signed = scene.signed(SignedType.BUNDLE_CORE, patch(core.encode()))
+    for person in scene.honest:
+        person.run(c.ReceiveBundle(signed, ()))
+        scene.give(person, BundlesContent((signed,)))
+
+
+def private(scene: Scene, patch: Patch) -> None:
+    for person in scene.honest:
+        said = BundlePrivate(
+            scene.mallory.identity, next(scene.newer), person.identity, b"s" * 32, b""
+        )
+        signed = scene.signed(SignedType.BUNDLE_PRIVATE, patch(said.encode()))
+        scene.give(person, BundlesContent(private=signed))
+
+
+def endpoint(scene: Scene, patch: Patch) -> None:
+    now = int(scene.world.now)
+    here = EndpointAddress(Address("10.0.0.1", 7000), AddressKind.LAN)
+    record = EndpointRecord(
+        scene.mallory.device, next(scene.newer), (here,), (RELAY,), now, now + 3600
+    )
+    signed = scene.signed(SignedType.ENDPOINT_RECORD, patch(record.encode()))
+    for person in scene.honest:
+        person.run(c.ReceiveBundle(None, (signed,)))
+        scene.give(person, BundlesContent(endpoints=(signed,)))
+
+
+def welcome(scene: Scene, patch: Patch) -> None:
+    scene.mallory.create("cake", K, *scene.honest)
+
+    def change(body: ParcelBody) -> ParcelBody | bytes:
+        return patch(body.encode()) if isinstance(body.content, WelcomeContent) else body
+
+    scene.forge(change)
+    scene.world.settle()
+
+
+def frame(scene: Scene, patch: Patch, sent: frames.Frame) -> None:
+    """As a link hands it to the engine; a frame that is not read ends the link."""
+    try:
+        read = frames.decode_frame(patch(frames.encode_frame(sent)))
+    except Malformed:
+        return
+    device = scene.mallory.device
+    for person in scene.honest:
+        match read:
+            case frames.Hello():
+                credential = scene.mallory.engine._core.credential
+                person.ask(c.LinkUp(device, dataclasses.replace(read, credential=credential)))
+                person.ask(c.LinkDown(device))
+            case frames.Deliver():
+                scene.mallory.send(scene.group, "listen")
+                for parcel in scene.world.take(scene.mallory, person):
+                    expires = read.parcel.expires
+                    scene.arrive(person, dataclasses.replace(parcel, expires=expires))
+            case frames.Deferred():
+                outcome(scene, person, retry_after_s=read.retry_after_ms / 1000)
+            case frames.KeyPackageRequest():
+                person.run(c.AnswerKeyPackage(device, read.suite, read.request_id))
+            case frames.BundleRequest():
+                person.ask(c.AnswerBundle(person.identity, read.newer_than, device))
+            case other:
+                raise AssertionError(other)
+
+
+def outcome(scene: Scene, person: Person, **said: Any) -> None:
+    """Of all that waits for Mallory here."""
+    message = person.send(scene.group, "out")
+    due = scene.world.take(person, scene.mallory)
+    person.ask(c.ReportOutcomes(tuple(c.Outcome(parcel.id, **said) for parcel in due)))
+    person.ask(c.Why(message.hex()))
+
+
+def held(scene: Scene, until: int) -> None:
+    for person in scene.honest:
+        outcome(scene, person, held=(str(RELAY), until))
+
+
+def mls_epoch(scene: Scene, epoch: int) -> None:
+    """In the clear part of a PrivateMessage, under an epoch that nobody knows, and under ours."""
+    for other in (False, True):
+        scene.mallory.send(scene.group, "listen")
+
+        def change(body: ParcelBody, other: bool = other) -> ParcelBody:
+            assert isinstance(body.content, MessageContent)
+            mls = body.content.mls
+            at = 4 + 1 + len(scene.group)  # version, wire format, group id
+            assert mls_rs.inspect(mls).epoch == int.from_bytes(mls[at : at + 8], "big")
+            content = MessageContent(mls[:at] + epoch.to_bytes(8, "big") + mls[at + 8 :])
+            under = EpochId(epoch.to_bytes(32, "big")) if other else body.epoch_id
+            return dataclasses.replace(body, content=content, epoch_id=under)
+
+        scene.forge(change)
+
+
+def card_number(scene: Scene, number: int) -> None:
+    card(scene, bundle_number=number)
+
+
+def card_expires(scene: Scene, expires: int) -> None:
+    card(scene, expires=expires)
+
+
+def card(scene: Scene, **said: Any) -> None:
+    text = str(dataclasses.replace(Card.parse(scene.mallory.ask(c.WhoAmI()).card), **said))
+    for person in scene.honest:
+        person.run(c.AddContact(text))
+
+
+NOBODYS = Parcel(ParcelId(bytes(16)), DeviceKey(bytes(32)), 1, b"x")
+FRAMES: tuple[frames.Frame, ...] = (
+    frames.Hello(bytes(96), 1, bytes(32), 1, ""),
+    frames.Deliver(NOBODYS),
+    frames.Deferred(NOBODYS.id, 1),
+    frames.KeyPackageRequest(1, bytes(16)),
+    frames.BundleRequest(IdentityKey(bytes(32)), 1),
+)
+# Signed, sealed or framed: what is in the schemas.
+CARRIERS: dict[str, tuple[Any, Callable[[Scene, Patch], None]]] = {
+    "message": (messages._message.AppMessage, message),
+    "statement": (records._record.Statement, statement),
+    "header": (records._record.CommitHeader, header),
+    "summary": (records._record.Summary, summary),
+    "bundle": (records._record.BundleCore, bundle),
+    "private": (records._record.BundlePrivate, private),
+    "endpoint": (records._record.EndpointRecord, endpoint),
+    "welcome": (parcels._parcel.ParcelBody, welcome),
+    **{
+        type(sent).__name__: (frames._frame.Frame, functools.partial(frame, sent=sent))
+        for sent in FRAMES
+    },
+}
+# Of a union, what the carrier carries.
+WITHIN = {
+    "welcome": ("welcome",),
+    "Hello": ("hello",),
+    "Deliver": ("deliver",),
+    "Deferred": ("ack",),
+    "KeyPackageRequest": ("keyPackageRequest",),
+    "BundleRequest": ("bundleRequest",),
+}
+FIELDS = [
+    pytest.param(name, path, kind, id=".".join([name, *map(str, path)]))
+    for name, (struct, _) in CARRIERS.items()
+    for path, kind in integers(struct.schema)
+    if path[:1] == WITHIN.get(name, path[:1])
+]
+NUMBERS = {  # that other codecs read: (their type, who says them)
+    "held": ("int64", held),
+    "mls-epoch": ("uint64", mls_epoch),
+    "card-number": ("uint32", card_number),
+    "card-expires": ("uint64", card_expires),
+}
+
+
+@pytest.mark.parametrize("name, path, kind", FIELDS)
+def test_no_number_of_a_schema_stops_anybody(
+    scene: Scene, name: str, path: Path_, kind: str
+) -> None:
+    struct, carry = CARRIERS[name]
+    for value in values_of(kind):
+        carry(scene, functools.partial(patched, struct, path, value))
+    goes_on(scene)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_other_number_stops_anybody(scene: Scene, name: str) -> None:
+    kind, say = NUMBERS[name]
+    for value in values_of(kind):
+        say(scene, value)
+    goes_on(scene)
+
+
+@pytest.mark.parametrize("name", CARRIERS)
+def test_what_carries_the_numbers_is_accepted_as_it_is(scene: Scene, name: str) -> None:
+    """Else the tests above would prove nothing."""
+    carry = CARRIERS[name][1]
+    carry(scene, lambda data: data)
+    assert {*scene.verdicts, *(verdict for _, _, verdict in scene.world.verdicts)} <= {v.Accepted()}
+    assert {field.values[0] for field in FIELDS} == CARRIERS.keys()
+
+
+def test_one_message_moves_the_clock_a_step_and_key_updates_are_drawn(scene: Scene) -> None:
+    before = scene.ada.engine._core.group(scene.group).lamport
+    last = functools.partial(patched, messages._message.AppMessage, ("lamport",), limits.COUNTER)
+    message(scene, last)
+    assert scene.ada.engine._core.group(scene.group).lamport == before + LAMPORT_STEP
+    goes_on(scene)
+
+
+def test_a_group_that_was_silenced_before_speaks_again(scene: Scene) -> None:
+    """Its clock stood at the end, or past it, and its own messages were dropped as damaged."""
+    for person, lamport in zip(scene.honest, (limits.COUNTER, limits.COUNTER + 1), strict=True):
+        person.send(scene.group, "unheard")
+        db = person.engine._core.db
+        with db.transaction():
+            for table in ("groups", "messages"):
+                db.run(f"UPDATE {table} SET lamport = ?", lamport)
+            db.run("UPDATE key_updates SET lamport = ?, due = NULL", lamport)
+        mend(db)
+        assert db.value("SELECT count(*) FROM messages WHERE own") == 1
+        assert db.value("SELECT max(lamport) FROM messages") == limits.COUNTER
+    goes_on(scene)
+
+
+def test_a_time_beyond_all_dates_is_refused_and_one_that_is_stored_is_shown(scene: Scene) -> None:
+    late = functools.partial(
+        patched, messages._message.AppMessage, ("sentAtMs",), LAST_S * 1000 + 1000
+    )
+    message(scene, late)
+    assert v.Rejected("malformed-message") in [verdict for _, _, verdict in scene.world.verdicts]
+    message(scene, lambda plain: plain)
+    db = scene.ada.engine._core.db
+    for sent_ms in (limits.COUNTER, -limits.COUNTER, LAST_S * 1000):
+        with db.transaction():
+            db.run("UPDATE messages SET sent_ms = ?", sent_ms)
+        show(scene.ada, scene.group)
+    assert mend(db) == {}
+
+
+def test_a_sender_cannot_have_a_parcel_remembered_for_ever(scene: Scene) -> None:
+    scene.mallory.send(scene.group, "listen")
+    (parcel,) = scene.world.take(scene.mallory, scene.ada)
+    scene.arrive(scene.ada, dataclasses.replace(parcel, expires=limits.COUNTER))
+    core = scene.ada.engine._core
+    until = core.db.value("SELECT max(until) FROM seen_parcels")
+    assert MESSAGE_LIFETIME_S < until - scene.world.now <= SEEN_S
