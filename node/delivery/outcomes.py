@@ -1,4 +1,7 @@
-"""Outcomes on their way to the engine: in batches, each exactly once, retried until written."""
+"""Outcomes on their way to the engine: in batches, each exactly once, retried until written.
+
+One that the engine fails on is found, and holds up no other.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from typing import Final
 
 from node.delivery.asking import Ask
 from node.engine.commands import Outcome, ReportOutcomes
-from schemas.errors import Fault
+from schemas.errors import Blame, Fault
 
 _AGAIN_S: Final = 1.0  # a full disk: the parcels stay out until their outcome is written
 _BATCH: Final = 256
+_UNWRITABLE: Final = "internal"
 
 log = logging.getLogger(__name__)
 
@@ -38,21 +42,37 @@ class OutcomeDesk:
 
     async def run(self) -> None:
         """Report for ever; cancel after `settled`."""
+        most = _BATCH
         while True:
             await self._arrived.wait()
-            batch = tuple(self._waiting[:_BATCH])
+            batch = tuple(self._waiting[:most])
             try:
                 await self._ask(ReportOutcomes(batch))
             except Fault as fault:
                 self._counters[f"outcomes-{fault.code}"] += 1
-                log.warning("outcomes could not be written: %s", fault)
-                await asyncio.sleep(_AGAIN_S)
-                continue
-            del self._waiting[: len(batch)]
+                if fault.blame is Blame.ENVIRONMENT:
+                    log.warning("outcomes could not be written: %s", fault)
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
+                if len(batch) > 1:  # nothing of it was written: find the one it failed on
+                    most = len(batch) // 2
+                    continue
+                self._replace_first(fault)
+            else:
+                most = min(2 * most, _BATCH)
+                del self._waiting[: len(batch)]
             self._progress.set()
             if not self._waiting:
                 self._arrived.clear()
                 self._idle.set()
+
+    def _replace_first(self, fault: Fault) -> None:
+        """It is as if nothing came of its parcel: that goes again, by the schedule."""
+        bad = self._waiting.pop(0)
+        self._counters["outcome-dropped"] += 1
+        log.error("what became of %r was dropped: %s", bad.parcel, fault)
+        if bad.reason != _UNWRITABLE:
+            self._waiting.insert(0, Outcome(bad.parcel, reason=_UNWRITABLE))
 
     async def settled(self) -> None:
         """Wait until everything handed in is written."""
