@@ -50,8 +50,11 @@ from tests.node.engine.world import Person, World
 K = mls_rs.CLASSIC
 RELAY = RelayAddress(Address("relay.example", 7000), DeviceKey(b"r" * 32))
 BITS = {"uint16": 16, "uint32": 32, "uint64": 64}
-EDGES = (0, 1, 2**16 - 1, 2**31, 2**32 - 1, LAST_S, LAST_S * 1000, 253_402_300_800_000)
-EDGES += (limits.COUNTER, 2**53, 2**63 - 1, 2**63, 2**64 - 1, -1, -(2**63))
+EDGES = (
+    *(-(2**63), -1, 0, 1, 2**16 - 1, 2**31, 2**32 - 1),
+    *(LAST_S, LAST_S * 1000, 253_402_300_800_000),
+    *(limits.COUNTER, 2**53, 2**63 - 1, 2**63, 2**64 - 1),
+)
 
 Step = str | int
 Path_ = tuple[Step, ...]
@@ -440,6 +443,24 @@ def test_no_other_number_stops_anybody(scene: Scene, name: str) -> None:
     kind, say = NUMBERS[name]
     for value in values_of(kind):
         say(scene, value)
+    goes_on(scene)
+
+
+def test_no_lifetime_of_a_key_package_stops_those_who_join_after_it(scene: Scene) -> None:
+    """MLS keeps it in the tree that newcomers check."""
+    client = scene.mallory.engine._core.mls
+    for begin, lasts in itertools.product((0, 1, int(scene.world.now), 2**63, 2**64 - 1), repeat=2):
+        try:
+            package = client.key_package(K, now=begin, lifetime_s=lasts).message
+        except ValueError:
+            continue  # it would end after all numbers
+        scene.group = scene.ada.create("pie", K)
+        scene.ada.run(c.Invite(scene.group, (scene.mallory.identity,), (package,), False))
+        scene.ada.invite(scene.group, scene.bob)
+        scene.world.settle()
+        scene.bob.ask(c.Join(scene.group))
+        scene.world.settle(2)
+        write_and_read(scene, "pie")
     goes_on(scene)
 
 
