@@ -8,6 +8,7 @@ _HOSTILE_PEER = "tests/node/delivery/test_hostile_peer.py"
 _HOSTILE_RELAY = "tests/node/delivery/test_hostile_relay.py"
 _UNWILLING = "tests/node/delivery/test_unwilling_peer.py"
 _FLOODS = "tests/node/engine/test_floods.py"
+_EXTREME = "tests/node/engine/test_extreme_values.py"
 _CLOCK = "tests/node/engine/test_clock.py"
 _REQUESTS = "tests/node/engine/test_requests.py"
 _SENDING = "tests/node/engine/test_sending.py"
@@ -316,6 +317,41 @@ NODE = (
         "            self._tell(self._refuse, asked, fault)\n        except Exception",
         "            self._tell(self._refuse, asked[:1], fault)\n        except Exception",
         "tests/node/delivery/test_engine_thread.py::test_a_full_disk_refuses_the_whole_batch_and_is_survived",
+    ),
+    defence(
+        "a member: the largest Lamport time",
+        "node/engine/conversation.py",
+        "min(message.lamport, row.lamport + LAMPORT_STEP)",
+        "message.lamport",
+        f"{_EXTREME}::test_one_message_moves_the_clock_a_step_and_key_updates_are_drawn",
+    ),
+    defence(
+        "a member: counting past the largest number",
+        "node/engine/conversation.py",
+        "min(row.lamport + 1, limits.COUNTER)",
+        "row.lamport + 1",
+        f"{_EXTREME}::test_a_group_that_was_silenced_before_speaks_again",
+    ),
+    defence(
+        "a member: a time that no date has",
+        "schemas/messages.py",
+        "        unix_time(self.sent_at_ms // 1000)\n",
+        "        counter(self.sent_at_ms)\n",
+        f"{_EXTREME}::test_a_time_beyond_all_dates_is_refused_and_one_that_is_stored_is_shown",
+    ),
+    defence(
+        "anybody: a time that no date has, shown",
+        "schemas/times.py",
+        "    return min(max(0.0, seconds), LAST_S)",
+        "    return seconds",
+        f"{_EXTREME}::test_no_other_number_stops_anybody[held]",
+    ),
+    defence(
+        "anybody: a parcel that never expires",
+        "node/engine/arrivals.py",
+        "until = core.now + SEEN_S",
+        "until = 2.0**53",
+        f"{_EXTREME}::test_a_sender_cannot_have_a_parcel_remembered_for_ever",
     ),
 )
 

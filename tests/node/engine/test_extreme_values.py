@@ -493,6 +493,7 @@ def test_a_group_that_was_silenced_before_speaks_again(scene: Scene) -> None:
         mend(db)
         assert db.value("SELECT count(*) FROM messages WHERE own") == 1
         assert db.value("SELECT max(lamport) FROM messages") == limits.COUNTER
+        person.restart()
     goes_on(scene)
 
 
