@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from node.cli.command import Commands
-from node.cli.secrets import obtain
 from node.cli.state import State
 
 commands = Commands("Your node")
@@ -33,7 +32,7 @@ def backup(state: State, file: Path, sealed_with: Path | None) -> None:
     path = file.expanduser().absolute()
     check_free(path)  # before somebody types a passphrase twice
     named = sealed_with or state.secrets.file
-    passphrase = obtain(named, "Passphrase for the backup", twice=True)
+    passphrase = state.secrets.obtain(named, "Passphrase for the backup", new=True)
     with state.session() as session:
         written = session.call(op.BACK_UP, BackUp(str(path), passphrase.decode()))
     state.out.record(written.to_json(), [("file", written.file), ("bytes", written.bytes)])
@@ -57,7 +56,7 @@ def restore(state: State, file: Path, sealed_with: Path | None) -> None:
 
     sealed = read_backup(file.expanduser())
     named = sealed_with or state.secrets.file
-    content = open_file_untrusted(obtain(named, "Passphrase of the backup"), sealed)
+    content = open_file_untrusted(state.secrets.obtain(named, "Passphrase of the backup"), sealed)
     restore_home(state.home, content, state.secrets.new_home())
     state.out.record(
         {"file": str(file.expanduser().absolute()), "bytes": len(sealed), "home": str(state.home)},

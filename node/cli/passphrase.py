@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from node.cli.command import Commands
-from node.cli.secrets import obtain
 from node.cli.state import State
 
 commands = Commands("Your node")
@@ -44,7 +43,8 @@ def change(state: State, new_passphrase_file: Path | None) -> None:
     """Take another passphrase."""
     _require_idle(state)
     old = state.secrets.home()
-    _change(state, old, obtain(new_passphrase_file, "New passphrase for this home", twice=True))
+    new = state.secrets.obtain(new_passphrase_file, "New passphrase for this home", new=True)
+    _change(state, old, new)
 
 
 @passphrase.command("remove", example="quicnprotochat passphrase remove")

@@ -8,7 +8,7 @@ import click
 
 from node.cli import completion
 from node.cli.command import Commands
-from node.cli.output import short
+from node.cli.output import clean, short
 from node.cli.state import State
 
 if TYPE_CHECKING:
@@ -97,7 +97,11 @@ def block(state: State, key: str | None) -> None:
 
     with state.session() as session:
         if key is not None:
-            _show_blocked(state, session.call(op.BLOCK, ByPerson(key)))
+            person = session.call(op.BLOCK, ByPerson(key))
+            state.out.result(
+                person.to_json(),
+                f"blocked {_named(person)}: nothing of theirs is shown, and they are not told",
+            )
             return
         rows = session.call(op.BLOCKED, Nothing())
     state.out.listing(
@@ -116,14 +120,15 @@ def unblock(state: State, key: str) -> None:
     from node.api.shapes import ByPerson
 
     with state.session() as session:
-        _show_blocked(state, session.call(op.UNBLOCK, ByPerson(key)))
-
-
-def _show_blocked(state: State, person: Blocked) -> None:
-    state.out.record(
-        person.to_json(),
-        [("name", person.name), ("identity", person.identity), ("since", person.since)],
+        person = session.call(op.UNBLOCK, ByPerson(key))
+    state.out.result(
+        {"identity": person.identity, "name": person.name},
+        f"unblocked {_named(person)}: what they send is shown again",
     )
+
+
+def _named(person: Blocked) -> str:
+    return f"{clean(person.name)} ({short(person.identity)})" if person.name else person.identity
 
 
 @commands.add("fetch-key", example="quicnprotochat fetch-key Bob --suite hybrid")

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import getpass
+import os
+import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
+from node.cli.output import clean
 from schemas.errors import Blame, Fault, Refused
 
 _FILE_LIMIT = 4096
+_SHORT = 8  # characters
+
+Tell = Callable[[str], None]
 
 
 class Secrets:
-    """What opens the home: read from `file` when one was named, else asked for once."""
+    """What opens the home: read from `file` when one was named, else asked for once.
 
-    def __init__(self, file: Path | None) -> None:
+    `warn` tells the user what is unwise.
+    """
+
+    def __init__(self, file: Path | None, warn: Tell) -> None:
         self.file = file
+        self._warn = warn
         self._home: bytes | None = None
 
     def home(self) -> bytes:
         """Raises as `obtain`."""
         if self._home is None:
-            self._home = obtain(self.file, "Passphrase of this home")
+            self._home = self.obtain(self.file, "Passphrase of this home")
         return self._home
 
     def new_home(self, *, wanted: bool = False) -> bytes | None:
@@ -31,20 +43,27 @@ class Secrets:
         """
         if self.file is None and not wanted:
             return None
-        self._home = obtain(self.file, "New passphrase for this home", twice=True)
+        self._home = self.obtain(self.file, "New passphrase for this home", new=True)
         return self._home
 
+    def obtain(self, file: Path | None, what: str, *, new: bool = False) -> bytes:
+        """A passphrase from `file`, else asked for without echo; a `new` one twice.
 
-def obtain(file: Path | None, what: str, *, twice: bool = False) -> bytes:
-    """A passphrase from `file`, else asked for without echo.
+        Raises Refused `passphrase-needed` without a terminal, `bad-passphrase`; Fault
+        `cannot-read-file`.
+        """
+        from identity.sealed_file import normalised
 
-    Raises Refused `passphrase-needed` without a terminal, `bad-passphrase`; Fault
-    `cannot-read-file`.
-    """
-    from identity.sealed_file import normalised
+        text = _ask(what, twice=new) if file is None else _read(file, self._warn)
+        if new and len(text) < _SHORT:
+            self._warn(
+                f"warning: this passphrase has fewer than {_SHORT} characters: whoever has the "
+                "file that it protects can guess it. Several words are better."
+            )
+        return normalised(text)
 
-    if file is not None:
-        return normalised(_read(file))
+
+def _ask(what: str, *, twice: bool) -> str:
     if sys.stdin is None or not sys.stdin.isatty():
         raise Refused(
             "passphrase-needed",
@@ -54,13 +73,18 @@ def obtain(file: Path | None, what: str, *, twice: bool = False) -> bytes:
     first = getpass.getpass(f"{what}: ", sys.stderr)
     if twice and getpass.getpass("Once more: ", sys.stderr) != first:
         raise Refused("bad-passphrase", "the two are not the same", hint="try again")
-    return normalised(first)
+    return first
 
 
-def _read(file: Path) -> str:
+def _read(file: Path, warn: Tell) -> str:
     """The first line and all others, without the line break at the end."""
     try:
         with file.expanduser().open("rb") as opened:
+            if _others_can_read(opened):
+                warn(
+                    f"warning: other users of this machine can read the passphrase file "
+                    f"{clean(file)}: chmod 600 it"
+                )
             text = opened.read(_FILE_LIMIT).decode()
     except OSError as error:
         raise Fault(
@@ -72,3 +96,9 @@ def _read(file: Path) -> str:
     except UnicodeDecodeError:
         raise Refused("bad-passphrase", "the passphrase file is not UTF-8 text") from None
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def _others_can_read(opened: BinaryIO) -> bool:
+    """A pipe is nobody else's, whatever its mode says."""
+    mode = os.fstat(opened.fileno()).st_mode
+    return os.name == "posix" and stat.S_ISREG(mode) and bool(mode & (stat.S_IRGRP | stat.S_IROTH))

@@ -73,7 +73,7 @@ class State:
     def secrets(self) -> Secrets:
         """The passphrases of this invocation."""
         named = self.passphrase_flag or self.environment.get("QUICNPROTOCHAT_PASSPHRASE_FILE")
-        return Secrets(Path(named) if named else None)
+        return Secrets(Path(named) if named else None, self.out.note)
 
     def session(self, *, relays: tuple[str, ...] | None = None) -> AbstractContextManager[Session]:
         """The way to ask the home's node; relays given here are remembered."""

@@ -77,7 +77,7 @@ FIELDS = {  # command line -> fields of cli.md
     "contacts verify Bob": "identity device name verified safety_number",
     "block": "identity name since",
     "block Bob": "identity name since",
-    "unblock Bob": "identity name since",
+    "unblock Bob": "identity name",
     "set-name Alice": "identity device name",
     "ping Bob": "device rtt_ms path",
     "health": "status version",
@@ -165,6 +165,19 @@ def test_help_lists_every_command_in_a_section(run: Run) -> None:
 
     for name in cli.commands:
         assert f"  {name} " in out
+
+
+def test_block_and_unblock_say_what_was_done(session: FakeSession, run: Run) -> None:
+    session.answers = ANSWERS
+
+    blocked, unblocked = run("block", "Bob"), run("unblock", "Bob")
+
+    assert blocked.out.startswith(f"blocked {BLOCKED.name} ({BLOCKED.identity[:12]}): ")
+    assert unblocked.out.startswith(f"unblocked {BLOCKED.name} ({BLOCKED.identity[:12]}): ")
+    assert BLOCKED.since not in unblocked.out
+    assert run("unblock", "Bob", "--json").lines == [
+        {"identity": BLOCKED.identity, "name": BLOCKED.name}
+    ]
 
 
 @pytest.mark.parametrize(
