@@ -252,7 +252,8 @@ def doctor(config: Path | None, as_json: bool, **flags: object) -> None:
 def stats(config: Path | None, as_json: bool, every: float, **flags: object) -> None:
     """Show what the store holds, live; with --json, once.
 
-    With --metrics (or its setting), the running relay's counters as well.
+    The store is that of the folder that the relay runs with: give the same --data-dir. With
+    --metrics (or its setting), the counters of the relay that runs there as well.
 
     \b
     Example:
