@@ -40,7 +40,7 @@ def _table(name: str, rows: list[Row]) -> Table:
             row.what,
             f"{row.value:,.4g} {row.unit}",
             "" if row.beside is None else f"{row.beside:,.4g} {row.unit} ({row.reference})",
-            "" if row.ratio is None else f"{row.ratio:.2f}x",
+            "" if row.ratio is None else f"{row.ratio:.3g}x",
             target_text(row),
             met_text(row),
             row.note,

@@ -23,7 +23,7 @@ def markdown_table(rows: list[Row]) -> str:
             row.what,
             _number(row.value, row.unit),
             beside,
-            "" if row.ratio is None else f"{row.ratio:.2f}x",
+            "" if row.ratio is None else f"{row.ratio:.3g}x",
             target_text(row),
             met_text(row),
             row.note,

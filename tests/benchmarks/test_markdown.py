@@ -20,7 +20,7 @@ def test_a_row_says_what_was_measured_and_whether_that_is_enough() -> None:
     slow = Row("echo", 6.0, "ms", 2.0, "bare | loop", target=2, at_least=False)
     alone = Row("size", 1200, "B")
     assert markdown_table([slow, alone]).splitlines()[2:] == [
-        "| echo | 6 ms | 2 ms (bare / loop) | 3.00x | <= 2x | MISSED |  |",
+        "| echo | 6 ms | 2 ms (bare / loop) | 3x | <= 2x | MISSED |  |",
         "| size | 1,200 B |  |  |  |  |  |",
     ]
 
