@@ -72,7 +72,7 @@ class Conversation:
         message = AppMessage(
             MessageId(core.random(MessageId.LENGTH)),
             row.next_sequence,
-            row.epoch_base,
+            min(row.epoch_base, row.next_sequence),
             min(row.lamport + 1, limits.COUNTER),
             _split_ids(row.tips),
             int(times.clamped(core.now) * 1000),

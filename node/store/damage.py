@@ -41,8 +41,8 @@ def _id(kind: type[Id]) -> Good:
     return _length(kind.LENGTH)
 
 
-def _number(most: int = COUNTER) -> Good:
-    return lambda value: 0 <= value <= most
+def _number(most: int = COUNTER, least: int = 0) -> Good:
+    return lambda value: least <= value <= most
 
 
 def _clamped(number: str) -> str:
@@ -105,8 +105,8 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
         "head": _HASH,
         "epoch": _number(),
         "epoch_id": _HASH,
-        "epoch_base": _number(),
-        "next_sequence": _number(),
+        "epoch_base": _number(least=1),
+        "next_sequence": _number(least=1),
         "lamport": _number(),
         "tips": _MESSAGES,
         "summary_number": _number(),
@@ -151,7 +151,7 @@ _MENDED: Final = {
         "head": "zeroblob(32)",
         "epoch": "0",
         "epoch_id": "zeroblob(32)",
-        "epoch_base": "0",
+        "epoch_base": "1",
         # A number is never used twice: peers would take this home for a copy.
         "next_sequence": "1 + (SELECT coalesce(max(sequence), 0) FROM messages"
         " WHERE group_id = groups.id AND own)",
