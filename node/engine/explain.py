@@ -38,7 +38,7 @@ _QUEUED = {
     ),
     "not-post-quantum": (
         "{name}'s device has no post-quantum key exchange, and this node connects to no other.",
-        "Ask {name} to upgrade, or run without --post-quantum-only. A relay can carry it meanwhile.",
+        "Ask {name} to upgrade, or run without --post-quantum-only. A relay can still carry it.",
     ),
     "recipient-cannot-open": (
         "{name}'s device could not open it: it has newer keys than we know.",
