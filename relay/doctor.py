@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,23 +21,11 @@ from schemas.errors import Blame, Fault
 from storage.files import too_open
 from storage.lock import FolderLock
 from storage.sqlite import blaming_the_disk, database_version, load_migrations, open_database
+from telemetry.checks import Check
 
 FREE_BYTES: Final = 1 << 30
 EARLIEST_S: Final = 1_767_225_600  # 2026: no clock that works is before this program
 METRICS_DEADLINE_S: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at. `fix` is what to do when it is not `ok`."""
-
-    name: str
-    ok: bool
-    detail: str
-    fix: str = ""
-
-    def to_json(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def checks(config: RelayConfig, *, now: Callable[[], float] = time.time) -> Iterator[Check]:

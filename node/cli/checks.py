@@ -9,13 +9,13 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from node.permissions import too_open
 from schemas.errors import Fault
+from telemetry.checks import Check
 
 if TYPE_CHECKING:
     from node.api.session import Session
@@ -28,19 +28,6 @@ _SKEW_S: Final = 60.0  # records and parcels live for hours; TLS has no clock he
 _SLOW_ANSWER_S: Final = 2.0
 _ON_ITS_WAY: Final = frozenset({"sent", "held", "carried"})  # nothing here is in its way
 _LATEST: Final = 50  # messages of a group that are looked at
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the report; `fix` is empty when there is nothing to do."""
-
-    name: str
-    ok: bool
-    detail: str
-    fix: str = ""
-
-    def to_json(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def home_checks(home: Path, encrypted: bool) -> Iterator[Check]:

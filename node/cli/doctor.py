@@ -14,7 +14,7 @@ from node.cli.state import State
 from schemas.errors import Blame, Fault
 
 if TYPE_CHECKING:
-    from node.cli.checks import Check
+    from telemetry.checks import Check
 
 commands = Commands("Network")
 
