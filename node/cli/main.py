@@ -41,6 +41,7 @@ DONE, FAILED, USAGE, TIMED_OUT, NO_PATH, INTERRUPTED = 0, 1, 2, 3, 4, 130
     epilog="`quicnprotochat COMMAND --help` shows an example of each. A KEY is a person's identity "
     "key; a unique prefix, a name or a card does as well.",
 )
+@click.version_option(package_name="quicnprotochat", prog_name="quicnprotochat")
 def cli() -> None:
     """End-to-end encrypted group messaging without a server."""
 

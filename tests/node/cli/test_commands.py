@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,10 @@ def test_every_command_helps_with_an_example(run: Run, words: tuple[str, ...]) -
     assert "Example:" in ended.out
     assert f"quicnprotochat {words[0]}" in ended.out.partition("Example:")[2]
     assert {"--home", "--json", "--verbose"} <= set(ended.out.replace(",", " ").split())
+
+
+def test_it_says_its_version(run: Run) -> None:
+    assert run("--version").out == f"quicnprotochat, version {version('quicnprotochat')}\n"
 
 
 def test_help_lists_every_command_in_a_section(run: Run) -> None:
