@@ -107,6 +107,7 @@ class Engine:
             blocking,
         )
         account, explain = Account(core, self._own_bundle, blocking), Explain(core)
+        self._tick_at = math.inf  # set by the first Tick; then one comes by then, asked for or not
         self._next_sweep = 0.0
         self._swept = False
         self._mending = False
@@ -213,6 +214,10 @@ class Engine:
                 if core.clock.went_back:
                     self._set_timers_anew()
                 answers.extend(self._one(command) for command in batch)
+                ticked = any(type(command) is commands.Tick for command in batch)
+                if not ticked and now >= self._tick_at:  # the timer is late, and is set anew below
+                    self._one(commands.Tick())
+                    ticked = True
                 self._wishes.tick()
                 self._key_updates.tick()
                 self._receipts.flush()
@@ -230,7 +235,7 @@ class Engine:
             self._forget_batch()
             raise
         self._empty_log()
-        return BatchResult(tuple(answers), _merged(core.effects), self._wake_at())
+        return BatchResult(tuple(answers), _merged(core.effects), self._wake_at(ticked))
 
     def _forget_batch(self) -> None:
         self._core.forget_everything()
@@ -307,24 +312,26 @@ class Engine:
 
     def _set_timers_anew(self) -> None:
         """The clock went back: whatever waits for a time would wait for the whole step."""
-        self._next_sweep = self._core.now
+        self._tick_at = self._next_sweep = self._core.now
         self._core.outbox.pull_in(self._core.now)
         self._outbox.clock_went_back()
         self._receipts.clock_went_back()
         self._wishes.clock_went_back()
         self._key_updates.clock_went_back()
 
-    def _wake_at(self) -> float:
+    def _wake_at(self, ticked: bool) -> float:
+        """When a Tick is to come at the latest, whatever batches come before: they never put off
+        what became due meanwhile, nor the sweep."""
         core = self._core
-        times = [
-            core.outbox.next_try(core.now),
-            self._receipts.next_due(),
-            self._wishes.next_due(),
-            self._key_updates.next_due(),
-        ]
-        soonest = min((time for time in times if time is not None), default=core.now)
-        soonest = soonest if soonest > core.now else core.now + LONGEST_WAIT_S
-        return min(soonest, core.now + LONGEST_WAIT_S)
+        latest = core.now + LONGEST_WAIT_S
+        if ticked:
+            self._tick_at = latest
+        due = core.outbox.next_try(core.now)
+        if due is not None:
+            self._tick_at = min(self._tick_at, due)
+        others = (self._receipts.next_due(), self._wishes.next_due(), self._key_updates.next_due())
+        soon = [time for time in others if time is not None and time > core.now]
+        return min(self._tick_at, latest, *soon)
 
 
 def _merged(effects: list[Effect]) -> tuple[Effect, ...]:
