@@ -22,6 +22,7 @@ class DeliveryLimits:
     garbage_burst: int = 100  # parcels of one device that do not open: 0.2 ms of ours each
     garbage_every_s: float = 0.6  # then one each, over its links; the next one ends the link
     links_per_device: int = 4  # two by simultaneous open, and as many left over from a restart
+    engine_failed_s: float = 10.0  # on an arrival, as with a full disk: asked for again then
     summaries_at_once: int = 64  # waiting to be written to one link; the next meeting sends anew
     retire_quiet_s: float = 1.0  # the peer learns of the better link within a round trip
     retire_deadline_s: float = 10.0

@@ -38,7 +38,6 @@ from transport.supervise import Supervisor
 CONNECTION_LOST: Final = "connection-lost"
 NOT_ACKNOWLEDGED: Final = "not-acknowledged"
 _NEXT_PATH: Final = (CONNECTION_LOST, NOT_ACKNOWLEDGED)  # tried at once: another link, a relay
-_LATER_S: Final = 10.0  # when our own engine failed on an arrival: a full disk, or a bad one
 _MAX_WAIT_MS: Final = 0xFFFF_FFFF
 
 log = logging.getLogger(__name__)
@@ -263,7 +262,7 @@ class Link:
             self._counters[f"arrival-{fault.code}"] += 1
             if fault.blame is Blame.PEER:
                 return RefusedParcel(parcel.id, fault.code)
-            return Deferred(parcel.id, int(_LATER_S * 1000))
+            return Deferred(parcel.id, int(self._limits.engine_failed_s * 1000))
         log.debug("%r came over %r: %s", parcel.id, self, type(verdict).__name__)
         match verdict:
             case values.Accepted():

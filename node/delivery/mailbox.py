@@ -20,8 +20,6 @@ from schemas.ids import DeviceKey
 from schemas.node_service import StoredParcel
 from schemas.parcels import Parcel
 
-_LATER_S = 10.0  # when our own engine failed on a parcel: a full disk, or a bad one
-
 log = logging.getLogger(__name__)
 
 
@@ -129,7 +127,8 @@ class Mailbox:
             verdict = await self._ask(Arrived(parcel, "relay"))
         except Fault as fault:
             self._counters[f"arrival-{fault.code}"] += 1
-            verdict = Rejected(fault.code) if fault.blame is Blame.PEER else Deferred(_LATER_S)
+            again = Deferred(self._limits.engine_failed_s)
+            verdict = Rejected(fault.code) if fault.blame is Blame.PEER else again
         self._waiting.pop(stored.sequence, None)
         log.debug("%r came by relay: %s", stored.id, type(verdict).__name__)
         match verdict:
