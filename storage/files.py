@@ -43,7 +43,7 @@ def make_private_file(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def make_private(path: Path) -> bool:
@@ -83,7 +83,7 @@ def write_private_file(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         replace_file(part, path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def replace_file(new: Path, path: Path) -> None:
@@ -110,7 +110,7 @@ def wipe(file: int) -> None:
     os.fsync(file)
 
 
-def _cannot_write(path: Path, error: OSError) -> Fault:
+def cannot_write(path: Path, error: OSError) -> Fault:
     return Fault(
         "cannot-write-file",
         f"the file {str(path)!r} cannot be written: {error.strerror}",

@@ -17,7 +17,7 @@ from pathlib import Path
 import apsw
 
 from schemas.errors import Blame, Fault
-from storage.files import make_private_file, replace_file
+from storage.files import cannot_write, make_private_file, replace_file
 from storage.sqlite import (
     blaming_the_disk,
     copy_database,
@@ -74,7 +74,7 @@ def restore(file: Path, database: Path, *, key: bytes | None = None) -> Copied:
             make_private_file(part)
             shutil.copyfile(file, part)
         except OSError as error:
-            raise _cannot_write(database, error) from error
+            raise cannot_write(database, error) from error
         return _finish(part, database, key)
     finally:
         part.unlink(missing_ok=True)
@@ -103,7 +103,7 @@ def _finish(part: Path, to: Path, key: bytes | None) -> Copied:
         replace_file(part, to)
         return Copied(to, to.stat().st_size, rows)
     except OSError as error:
-        raise _cannot_write(to, error) from error
+        raise cannot_write(to, error) from error
 
 
 def _require(file: Path, *, exists: bool) -> None:
@@ -116,15 +116,6 @@ def _require(file: Path, *, exists: bool) -> None:
         f"{str(file)!r} exists and is not replaced",
         blame=Blame.CALLER,
         hint="choose another name, or move that file away",
-    )
-
-
-def _cannot_write(path: Path, error: OSError) -> Fault:
-    return Fault(
-        "cannot-write-file",
-        f"{str(path)!r} cannot be written: {error.strerror}",
-        blame=Blame.ENVIRONMENT,
-        hint="check the disk and the folder's permissions",
     )
 
 
