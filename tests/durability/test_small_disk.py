@@ -9,8 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
+from tests.mounting import OWN_MOUNTS, needs_mounting
 from tests.node.home.commands import ROOT
 
 STORY = """
@@ -85,10 +84,9 @@ with ada.running() as one, bob.running() as two:
 
 # Takes 15 s: a node that could not write an arrival asks for it again after ten.
 def test_a_node_on_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
-    if subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode:
-        pytest.skip("no user namespaces here: a small file system cannot be mounted")
+    needs_mounting()
     done = subprocess.run(
-        ["unshare", "-Urm", sys.executable, "-c", STORY, str(tmp_path)],
+        [*OWN_MOUNTS, sys.executable, "-c", STORY, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

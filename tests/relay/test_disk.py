@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.node_service import Enqueued, Mailbox
 from storage.sqlite import database_version, load_migrations, migrate, open_database
+from tests.mounting import OWN_MOUNTS, needs_mounting
 from tests.relay.process import ROOT, clean_environment, run_relay
 from tests.relay.support import DAY, NOW, Clock, client_of, config_for, new_device, parcel
 
@@ -165,8 +165,8 @@ asyncio.run(main(Path(sys.argv[1])))
 """
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare for a small disk")
 def test_a_full_disk_refuses_keeps_what_it_has_and_recovers(tmp_path: Path) -> None:
+    needs_mounting()
     disk, script = tmp_path / "disk", tmp_path / "full.py"
     disk.mkdir()
     script.write_text(textwrap.dedent(FULL_DISK))
@@ -176,7 +176,7 @@ def test_a_full_disk_refuses_keeps_what_it_has_and_recovers(tmp_path: Path) -> N
         f" && exec {sys.executable} {script} {disk}"
     )
     done = subprocess.run(
-        ["unshare", "-Urm", "sh", "-c", steps],
+        [*OWN_MOUNTS, "sh", "-c", steps],
         capture_output=True,
         text=True,
         env=clean_environment(),

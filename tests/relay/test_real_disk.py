@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -12,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.mounting import OWN_MOUNTS, needs_mounting
 from tests.relay.process import RelayProcess
 from tests.relay.support import DAY, Client, client_of, new_device, parcel
 
-SMALL_DISK = ("unshare", "-Urm", "sh", "-c", 'mount -t tmpfs -o size=2m none "$0" && exec "$@"')
+SMALL_DISK = (*OWN_MOUNTS, "sh", "-c", 'mount -t tmpfs -o size=2m none "$0" && exec "$@"')
 
 
 def health(relay: RelayProcess) -> dict[str, Any]:
@@ -47,8 +47,7 @@ def fill(ballast: Path) -> None:
 async def test_a_full_disk_refuses_the_sender_serves_the_owner_and_recovers(
     kj: None, tmp_path: Path
 ) -> None:
-    if subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode:
-        pytest.skip("no user namespaces here: a small file system cannot be mounted")
+    needs_mounting()
     disk, bob, expires = tmp_path / "disk", new_device(), int(time.time()) + DAY
     disk.mkdir()
     inside = (*SMALL_DISK, str(disk))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from node.paths import CONTROL_SOCKET
 from node.permissions import PRIVATE, check_owner
 from schemas.errors import Fault
 from storage import files
+from tests.mounting import OWN_MOUNTS, needs_mounting
 from tests.node.home.commands import Commander
 
 STRANGER = 54_321
@@ -179,10 +179,9 @@ def test_a_home_of_another_user_is_left_alone_by_root_too(home: Path, what: str)
 
 
 def test_a_disk_that_is_mounted_read_only_is_named(home: Path) -> None:
-    if subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode:
-        pytest.skip("no user namespaces here: nothing can be mounted")
+    needs_mounting()
     script = f"mount --bind '{home}' '{home}' && mount -o remount,bind,ro '{home}' && exec \"$@\""
-    errors = refusals(home, bound=["unshare", "-Urm", "sh", "-c", script, "sh"])
+    errors = refusals(home, bound=[*OWN_MOUNTS, "sh", "-c", script, "sh"])
     assert {error["code"] for error in errors} == {"disk-read-only"}
     assert all("mounted read-only" in error["message"] for error in errors)
 
