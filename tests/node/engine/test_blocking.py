@@ -25,13 +25,8 @@ def counted(person: Person, *batch: c.Command[Any]) -> list[str]:
 
 
 def three(world: World) -> tuple[Person, Person, Person, GroupId]:
-    ada, bob, mal = world.friends("ada", "bob", "mal")
-    group = ada.create("tea", K, bob, mal)
-    world.settle()
-    for person in (bob, mal):
-        person.ask(c.Join(group))
-    world.settle(2)
-    return ada, bob, mal, group
+    ada, bob, mal = people = world.friends("ada", "bob", "mal")
+    return ada, bob, mal, world.tea(people)
 
 
 def test_invitation_of_somebody_blocked_is_dropped_and_counted(world: World) -> None:

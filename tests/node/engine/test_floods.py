@@ -27,13 +27,8 @@ K = mls_rs.CLASSIC
 
 @pytest.fixture
 def tea(world: World) -> tuple[Person, Person, Person, GroupId]:
-    ada, bob, mal = world.friends("ada", "bob", "mal")
-    group = ada.create("tea", K, bob, mal)
-    world.settle()
-    for person in (bob, mal):
-        person.ask(c.Join(group))
-    world.settle(2)
-    return ada, bob, mal, group
+    ada, bob, mal = people = world.friends("ada", "bob", "mal")
+    return ada, bob, mal, world.tea(people)
 
 
 def rows(person: Person, sql: str) -> int:

@@ -72,12 +72,8 @@ def code(found: v.Verdict) -> str:
 
 @pytest.fixture
 def pair(world: World) -> tuple[Person, Person, GroupId]:
-    ada, bob = world.friends("ada", "bob")
-    group = ada.create("tea", mls_rs.CLASSIC, bob)
-    world.settle()
-    bob.ask(c.Join(group))
-    world.settle(2)
-    return ada, bob, group
+    ada, bob = people = world.friends("ada", "bob")
+    return ada, bob, world.tea(people)
 
 
 def damage(content: Content) -> Content:

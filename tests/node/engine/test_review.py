@@ -24,13 +24,8 @@ K = mls_rs.CLASSIC
 
 
 def three(world: World) -> tuple[Person, Person, Person, GroupId]:
-    ada, bob, cy = world.friends("ada", "bob", "cy")
-    g = ada.create("tea", K, bob, cy)
-    world.settle()
-    for p in (bob, cy):
-        p.ask(c.Join(g))
-    world.settle(2)
-    return ada, bob, cy, g
+    ada, bob, cy = people = world.friends("ada", "bob", "cy")
+    return ada, bob, cy, world.tea(people)
 
 
 def to(person: Person, world: World, tag: bytes) -> Parcel:

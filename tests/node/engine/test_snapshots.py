@@ -13,12 +13,8 @@ from tests.node.engine.world import Person, World
 
 
 def two(world: World) -> tuple[Person, Person, GroupId]:
-    ada, bob = world.friends("ada", "bob")
-    group = ada.create("tea", mls_rs.CLASSIC, bob)
-    world.settle()
-    bob.ask(c.Join(group))
-    world.settle(2)
-    return ada, bob, group
+    ada, bob = people = world.friends("ada", "bob")
+    return ada, bob, world.tea(people)
 
 
 def test_a_sibling_of_our_own_commit_can_still_be_entered(world: World) -> None:

@@ -138,6 +138,16 @@ class World:
             person.knows(*(other for other in people if other is not person))
         return people
 
+    def tea(self, people: list[Person]) -> GroupId:
+        """A classic group of the first with the others, who have accepted."""
+        founder, *others = people
+        group = founder.create("tea", mls_rs.CLASSIC, *others)
+        self.settle()
+        for person in others:
+            person.ask(c.Join(group))
+        self.settle(2)
+        return group
+
     def link(self, *people: Person) -> None:
         for person in people:
             for other in people:
