@@ -12,12 +12,12 @@ from identity.envelope import open_untrusted
 from identity.signing import open_signed
 from node.engine import commands, requests, values
 from node.engine.blocking import Blocking, Unwanted
-from node.engine.commits import Commits, Early, NoRoom, is_over
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
 from node.engine.core import Core, GroupDamaged
+from node.engine.groups.commits import Commits, Early, NoRoom, is_over
+from node.engine.groups.welcome import Welcomes
 from node.engine.receipts import Receipts
-from node.engine.welcome import Welcomes
 from node.store.groups import GroupRow
 from schemas.errors import Fault, Malformed, Refused
 from schemas.group_records import CommitHeader, Intent

@@ -19,21 +19,21 @@ from node.engine.account import Account, create_account
 from node.engine.arrivals import Arrivals
 from node.engine.blocking import Blocking
 from node.engine.commands import Command
-from node.engine.commits import Commits
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
 from node.engine.core import Core
-from node.engine.epochs import Epochs
 from node.engine.explain import Explain
-from node.engine.key_updates import KeyUpdates
-from node.engine.membership import Membership
+from node.engine.groups.commits import Commits
+from node.engine.groups.epochs import Epochs
+from node.engine.groups.key_updates import KeyUpdates
+from node.engine.groups.membership import Membership
+from node.engine.groups.welcome import Welcomes
+from node.engine.groups.wishes import Wishes
 from node.engine.outbox import Outbox
 from node.engine.own_bundle import OwnBundle
 from node.engine.receipts import Receipts
 from node.engine.restoring import restore_account, take_backup
 from node.engine.values import Counted, Effect, Event, OutboxReady
-from node.engine.welcome import Welcomes
-from node.engine.wishes import Wishes
 from node.store.damage import mend
 from node.store.database import Database
 from schemas.errors import Blame, Fault, Malformed

@@ -194,12 +194,12 @@ def _wrap_batches(watch: Watch) -> None:
 def _label_batches(watch: Watch) -> None:
     from node.engine.account import Account
     from node.engine.arrivals import Arrivals
-    from node.engine.commits import Commits
     from node.engine.conversation import Conversation
-    from node.engine.membership import Membership
+    from node.engine.groups.commits import Commits
+    from node.engine.groups.membership import Membership
+    from node.engine.groups.welcome import Welcomes
     from node.engine.outbox import Outbox
     from node.engine.values import Deferred, State
-    from node.engine.welcome import Welcomes
     from node.store.outbox import OutboxStore
 
     note_after(watch, Conversation, "_seal", "send")

@@ -118,7 +118,7 @@ NODE = (
     ),
     defence(
         "a member's own program: the rules of the group",
-        "node/engine/commits.py",
+        "node/engine/groups/commits.py",
         "        authorise(\n            info,",
         "        (lambda *_: None)(\n            info,",
         "tests/node/engine/test_hostile.py"
@@ -192,7 +192,7 @@ NODE = (
     ),
     defence(
         "strangers: requests taken back",
-        "node/engine/epochs.py",
+        "node/engine/groups/epochs.py",
         "            if is_of_stranger(core, row):",
         "            if False:",
         f"{_REQUESTS}::test_a_request_that_is_taken_back_leaves_nothing",
@@ -234,7 +234,7 @@ NODE = (
     ),
     defence(
         "made-up branches",
-        "node/engine/commits.py",
+        "node/engine/groups/commits.py",
         "        if count >= FORK_COMMITS or size + len(content.mls) > FORK_BYTES:",
         "        if False:",
         f"{_FLOODS}::test_made_up_branches_are_bounded",
@@ -248,7 +248,7 @@ NODE = (
     ),
     defence(
         "a commit of one's own: the snapshot before it",
-        "node/engine/epochs.py",
+        "node/engine/groups/epochs.py",
         "        core.groups.snapshot(row, core.now)\n",
         "        if effect.committer.signature_key != core.device.public:\n"
         "            core.groups.snapshot(row, core.now)\n",

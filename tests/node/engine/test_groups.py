@@ -346,7 +346,8 @@ def test_wish_that_cannot_be_carried_does_not_stop_the_clock(
     bob.ask(c.Join(group))
     bob.ask(c.Leave(group))
     monkeypatch.setattr(
-        "node.engine.membership.authorise", lambda *_: (_ for _ in ()).throw(Refused("x", "no"))
+        "node.engine.groups.membership.authorise",
+        lambda *_: (_ for _ in ()).throw(Refused("x", "no")),
     )
     world.settle(5)
     message = ada.send(group, "tick tock")

@@ -13,7 +13,7 @@ from identity.keys import device_from_seed
 from identity.signing import sign
 from node.engine import commands as c
 from node.engine import values as v
-from node.engine.epochs import commit_hash
+from node.engine.groups.epochs import commit_hash
 from schemas.errors import Fault, Malformed
 from schemas.group_records import (
     AuthorMark,

@@ -7,7 +7,7 @@ import pytest
 
 from node.engine import commands as c
 from node.engine import values as v
-from node.engine.key_updates import LOOK_S, WITHIN_S
+from node.engine.groups.key_updates import LOOK_S, WITHIN_S
 from schemas.ids import GroupId
 from tests.node.engine.world import Person, World
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from node.engine import commands as c
 from node.engine import values as v
-from node.engine import welcome
-from node.engine.membership import INVITED_AT_ONCE
+from node.engine.groups import welcome
+from node.engine.groups.membership import INVITED_AT_ONCE
+from node.engine.groups.welcome import split_tree
 from node.engine.receipts import LARGE_GROUP
-from node.engine.welcome import split_tree
 from node.store.database import MIGRATIONS, Database
 from node.store.trees import CHUNK_S, TreeStore
 from schemas import limits
@@ -35,7 +35,7 @@ K = mls_rs.CLASSIC
 @pytest.fixture
 def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any Welcome is too large for its tree, and a chunk holds little."""
-    monkeypatch.setattr("node.engine.membership.WELCOME_WITH_TREE", 0)
+    monkeypatch.setattr("node.engine.groups.membership.WELCOME_WITH_TREE", 0)
     monkeypatch.setattr(welcome, "CHUNK", 256)
 
 

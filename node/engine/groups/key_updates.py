@@ -15,9 +15,9 @@ import mls_rs
 
 from node.engine import commands
 from node.engine.core import Core
-from node.engine.membership import Membership
+from node.engine.groups.membership import Membership
+from node.engine.groups.wishes import AFTER_START_S, rank_key
 from node.engine.values import GroupStatus
-from node.engine.wishes import AFTER_START_S, rank_key
 from node.store.groups import GroupRow
 from schemas import limits
 from schemas.errors import Fault

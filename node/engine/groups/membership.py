@@ -13,16 +13,17 @@ from hashlib import sha256
 
 from identity.bundle import bundle_hash
 from identity.signing import sign
-from node.engine import commands, invitees, values
+from node.engine import commands, values
 from node.engine.conversation import check_writable
 from node.engine.core import SUITE_NAMES, Core, epoch_id, group_extensions, group_info
-from node.engine.epochs import NO_COMMIT, Epochs, commit_hash
+from node.engine.groups import invitees
+from node.engine.groups.epochs import NO_COMMIT, Epochs, commit_hash
+from node.engine.groups.rules import Change, authorise
+from node.engine.groups.welcome import split_tree
 from node.engine.outbox import Outbox
 from node.engine.receipts import Receipts
-from node.engine.rules import Change, authorise
 from node.engine.values import GroupStatus
 from node.engine.views import group_view
-from node.engine.welcome import split_tree
 from node.store.groups import GroupRow, MemberRow
 from schemas import limits
 from schemas.errors import Blame, Refused

@@ -9,10 +9,10 @@ import mls_rs
 from identity.bundle import open_bundle_untrusted
 from identity.signing import open_signed
 from node.engine import requests, values
-from node.engine.commits import Early, NoRoom, is_over
 from node.engine.contacts import Contacts
 from node.engine.core import Core, epoch_id, group_info
-from node.engine.epochs import Epochs, member_ref
+from node.engine.groups.commits import Early, NoRoom, is_over
+from node.engine.groups.epochs import Epochs, member_ref
 from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
 from schemas import limits

@@ -8,7 +8,7 @@ from contextlib import suppress
 import mls_rs
 
 from node.engine.core import Core
-from node.engine.membership import Membership
+from node.engine.groups.membership import Membership
 from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Fault

@@ -6,8 +6,8 @@ import mls_rs
 
 from identity.signing import open_signed
 from node.engine.core import Core, group_info
-from node.engine.epochs import Epochs, commit_hash, member_ref
-from node.engine.rules import Change, authorise
+from node.engine.groups.epochs import Epochs, commit_hash, member_ref
+from node.engine.groups.rules import Change, authorise
 from node.engine.values import OVER, GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Malformed, Refused
