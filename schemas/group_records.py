@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from schemas import limits
-from schemas.capnp_codec import counter, ids, items, load, reading, which
+from schemas.capnp_codec import counter, ids, items, load, reading, sized, which
 from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId, IdentityKey, IntentId
 
 _record = load("record.capnp")
@@ -44,9 +44,7 @@ class CommitHeader:
             intents=[bytes(intent) for intent in self.intents],
         )
         for field, members in (("added", self.added), ("removed", self.removed)):
-            for slot, member in zip(message.init(field, len(members)), members, strict=True):
-                slot.device = bytes(member.device)
-                slot.identity = bytes(member.identity)
+            _fill_members(message.init(field, len(members)), members)
         return bytes(message.to_bytes())
 
     @classmethod
@@ -68,6 +66,12 @@ class CommitHeader:
 
 
 COMMIT_HEADER_BYTES = 512 + 2 * limits.COMMIT_CHANGES * 96 + limits.COMMIT_CHANGES * 24
+
+
+def _fill_members(slots: Any, members: tuple[MemberRef, ...]) -> None:
+    for slot, member in zip(slots, members, strict=True):
+        slot.device = bytes(member.device)
+        slot.identity = bytes(member.identity)
 
 
 def _read_member(reader: Any) -> MemberRef:
@@ -96,7 +100,7 @@ class Statement:
     @classmethod
     def decode(cls, payload: bytes) -> Statement:
         """Raises Malformed."""
-        with reading(_record.Statement, payload, limit=512, what="statement") as reader:
+        with reading(_record.Statement, payload, limit=STATEMENT_BYTES, what="statement") as reader:
             return cls(
                 GroupId(reader.group),
                 counter(reader.number),
@@ -105,42 +109,64 @@ class Statement:
             )
 
 
+STATEMENT_BYTES = 512
+
+
 class IntentKind(StrEnum):
     LEAVE = "leave"
     REMOVE = "remove"
     UPDATE = "update"
+    ADD = "add"
+    READMIT = "readmit"  # of the author's own device, which cannot enter the branch that won
+    PROMOTE = "promote"
+
+
+_ABOUT_SOMEBODY = frozenset({IntentKind.REMOVE, IntentKind.PROMOTE})
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A signed wish to change a group; any member may carry it. `subject` only for REMOVE."""
+    """A signed wish to change a group; any member may carry it, if its author may do it.
+
+    `subject` only for REMOVE and PROMOTE; `members` only for ADD.
+    """
 
     id: IntentId
     group: GroupId
     author: DeviceKey
     kind: IntentKind
     subject: IdentityKey | None = None
+    members: tuple[MemberRef, ...] = ()
 
     def encode(self) -> bytes:
         message = _record.Intent.new_message(
             id=bytes(self.id), group=bytes(self.group), author=bytes(self.author)
         )
-        subject = None if self.subject is None else bytes(self.subject)
-        setattr(message, self.kind.value, subject)
+        if self.kind is IntentKind.ADD:
+            _fill_members(message.init("add", len(self.members)), self.members)
+        else:
+            subject = None if self.subject is None else bytes(self.subject)
+            setattr(message, self.kind.value, subject)
         return bytes(message.to_bytes())
 
     @classmethod
     def decode(cls, payload: bytes) -> Intent:
         """Raises Malformed."""
-        with reading(_record.Intent, payload, limit=512, what="intent") as reader:
+        with reading(_record.Intent, payload, limit=INTENT_BYTES, what="intent") as reader:
             kind = IntentKind(which(reader))
             return cls(
                 IntentId(reader.id),
                 GroupId(reader.group),
                 DeviceKey(reader.author),
                 kind,
-                IdentityKey(reader.remove) if kind is IntentKind.REMOVE else None,
+                IdentityKey(getattr(reader, kind.value)) if kind in _ABOUT_SOMEBODY else None,
+                items(reader.add, limits.COMMIT_CHANGES, _read_member)
+                if kind is IntentKind.ADD
+                else (),
             )
+
+
+INTENT_BYTES = 512 + limits.COMMIT_CHANGES * 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +186,17 @@ class AuthorMark:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A device's watermarks in one group: receipts, and the start of catch-up."""
+    """A device's watermarks in one group: receipts, and the start of catch-up.
+
+    `tree` is a SHA-256 of the commits and statements it knows, empty in a mere receipt.
+    """
 
     group: GroupId
     epoch_id: EpochId
     head: CommitHash
     number: int
     authors: tuple[AuthorMark, ...]
+    tree: bytes = b""
 
     def encode(self) -> bytes:
         message = _record.Summary.new_message(
@@ -174,6 +204,7 @@ class Summary:
             epochId=bytes(self.epoch_id),
             head=bytes(self.head),
             number=self.number,
+            tree=self.tree,
         )
         for slot, mark in zip(
             message.init("authors", len(self.authors)), self.authors, strict=True
@@ -195,6 +226,7 @@ class Summary:
                 CommitHash(reader.head),
                 counter(reader.number),
                 items(reader.authors, limits.SUMMARY_AUTHORS, _read_mark),
+                sized(reader.tree, 32),
             )
 
 

@@ -46,6 +46,7 @@ TREE_CHUNK: Final = 128 * KIB
 TREE_CHUNKS: Final = 16  # of one tree: 2 MiB, a hybrid group of over 1,000
 GROUP_ADMINS: Final = 64
 COMMIT_CHANGES: Final = 250  # devices added or removed by one commit
+HEADS: Final = 1000  # headers, statements or proofs in one parcel
 FUTURE_MESSAGES: Final = 1000  # per group, waiting for their epoch
 FUTURE_BYTES: Final = 8 * MIB
 SNAPSHOT_BYTES: Final = 16 * MIB

@@ -23,6 +23,24 @@ struct ParcelBody {
     summary @8 :Record.Signed;
     intent @9 :Record.Signed;
     treeChunk @10 :Data;  # a part of a ratchet tree: a Welcome names its SHA-256
+    wish @11 :Wish;       # an intent that needs KeyPackages
+    heads @12 :Heads;     # what fork choice goes by, without the commits themselves
+  }
+}
+
+struct Wish {
+  intent @0 :Record.Signed;
+  keyPackages @1 :List(Data);  # MLSMessages, of the devices that it adds
+}
+
+struct Heads {
+  headers @0 :List(Record.Signed);
+  statements @1 :List(Record.Signed);
+  proofs @2 :List(Proof);
+
+  struct Proof {  # of equivocation: one device, one number, two commits
+    first @0 :Record.Signed;
+    second @1 :Record.Signed;
   }
 }
 

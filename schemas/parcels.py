@@ -8,7 +8,12 @@ from typing import Any
 from schemas import limits
 from schemas.capnp_codec import counter, exactly, items, load, reading, sized, which
 from schemas.errors import Malformed
-from schemas.group_records import COMMIT_HEADER_BYTES, SUMMARY_BYTES
+from schemas.group_records import (
+    COMMIT_HEADER_BYTES,
+    INTENT_BYTES,
+    STATEMENT_BYTES,
+    SUMMARY_BYTES,
+)
 from schemas.ids import DeviceKey, EpochId, GroupId, ParcelId
 from schemas.records import Signed, fill_signed, read_signed
 
@@ -125,7 +130,20 @@ class SummaryContent:
 
 @dataclass(frozen=True, slots=True)
 class IntentContent:
+    """`key_packages` are of the devices that it adds, as MLSMessages."""
+
     intent: Signed
+    key_packages: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsContent:
+    """What fork choice goes by: headers, statements, and proofs of equivocation (two statements
+    of one device under one number). Each stands for itself, whoever sent it."""
+
+    headers: tuple[Signed, ...] = ()
+    statements: tuple[Signed, ...] = ()
+    proofs: tuple[tuple[Signed, Signed], ...] = ()
 
 
 Content = (
@@ -136,6 +154,7 @@ Content = (
     | SummaryContent
     | IntentContent
     | TreeChunkContent
+    | HeadsContent
 )
 
 
@@ -168,7 +187,9 @@ class ParcelBody:
                 _read_content(reader),
                 GroupId(reader.group),
                 EpochId(reader.epochId),
-                read_signed(reader.statement, 512) if reader._has("statement") else None,
+                read_signed(reader.statement, STATEMENT_BYTES)
+                if reader._has("statement")
+                else None,
             )
 
 
@@ -213,8 +234,14 @@ def _fill_content(message: Any, content: Content) -> None:
                 fill_signed(bundles.init("privatePart"), content.private)
         case SummaryContent(summary):
             fill_signed(message.init("summary"), summary)
-        case IntentContent(intent):
+        case IntentContent(intent, ()):
             fill_signed(message.init("intent"), intent)
+        case IntentContent(intent, key_packages):
+            wish = message.init("wish")
+            fill_signed(wish.init("intent"), intent)
+            wish.keyPackages = list(key_packages)
+        case HeadsContent():
+            _fill_heads(message.init("heads"), content)
         case TreeChunkContent(data):
             message.treeChunk = data
 
@@ -228,7 +255,11 @@ def _read_content(reader: Any) -> Content:
             return CommitContent(
                 read_signed(commit.header, COMMIT_HEADER_BYTES),
                 sized(commit.mls, limits.PARCEL),
-                items(commit.intents, limits.COMMIT_CHANGES, lambda r: read_signed(r, 512)),
+                items(
+                    commit.intents,
+                    limits.COMMIT_CHANGES,
+                    lambda r: read_signed(r, INTENT_BYTES),
+                ),
             )
         case "welcome":
             welcome = reader.welcome
@@ -255,11 +286,46 @@ def _read_content(reader: Any) -> Content:
         case "summary":
             return SummaryContent(read_signed(reader.summary, SUMMARY_BYTES))
         case "intent":
-            return IntentContent(read_signed(reader.intent, 512))
+            return IntentContent(read_signed(reader.intent, INTENT_BYTES))
+        case "wish":
+            return IntentContent(
+                read_signed(reader.wish.intent, INTENT_BYTES),
+                items(
+                    reader.wish.keyPackages,
+                    limits.COMMIT_CHANGES,
+                    lambda data: sized(data, limits.KEY_PACKAGE),
+                ),
+            )
+        case "heads":
+            return _read_heads(reader.heads)
         case "treeChunk":
             return TreeChunkContent(sized(reader.treeChunk, limits.TREE_CHUNK))
         case other:
             raise Malformed("unknown-kind", f"a parcel of unknown kind {other!r}")
+
+
+def _fill_heads(heads: Any, content: HeadsContent) -> None:
+    for name, records in (("headers", content.headers), ("statements", content.statements)):
+        for slot, record in zip(heads.init(name, len(records)), records, strict=True):
+            fill_signed(slot, record)
+    for slot, proof in zip(heads.init("proofs", len(content.proofs)), content.proofs, strict=True):
+        fill_signed(slot.init("first"), proof[0])
+        fill_signed(slot.init("second"), proof[1])
+
+
+def _read_heads(reader: Any) -> HeadsContent:
+    return HeadsContent(
+        items(reader.headers, limits.HEADS, lambda r: read_signed(r, COMMIT_HEADER_BYTES)),
+        items(reader.statements, limits.HEADS, lambda r: read_signed(r, STATEMENT_BYTES)),
+        items(
+            reader.proofs,
+            limits.HEADS,
+            lambda r: (
+                read_signed(r.first, STATEMENT_BYTES),
+                read_signed(r.second, STATEMENT_BYTES),
+            ),
+        ),
+    )
 
 
 def _read_digest(reader: Any) -> BundleDigest:

@@ -86,6 +86,9 @@ struct Intent {
     leave @3 :Void;
     remove @4 :Data;    # identity key
     update @5 :Void;
+    add @6 :List(Member);  # their KeyPackages travel beside it
+    readmit @7 :Void;      # the author's own leaf is to be replaced: it cannot enter the branch
+    promote @8 :Data;      # identity key: becomes an admin
   }
 }
 
@@ -95,6 +98,7 @@ struct Summary {
   head @2 :Data;        # commit hash
   number @3 :UInt64;    # newest wins
   authors @4 :List(AuthorMark);
+  tree @5 :Data;        # SHA-256 of the commits and statements that are known: equal, nothing to swap
 
   struct AuthorMark {
     device @0 :Data;

@@ -42,7 +42,7 @@ _MARKS = ", ".join("?" for _ in fields(GroupRow))
 
 _OF_A_GROUP = (
     "members", "group_state", "group_tree", "epochs", "snapshots", "generations", "commits",
-    "statements", "intents", "key_updates",
+    "statements", "equivocations", "welcomes", "intents", "key_updates",
     "messages", "ciphertexts", "watermarks", "peer_summaries", "future", "cursors",
 )  # fmt: skip
 
@@ -234,7 +234,9 @@ class GroupStore:
         now: float,
     ) -> None:
         self._db.run(
-            "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO commits (group_id, hash, parent, epoch, epoch_id, header, mls,"
+            " arrival, entered) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
+            " CASE WHEN ?5 IS NULL THEN NULL ELSE ?8 END)",
             group,
             commit,
             parent,
@@ -347,7 +349,8 @@ class GroupStore:
         """False when it is known already."""
         return bool(
             self._db.run(
-                "INSERT OR IGNORE INTO intents VALUES (?, ?, ?, ?, ?, 0)",
+                "INSERT OR IGNORE INTO intents (group_id, id, author, signed, seen)"
+                " VALUES (?, ?, ?, ?, ?)",
                 intent.group,
                 intent.id,
                 intent.author,

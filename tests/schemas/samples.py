@@ -53,6 +53,16 @@ RECORDS: list[Any] = [
     group_records.Statement(GROUP, 9, HEAD, EPOCH),
     group_records.Intent(IntentId(b"n" * 16), GROUP, D, group_records.IntentKind.LEAVE),
     group_records.Intent(IntentId(b"n" * 16), GROUP, D, group_records.IntentKind.REMOVE, PERSON),
+    group_records.Intent(
+        IntentId(b"n" * 16),
+        GROUP,
+        D,
+        group_records.IntentKind.ADD,
+        members=(group_records.MemberRef(E, PERSON), group_records.MemberRef(D, PERSON)),
+    ),
+    group_records.Intent(IntentId(b"n" * 16), GROUP, D, group_records.IntentKind.READMIT),
+    group_records.Intent(IntentId(b"n" * 16), GROUP, D, group_records.IntentKind.PROMOTE, PERSON),
+    group_records.Summary(GROUP, EPOCH, HEAD, 2, (), b"t" * 32),
     group_records.Summary(GROUP, EPOCH, HEAD, 2, (group_records.AuthorMark(D, 1, 9, (3, 4), 2),)),
     messages.AppMessage(
         MessageId(b"m" * 16), 5, 2, 11, (MessageId(b"o" * 16),), 123, "hi\nthere ☃"
@@ -78,6 +88,8 @@ CONTENTS: list[tuple[parcels.Content, records.Signed | None]] = [
         None,
     ),
     (parcels.TreeChunkContent(b"tree"), None),
+    (parcels.IntentContent(SIGNED, (b"package", b"another")), None),
+    (parcels.HeadsContent((SIGNED,), (SIGNED, SIGNED), ((SIGNED, SIGNED),)), None),
     (parcels.BundlesContent((SIGNED, SIGNED), (SIGNED,), SIGNED), None),
     (parcels.BundlesContent(), None),
     (parcels.SummaryContent(SIGNED), None),
