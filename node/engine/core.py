@@ -82,6 +82,8 @@ class Core:
         self.started = 0.0  # when this process ran its first batch
         self.effects: list[Effect] = []
         self.linked: set[DeviceKey] = set()
+        # Members who know commits that we lack: catch-up asks them at the end of the batch.
+        self.ahead: set[tuple[GroupId, DeviceKey]] = set()
 
         identity_seed = self.people.secret(IDENTITY_SEED)
         device_seed = self.people.secret(DEVICE_SEED)
@@ -200,6 +202,7 @@ class Core:
         self.now = now
         self.started = self.started or now
         self.effects = []
+        self.ahead.clear()
         self._names.clear()
         self._scope = _Scope()
 
