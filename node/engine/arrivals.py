@@ -8,7 +8,6 @@ import math
 
 import mls_rs
 
-from identity.envelope import open_untrusted
 from identity.signing import open_signed
 from node.engine import commands, requests, values
 from node.engine.blocking import Blocking, Unwanted
@@ -132,10 +131,11 @@ class Arrivals:
 
     def _open(self, sealed: bytes) -> bytes:
         """With the current hybrid key, or the one before. Raises Malformed."""
+        core = self._core
         failure: Malformed | None = None
-        for keys in self._core.hybrid_keys:
+        for keys in core.hybrid_keys:
             try:
-                return unpad(open_untrusted(keys, sealed))
+                return unpad(core.library.open_envelope(keys, sealed))
             except Malformed as error:
                 if error.code != "cannot-open":
                     raise
@@ -185,7 +185,7 @@ class Arrivals:
         if body.statement is not None:
             self._commits.statement(row, body.statement)
         if body.epoch_id != row.epoch_id and not self._core.groups.entered(row.id, body.epoch_id):
-            header = mls_rs.inspect(mls)
+            header = self._core.library.inspect(mls)
             if header.group_id == row.id and (header.epoch or 0) <= row.epoch:
                 self._commits.other_branch(row, body.epoch_id, body.statement)
             raise Early
@@ -214,7 +214,7 @@ class Arrivals:
             if snapshot is None:
                 raise
             opened = self._core.mls.load_group(row.id, *snapshot).process(mls)
-        if not isinstance(opened, mls_rs.Message):
+        if not isinstance(opened, self._core.library.message):
             raise Malformed("wrong-content", "not an application message")
         return opened
 

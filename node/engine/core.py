@@ -14,6 +14,7 @@ from identity.credential import issue_credential, verify_credential_untrusted
 from identity.envelope import HybridKeyPair
 from identity.keys import KeyPair, device_from_seed, identity_from_seed
 from node.engine.clock import Clock
+from node.engine.mls import Library
 from node.engine.values import Counted, Effect, Event
 from node.store.database import Database
 from node.store.groups import GroupRow, GroupStore
@@ -68,9 +69,12 @@ class GroupDamaged(Fault):
 class Core:
     """State shared by the engine's parts. `now` is Unix seconds, set once per batch."""
 
-    def __init__(self, database: Database, random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, database: Database, random: Callable[[int], bytes], library: Library
+    ) -> None:
         self.db = database
         self.random = random
+        self.library = library
         self.people = PeopleStore(database)
         self.groups = GroupStore(database)
         self.messages = MessageStore(database)
@@ -99,7 +103,7 @@ class Core:
         self.hybrid_keys: list[HybridKeyPair] = []
         self.load_hybrid_keys()
         self.credential = issue_credential(self.identity, self.device.public)
-        self.mls = mls_rs.Client(
+        self.mls = library.client(
             signing_seed=device_seed,
             credential=self.credential,
             storage_key=self.device.derive(b"mls state"),

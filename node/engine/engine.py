@@ -29,6 +29,7 @@ from node.engine.groups.key_updates import KeyUpdates
 from node.engine.groups.membership import Membership
 from node.engine.groups.welcome import Welcomes
 from node.engine.groups.wishes import Wishes
+from node.engine.mls import REAL, Library
 from node.engine.outbox import Outbox
 from node.engine.own_bundle import OwnBundle
 from node.engine.receipts import Receipts
@@ -82,11 +83,15 @@ class Engine:
     """Synchronous; owned by one thread. Everything it knows is in the database."""
 
     def __init__(
-        self, database: apsw.Connection, *, random: Callable[[int], bytes] = os.urandom
+        self,
+        database: apsw.Connection,
+        *,
+        random: Callable[[int], bytes] = os.urandom,
+        mls: Library = REAL,
     ) -> None:
         """Raises Refused `no-account` when the database has none."""
         self._db = Database(database)
-        core = self._core = Core(self._db, random)
+        core = self._core = Core(self._db, random, mls)
         self._outbox = Outbox(core)
         self._receipts = Receipts(core, self._outbox)
         epochs = Epochs(core, self._outbox)

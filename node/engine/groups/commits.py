@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mls_rs
-
 from identity.signing import open_signed
 from node.engine.core import Core, group_info
 from node.engine.groups.epochs import Epochs, commit_hash, member_ref
@@ -60,7 +58,7 @@ class Commits:
         candidate = core.mls_group(row.id).clone()
         info = group_info(candidate)
         effect = candidate.process(content.mls)
-        if not isinstance(effect, mls_rs.Commit):
+        if not isinstance(effect, core.library.commit):
             raise Malformed("wrong-header", "not a commit")
         change = Change(
             member_ref(effect.committer),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import mls_rs
-
 from node.engine.core import SUITE_NAMES, Core
 from node.store.groups import GroupRow, MemberRow
 from schemas import limits
@@ -24,7 +22,7 @@ def added(
     """
     found = []
     for message in key_packages:
-        info = mls_rs.verify_key_package(message)
+        info = core.library.verify_key_package(message)
         device = DeviceKey(info.signature_key)
         identity = core.credential_owner(info.signature_key, info.credential)
         if identity not in people:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-import mls_rs
-
 from identity.bundle import open_bundle_untrusted
 from identity.signing import open_signed
 from node.engine import requests, values
@@ -129,7 +127,7 @@ class Welcomes:
         if tree is not None:
             return tree
         ours = {reference for reference, _ in core.key_packages.blobs()}
-        if ours.isdisjoint(mls_rs.welcome_references(content.mls)):
+        if ours.isdisjoint(core.library.welcome_references(content.mls)):
             raise Malformed("not-for-me", "a Welcome for none of our KeyPackages")
         if not core.trees.expect(content.tree_chunks, wanted=known, now=core.now):
             raise NoRoom
