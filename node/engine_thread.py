@@ -110,7 +110,7 @@ class EngineThread(Generic[E]):
             if self._stopping:
                 raise self._ended_by()
             answer: asyncio.Future[Any] = self._loop.create_future()
-            self._queue.put(_Asked(command, answer))
+            self._submit(_Asked(command, answer))
             return cast(R, await answer)
 
     async def stop(self) -> None:
@@ -245,7 +245,10 @@ class EngineThread(Generic[E]):
 
     def _put_tick(self) -> None:
         if not self._stopping:
-            self._queue.put(_Asked(Tick(), None))
+            self._submit(_Asked(Tick(), None))
+
+    def _submit(self, entry: _Asked) -> None:
+        self._queue.put(entry)
 
 
 def _internal(command: Command[Any], error: Exception) -> Fault:

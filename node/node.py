@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,6 +53,7 @@ from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey, GroupId, IdentityKey
 from storage.lock import FolderLock
 from transport import DEFAULT_LIMITS, TransportLimits
+from transport.udp import Bind
 
 R = TypeVar("R")
 
@@ -68,7 +69,8 @@ class NodeConfig:
     `listen` None is a command's short-lived node: any free port, not published, not advertised.
     `relays` None is as remembered; given, they are remembered. `mdns_interfaces` are local
     addresses such as 127.0.0.1; None is all. `post_quantum_only` connects to no peer and no relay
-    that has not X25519MLKEM768.
+    that has not X25519MLKEM768. A simulation brings `clock` (Unix seconds), `bind` and
+    `engine_thread` of its own.
     """
 
     home: Path
@@ -82,6 +84,9 @@ class NodeConfig:
     bundle_deadline_s: float = 2.0
     limits: DeliveryLimits = DEFAULT_DELIVERY_LIMITS
     transport_limits: TransportLimits = DEFAULT_LIMITS
+    clock: Callable[[], float] = time.time
+    bind: Bind | None = None
+    engine_thread: type[EngineThread[Engine]] = EngineThread
 
 
 class Node:
@@ -101,12 +106,13 @@ class Node:
         self._delivery: Delivery | None = None
         self._crash: Fault | None = None
         self._user: asyncio.Task[object] | None = None  # inside `running`
-        self._thread: EngineThread[Engine] = EngineThread(
+        self._thread = config.engine_thread(
             partial(open_engine, config.home, config.passphrase),
             self._on_effect,
             on_crash=self._on_crash,
+            clock=config.clock,
         )
-        self.started_at = time.time()
+        self.started_at = config.clock()
 
     @classmethod
     @asynccontextmanager
@@ -150,6 +156,7 @@ class Node:
             dataclasses.replace(config.limits, relay_fallback_s=config.relay_fallback_s),
             config.transport_limits,
             post_quantum_only=config.post_quantum_only,
+            bind=config.bind,
         )
         stack.callback(self._hub.close)
         delivery = await stack.enter_async_context(
@@ -158,11 +165,12 @@ class Node:
                 self.ask,
                 delivery_config,
                 counters=self._counters,
+                clock=config.clock,
                 announce=self._hub.publish,
             )
         )
         self.listen = Address(*delivery.endpoint.address)
-        self._relaying = Relaying(self.ask, delivery, self.device)
+        self._relaying = Relaying(self.ask, delivery, self.device, config.clock)
         self._delivery = delivery
         for effect in self._early:
             delivery.on_effect(effect)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from identity.bundle import open_bundle_untrusted
 from node.delivery.asking import Ask
@@ -31,10 +30,13 @@ from schemas.limits import REQUEST_ID
 class Relaying:
     """Commands about relays, over the node's own connections to them."""
 
-    def __init__(self, ask: Ask, delivery: Delivery, device: DeviceKey) -> None:
+    def __init__(
+        self, ask: Ask, delivery: Delivery, device: DeviceKey, clock: Callable[[], float]
+    ) -> None:
         self._ask = ask
         self._delivery = delivery
         self._device = device
+        self._clock = clock
 
     async def health(self, relay: str | None) -> tuple[HealthView, ...]:
         """Raises Refused `bad-relay`, `no-relay`."""
@@ -119,9 +121,9 @@ class Relaying:
     async def _health(self, address: RelayAddress) -> HealthView:
         try:
             client = await self._client(address)
-            asked = time.time()
+            asked = self._clock()
             health = await client.health()
-            answered = time.time()
+            answered = self._clock()
         except Fault as fault:
             status = RELAY_KEY_CHANGED if fault.code == WRONG_PEER else "unreachable"
             return HealthView(str(address), status, None, None, fault.message)

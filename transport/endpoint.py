@@ -33,7 +33,7 @@ from .serving import Handler, serve
 from .stateless_reset import PAST, PeerTokens, ResetKey
 from .supervise import Supervisor
 from .tls import PeerPolicy
-from .udp import MAX_UDP_PAYLOAD, bind_udp, bound_address, forbid_fragments
+from .udp import MAX_UDP_PAYLOAD, Bind, DatagramSocket, bind_udp, forbid_fragments
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Endpoint:
     def __init__(
         self,
         private_key: Ed25519PrivateKey,
-        sock: socket.socket,
+        sock: DatagramSocket,
         handlers: Mapping[str, Handler],
         limits: TransportLimits,
         utc_now: Callable[[], datetime.datetime],
@@ -87,7 +87,7 @@ class Endpoint:
         self.counters: Counter[str] = Counter()
         self._tasks = Supervisor(lambda _name: self.count("handler-crashed"))
         self.device: DeviceKey = device_key_of(private_key)
-        self.address: Address = bound_address(sock)
+        self.address: Address = address_of_socket(sock.getsockname())
 
     @classmethod
     async def open(
@@ -99,6 +99,7 @@ class Endpoint:
         limits: TransportLimits = DEFAULT_LIMITS,
         utc_now: Callable[[], datetime.datetime] = _utc_now,
         post_quantum_only: bool = False,
+        bind: Bind | None = None,
     ) -> Endpoint:
         """Bind one UDP socket, and accept and dial through it.
 
@@ -107,12 +108,14 @@ class Endpoint:
         cancelled after `close_grace_s`, what it raises is logged and counted. Without handlers the
         endpoint only dials. Port 0 takes any free one. `utc_now` is only compared with
         certificates' validity; all other time is the loop's. `post_quantum_only` refuses peers that
-        have no X25519MLKEM768, accepted or dialled. One endpoint per key: see stateless_reset.py.
+        have no X25519MLKEM768, accepted or dialled. `bind` is for a network that is not the
+        kernel's: the running loop's `add_reader` has to take what it returns. One endpoint per
+        key: see stateless_reset.py.
 
         Raises Fault `port-busy`, `cannot-bind`, `aioquic-version`; Refused `bad-address`.
         """
         require_supported_aioquic()
-        sock = bind_udp(listen, limits.socket_buffer)
+        sock = (bind or bind_udp)(listen, limits.socket_buffer)
         if not forbid_fragments(sock):
             limits = dataclasses.replace(limits, largest_datagram=limits.datagram)
         endpoint = cls(

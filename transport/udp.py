@@ -6,13 +6,32 @@ import contextlib
 import errno
 import socket
 import sys
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from schemas.addresses import Address, is_ip
 from schemas.errors import Blame, Fault, Refused
 
-from .address import SockAddr, address_of_socket, numeric_sockaddr
+from .address import SockAddr, numeric_sockaddr
 
 MAX_UDP_PAYLOAD = 65_535
+
+
+class DatagramSocket(Protocol):
+    """What an endpoint uses of a bound, non-blocking UDP socket: the kernel's, or a simulator's."""
+
+    @property
+    def family(self) -> socket.AddressFamily: ...
+    def fileno(self) -> int: ...
+    def getsockname(self) -> Any: ...
+    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+    def sendto(self, data: bytes, to: SockAddr, /) -> int: ...
+    def recvfrom(self, most: int, /) -> tuple[bytes, Any]: ...
+    def close(self) -> None: ...
+
+
+Bind = Callable[[Address, int], DatagramSocket]
+"""As `bind_udp`."""
 
 
 def bind_udp(listen: Address, buffer_bytes: int) -> socket.socket:
@@ -63,7 +82,7 @@ _BSD_DONT_FRAGMENT = ((socket.IPPROTO_IP, 67), (socket.IPPROTO_IPV6, 62))
 _DARWIN_DONT_FRAGMENT = ((socket.IPPROTO_IP, 28), (socket.IPPROTO_IPV6, 62))
 
 
-def forbid_fragments(sock: socket.socket) -> bool:
+def forbid_fragments(sock: DatagramSocket) -> bool:
     """Have the network drop what it cannot carry whole; without that, probing finds nothing out.
 
     A dual-stack socket needs it for both families.
@@ -80,11 +99,6 @@ def forbid_fragments(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
-
-
-def bound_address(sock: socket.socket) -> Address:
-    sockaddr: SockAddr = sock.getsockname()
-    return address_of_socket(sockaddr)
 
 
 def _cannot_bind(listen: Address, why: str) -> Fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import ipaddress
 import logging
 import time
@@ -57,6 +58,7 @@ from schemas.limits import ENDPOINT_LIFETIME_S, ENDPOINT_RECORD
 from schemas.records import Signed
 from transport import DEFAULT_LIMITS, Endpoint, TransportLimits
 from transport.supervise import Supervisor
+from transport.udp import Bind
 
 _SETTLE_S = 2.0  # for the last outcomes to be written
 _ANYWHERE = (Address("::", 0), Address("0.0.0.0", 0))  # noqa: S104 - dials only
@@ -74,6 +76,7 @@ class DeliveryConfig:
     limits: DeliveryLimits = DEFAULT_DELIVERY_LIMITS
     transport_limits: TransportLimits = DEFAULT_LIMITS
     post_quantum_only: bool = False
+    bind: Bind | None = None  # as Endpoint.open's
 
 
 class Delivery:
@@ -228,11 +231,16 @@ class Delivery:
                     address,
                     handlers={P2P_ALPN: self.links.serve},
                     limits=self._config.transport_limits,
+                    utc_now=self._utc_now,
                     post_quantum_only=self._config.post_quantum_only,
+                    bind=self._config.bind,
                 )
             except Fault as error:
                 fault = error
         raise fault if fault is not None else AssertionError("no address to bind")
+
+    def _utc_now(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
 
     def own_addresses(self) -> tuple[EndpointAddress, ...]:
         return own_addresses(self.endpoint.address)
