@@ -83,6 +83,7 @@ class Delivery(Struct, array_like=True):
     held_until: float | None
     reason: str | None
     updated: float
+    carrier: bytes | None = None  # backups of older versions end before it
 
 
 class Backup(Struct):

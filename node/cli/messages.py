@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 commands = Commands("Messages")
 
+_WRITABLE = ("active", "split", "stranded")
+
 
 @commands.add(
     "send",
@@ -109,9 +111,7 @@ def _every_group(session: Session) -> list[str]:
     from node.api.shapes import Nothing
 
     groups = session.call(op.GROUPS, Nothing())
-    found = [
-        group.group for group in groups if group.accepted and group.status in ("active", "split")
-    ]
+    found = [group.group for group in groups if group.accepted and group.status in _WRITABLE]
     if not found:
         raise Fault(
             "no-group",

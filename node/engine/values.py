@@ -12,7 +12,8 @@ class GroupStatus(StrEnum):
     """How this device stands to a group."""
 
     ACTIVE = "active"
-    SPLIT = "split"  # a fork was seen: sends wait as `queued (group_split)`
+    SPLIT = "split"  # a fork is being decided: sends wait as `queued (group_split)`
+    STRANDED = "stranded"  # cannot enter the branch that won, and waits to be re-admitted
     LEAVING = "leaving"  # our wish to leave waits for a member to commit it
     LEFT = "left"
     REMOVED = "removed"
@@ -22,6 +23,9 @@ class GroupStatus(StrEnum):
 
 OVER = frozenset({GroupStatus.LEFT, GroupStatus.REMOVED, GroupStatus.RESTORED})
 """We hold no keys of it any more; a Welcome brings us in again."""
+
+LIVE = frozenset({GroupStatus.ACTIVE, GroupStatus.SPLIT, GroupStatus.STRANDED})
+"""We hold keys of a branch of it: what is written goes out, or waits for one branch."""
 
 
 class State(StrEnum):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from node.engine import commands, values
 from node.engine.core import SUITE_NAMES, Core, GroupDamaged, group_info
-from node.engine.values import OVER, GroupStatus
+from node.engine.values import LIVE, OVER, GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Refused
 from schemas.ids import DeviceKey, GroupId, IdentityKey
@@ -77,10 +77,9 @@ def _shown(core: Core) -> list[values.GroupView]:
 
 
 def _is_live_direct(core: Core, view: values.GroupView) -> bool:
-    live = view.status in (GroupStatus.ACTIVE, GroupStatus.SPLIT)
     return (
         view.kind == GroupKind.DIRECT.value
-        and live
+        and view.status in LIVE
         and len(view.members) == 2
         and all(_is_current(core, member.identity, member.devices) for member in view.members)
     )
@@ -93,11 +92,7 @@ def _is_current(core: Core, identity: IdentityKey, devices: Iterable[DeviceKey])
 
 
 def list_requests(core: Core, _: commands.ListRequests) -> tuple[values.RequestView, ...]:
-    waiting = [
-        row
-        for row in core.groups.all()
-        if not row.accepted and row.status in (GroupStatus.ACTIVE, GroupStatus.SPLIT)
-    ]
+    waiting = [row for row in core.groups.all() if not row.accepted and row.status in LIVE]
     return tuple(
         values.RequestView(
             row.id,
@@ -133,10 +128,7 @@ def find_direct(core: Core, command: commands.FindDirect) -> values.GroupView | 
     """Of two that both sides made at once, the lower id stays."""
     rows = []
     for row in core.groups.all():
-        if row.kind == GroupKind.DIRECT.value and row.status in (
-            GroupStatus.ACTIVE,
-            GroupStatus.SPLIT,
-        ):
+        if row.kind == GroupKind.DIRECT.value and row.status in LIVE:
             members = core.groups.members(row.id)
             theirs = [m.device for m in members if m.identity == command.identity]
             if theirs and _is_current(core, command.identity, theirs):

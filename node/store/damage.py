@@ -18,7 +18,7 @@ from typing import Any, Final
 from node.store.database import Database
 from schemas.card import Card
 from schemas.errors import Blame, Fault
-from schemas.group_records import Intent, Statement
+from schemas.group_records import CommitHeader, Intent, Statement
 from schemas.ids import DeviceKey, GroupId, Id, IdentityKey, MessageId
 from schemas.limits import COUNTER
 from schemas.parcels import ParcelBody
@@ -29,7 +29,7 @@ Good = Callable[[Any], bool]
 ACCOUNT: Final = ("meta", "secrets", "hybrid_keys")
 """A few rows that are read once, at the start: looked at each time."""
 
-_STATUS: Final = ("active", "split", "leaving", "left", "removed", "restored")
+_STATUS: Final = ("active", "split", "stranded", "leaving", "left", "removed", "restored")
 _STATES: Final = ("queued", "sent", "held", "carried", "delivered", "read", "expired", "refused")
 
 
@@ -79,6 +79,14 @@ def _list_of(kind: type) -> Good:
     return _read_by(check)
 
 
+def _prefixed(value: bytes) -> bool:
+    """Parts, each after its length in 4 bytes, little-endian."""
+    at = 0
+    while at < len(value):
+        at += 4 + int.from_bytes(value[at : at + 4], "little")
+    return at == len(value)
+
+
 _GROUP, _DEVICE, _IDENTITY = _id(GroupId), _id(DeviceKey), _id(IdentityKey)
 _MESSAGE, _HASH = _id(MessageId), _length(32)
 _MESSAGES: Good = lambda value: len(value) % MessageId.LENGTH == 0  # noqa: E731 - as those above
@@ -96,6 +104,7 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
     },
     "endpoints": {"device": _DEVICE, "signed": _signed(EndpointRecord.decode)},
     "blocked": {"identity": _IDENTITY},
+    "key_packages": {},
     "groups": {
         "id": _GROUP,
         "kind": _among("group", "direct"),
@@ -114,8 +123,28 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
     "members": {"group_id": _GROUP, "device": _DEVICE, "identity": _IDENTITY},
     "epochs": {"group_id": _GROUP, "epoch": _number()},
     "generations": {"group_id": _GROUP, "epoch_id": _HASH, "next": _number((1 << 32) - 1)},
+    "commits": {
+        "group_id": _GROUP,
+        "hash": _HASH,
+        "parent": _HASH,
+        "epoch": _number(),
+        "epoch_id": _HASH,
+        "header": _signed(CommitHeader.decode),
+    },
     "statements": {"group_id": _GROUP, "device": _DEVICE, "signed": _signed(Statement.decode)},
-    "intents": {"group_id": _GROUP, "author": _DEVICE, "signed": _signed(Intent.decode)},
+    "equivocations": {
+        "group_id": _GROUP,
+        "device": _DEVICE,
+        "first": _signed(Statement.decode),
+        "second": _signed(Statement.decode),
+    },
+    "welcomes": {"group_id": _GROUP, "commit_hash": _HASH},
+    "intents": {
+        "group_id": _GROUP,
+        "author": _DEVICE,
+        "signed": _signed(Intent.decode),
+        "key_packages": _prefixed,
+    },
     "messages": {
         "group_id": _GROUP,
         "author": _DEVICE,
@@ -137,6 +166,7 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
         "identity": _IDENTITY,
         "group_id": _GROUP,
         "state": _among(*_STATES),
+        "carrier": _DEVICE,
     },
 }
 
@@ -162,6 +192,9 @@ _MENDED: Final = {
         "joined": "0",
     },
     "contacts": {"added": "0"},
+    "key_packages": {"created": "0", "used": "0"},
+    "commits": {"arrival": "0", "entered": "0", "invalid": "'damaged'"},
+    "intents": {"seen": "0", "key_packages": "x''"},  # another member may have them
     "messages": {
         "lamport": _clamped("lamport"),
         "parents": "x''",
@@ -182,6 +215,7 @@ _MENDED: Final = {
         "held_until": "NULL",
         "reason": "NULL",
         "updated": "0",
+        "carrier": "NULL",
     },
 }
 _HARMLESS: Final = frozenset({"name", "inviter", "lamport", "tips", "joined"})

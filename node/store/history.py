@@ -15,7 +15,8 @@ _MESSAGE = (
     " own, path, text"
 )
 _LEDGER = (
-    "message, device, identity, group_id, sequence, state, path, relay, held_until, reason, updated"
+    "message, device, identity, group_id, sequence, state, path, relay, held_until, reason,"
+    " updated, carrier"
 )
 _GROUP = (
     "id, incarnation, name, kind, suite, status, accepted, inviter, epoch, epoch_id, lamport,"

@@ -18,8 +18,9 @@ from identity.signing import sign
 from node.engine import commands as c
 from node.engine.engine import Engine
 from node.engine.values import Event
-from node.home import open_engine
-from node.store.database import MIGRATIONS
+from node.home import open_engine, open_home_database
+from node.store.damage import mend
+from node.store.database import MIGRATIONS, Database
 from schemas.errors import Fault
 from schemas.group_records import Intent, IntentKind
 from schemas.ids import IntentId
@@ -42,6 +43,8 @@ INSERT INTO tree_chunks VALUES (zeroblob(32), 0, 1.0, zeroblob(9));
 INSERT INTO seen_parcels VALUES (zeroblob(32), 1e10, NULL, NULL);
 INSERT INTO future SELECT 1, id, 1, zeroblob(32), 'direct', zeroblob(9), 1.0 FROM groups LIMIT 1;
 INSERT INTO ciphertexts SELECT id, zeroblob(32), 1, epoch_id, zeroblob(9), 1e10 FROM groups;
+INSERT INTO equivocations SELECT group_id, device, signed, signed FROM statements LIMIT 1;
+INSERT INTO welcomes SELECT id, zeroblob(32), zeroblob(9), 1.0 FROM groups LIMIT 1;
 """  # of tables that are empty in the fixture
 
 
@@ -57,7 +60,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with apsw.Connection(str(home / "node.db")) as connection:
         connection.execute(ROWS)
         row = (group, wish.id, wish.author, signed, NOW)
-        connection.execute("INSERT INTO intents VALUES (?, ?, ?, ?, ?, 0)", row)
+        connection.execute("INSERT INTO intents VALUES (?, ?, ?, ?, ?, 0, x'0100000041')", row)
     with open_engine(shutil.copytree(home, home.with_name("untouched"))) as engine:
         user = User(engine)
         user.look_at_everything()
@@ -167,3 +170,36 @@ def test_no_value_in_any_column_stops_the_node(
                 user.look_at_everything()
             assert "database-damaged" not in user.events, "found again after it was mended"
     assert tried >= 2, "not a test of this table"
+
+
+@pytest.mark.parametrize(
+    "table, column, bad, left",
+    [
+        ("commits", "header", "x'01'", None),
+        ("commits", "entered", "9e999", 0.0),
+        ("equivocations", "first", "x'01'", None),
+        ("welcomes", "commit_hash", "x'01'", None),
+        ("intents", "key_packages", "x'0500000041'", b""),
+        ("key_packages", "used", "9e999", 0.0),
+        ("ledger", "carrier", "x'01'", "null"),
+    ],
+)
+def test_what_groups_that_converge_rest_on_is_mended_or_dropped(
+    original: Path, fast: Path, table: str, column: str, bad: str, left: object
+) -> None:
+    """`left` is what the column holds then; None, when the row is gone."""
+    home = shutil.copytree(original, fast / "home")
+    with open_home_database(home) as connection:
+        database = Database(connection)
+        columns = database.rows("SELECT name, pk FROM pragma_table_info(?)", table)
+        keys = ", ".join(name for name, key in columns if key)
+        first = f"({keys}) = (SELECT {keys} FROM {table} LIMIT 1)"
+        before = database.value(f"SELECT count(*) FROM {table}")
+        database.run(f"UPDATE {table} SET {column} = {bad} WHERE {first}")
+        assert mend(database)[table] == 1
+        after = database.value(f"SELECT count(*) FROM {table}")
+        assert after == before - (left is None)
+        if left is not None:
+            value = f"coalesce({column}, 'null')"
+            assert (left,) in database.rows(f"SELECT {value} FROM {table} WHERE {first}")
+        assert mend(database) == {}

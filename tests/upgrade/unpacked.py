@@ -34,6 +34,16 @@ def rows(database: Path) -> dict[str, list[tuple[object, ...]]]:
         connection.close()
 
 
+def schema(database: Path) -> set[str]:
+    """The statements that make its tables and indices."""
+    connection = apsw.Connection(str(database))
+    try:
+        found = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        return {str(row[0]) for row in found}
+    finally:
+        connection.close()
+
+
 def version(database: Path) -> int:
     connection = apsw.Connection(str(database))
     try:
