@@ -3,51 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 
 from node.api import operations as op
 from node.api import shapes as s
-from node.api.client import Client, NodeGone, NotRunning
-from node.api.operations import Operation, Q
 from node.demo.processes import BIN, environment
 from node.home import create_home
-from schemas.errors import Fault
+from simulation.processes.talk import Controlled, Talk, wait_until
 from tests.durability.crashing import ARMED, PRAGMAS, REACHED, VIOLATIONS, Plan
 
 ROOT = Path(__file__).parents[2]
 START_S = 30.0
 STOP_S = 20.0
 DEATH_S = 20.0
-SETTLE_S = 45.0
-LOOK_S = 0.02
-
-R = TypeVar("R")
-A = TypeVar("A")
-SETTLED = ("delivered", "read")
-
-
-def wait_until(look: Callable[[], R | None], what: str, deadline_s: float = SETTLE_S) -> R:
-    """The first answer of `look` that is not None or False; AssertionError after the deadline."""
-    deadline = time.monotonic() + deadline_s
-    while True:
-        found = look()
-        if found is not None and found is not False:
-            return found
-        assert time.monotonic() < deadline, f"not within {deadline_s:g} s: {what}"
-        time.sleep(LOOK_S)
 
 
 def free_ports(count: int) -> list[int]:
@@ -232,7 +211,7 @@ class RelayProgram(Program):
 
 
 @dataclass
-class NodeProgram(Program):
+class NodeProgram(Program, Controlled):
     relay: str = ""
     identity: str = ""
     device: str = ""
@@ -256,36 +235,6 @@ class NodeProgram(Program):
             ["-v", "--home", str(self.home), "--json", "run", "--no-mdns", *where],
         )
 
-    # --- what users do, through the control socket
-
-    def call(self, operation: Operation[Q, A], request: Q) -> A:
-        """Raises the Fault; NotRunning and NodeGone are among them."""
-        return Client(self.home).call(operation, request)
-
-    def knows(self, *others: NodeProgram) -> None:
-        for other in others:
-            card = other.call(op.WHOAMI, s.Nothing()).card
-            self.call(op.ADD_CONTACT, s.AddContact(card))
-
-    def group(self, group: str) -> s.Group:
-        return self.call(op.GROUP, s.ByGroup(group))
-
-    def join(self, group: str, deadline_s: float = SETTLE_S) -> s.Group:
-        def accept() -> s.Group | None:
-            try:
-                return self.call(op.JOIN, s.ByGroup(group))
-            except Fault as fault:
-                if fault.code != "unknown-group":
-                    raise
-                return None
-
-        return wait_until(accept, f"{self.name} is invited", deadline_s)
-
-    def states(self, message: str) -> dict[str, str]:
-        """The ledger of an own message: state by recipient's device."""
-        rows = self.call(op.LEDGER, s.ByMessage(message))
-        return {row.device: row.state for row in rows}
-
     def messages_under_way(self) -> int:
         """Accepted messages times recipients that have not confirmed them, as the disk says."""
         found = self.rows(
@@ -293,161 +242,6 @@ class NodeProgram(Program):
             " WHERE p.kind = 'message'"
         )
         return int(found[0][0])
-
-
-@dataclass
-class Reader:
-    """`recv` with a cursor of its own: what is shown, and what it has acknowledged."""
-
-    node: NodeProgram
-    cursor: str
-    group: str
-    shown: dict[str, str] = field(default_factory=dict)  # message id: text
-    acknowledged: set[str] = field(default_factory=set)
-    twice: list[str] = field(default_factory=list)
-
-    def page(self) -> list[s.Message]:
-        """What the cursor has not acknowledged; a line that it has must not come again."""
-        page = self.node.call(op.READ_MESSAGES, s.ReadMessages(self.cursor, self.group))
-        ids = [message.message for message in page]
-        self.twice += [each for each, count in Counter(ids).items() if count > 1]
-        self.twice += [each for each in ids if each in self.acknowledged]
-        self.shown |= {message.message: message.text for message in page}
-        return page
-
-    def acknowledge(self, page: list[s.Message]) -> None:
-        """The cursor has moved when this returns; when it raises, nobody knows."""
-        last = max(message.arrival for message in page)
-        self.node.call(op.MOVE_CURSOR, s.MoveCursor(self.cursor, [s.Seen(self.group, last)]))
-        self.acknowledged |= {message.message for message in page}
-
-    def read(self) -> None:
-        """All there is. Raises Fault when the node dies."""
-        while page := self.page():
-            self.acknowledge(page)
-
-
-@dataclass
-class Accepted:
-    """A message whose `send` returned 0."""
-
-    id: str
-    sender: NodeProgram
-    text: str
-
-
-class Talk:
-    """One group, everything that was said in it, and what must be true of that in the end."""
-
-    def __init__(self, group: str, members: list[NodeProgram]) -> None:
-        self.group = group
-        self.members = list(members)
-        self.founders = list(members)  # the others joined later
-        self.accepted: list[Accepted] = []
-        self.unsure: list[str] = []  # texts whose send died: may be there, but not twice
-        self.readers = {node.name: Reader(node, "default", group) for node in members}
-        self._count = itertools.count(1)
-
-    def join(self, node: NodeProgram) -> None:
-        """Somebody new: earlier messages are not for them."""
-        self.members.append(node)
-        self.readers[node.name] = Reader(node, "default", self.group)
-
-    def say(self, sender: NodeProgram) -> Accepted | None:
-        """None when the node died before it answered."""
-        text = f"{sender.name} says {next(self._count)}"
-        try:
-            sent = sender.call(op.SEND, s.Send(text, self.group))
-        except NotRunning:
-            return None  # nothing was asked: this text must never be seen
-        except NodeGone:
-            self.unsure.append(text)
-            return None
-        said = Accepted(sent.message, sender, text)
-        self.accepted.append(said)
-        return said
-
-    def must_say(self, sender: NodeProgram) -> Accepted:
-        said = self.say(sender)
-        assert said is not None, f"{sender.name} could not send"
-        return said
-
-    def reader(self, node: NodeProgram) -> Reader:
-        return self.readers[node.name]
-
-    # --- the checker
-
-    def check(self, deadline_s: float = SETTLE_S) -> None:
-        """Nothing accepted is lost, nothing is shown twice, the group is one, all can talk.
-
-        Raises AssertionError.
-        """
-        newcomers = [node for node in self.members if node not in self.founders]
-        earlier = list(self.accepted)
-        self._check_epochs(deadline_s)
-        for node in self.members:
-            self.must_say(node)
-        late = self.accepted[len(earlier) :]
-        deadline = time.monotonic() + deadline_s
-        while missing := self._missing(earlier, late, newcomers):
-            assert time.monotonic() < deadline, f"accepted and never shown: {missing}"
-            time.sleep(LOOK_S)
-        self._check_shown()
-        self._check_ledger(deadline)
-
-    def _missing(
-        self, earlier: list[Accepted], late: list[Accepted], newcomers: list[NodeProgram]
-    ) -> list[str]:
-        missing = []
-        for node in self.members:
-            reader = self.reader(node)
-            reader.read()
-            expected = late if node in newcomers else [*earlier, *late]
-            missing += [
-                f"{said.text!r} at {node.name}"
-                for said in expected
-                if said.sender is not node and said.id not in reader.shown
-            ]
-        return missing
-
-    def _check_shown(self) -> None:
-        for node in self.members:
-            reader = self.reader(node)
-            assert reader.twice == [], f"shown again to {node.name} after its cursor moved"
-            again = Reader(node, "afterwards", self.group)
-            again.read()
-            assert again.twice == []
-            texts = Counter(again.shown.values())
-            twice = [text for text, count in texts.items() if count > 1]
-            assert twice == [], f"one send is two messages at {node.name}"
-            known = {said.text for said in self.accepted} | set(self.unsure)
-            assert set(texts) <= known, "a message that nobody sent"
-
-    def _check_epochs(self, deadline_s: float) -> None:
-        def epochs() -> set[tuple[int, str]]:
-            found = [node.group(self.group) for node in self.members]
-            return {(group.epoch, group.status) for group in found}
-
-        def agreed() -> bool:
-            found = epochs()
-            return len(found) == 1 and {status for _, status in found} == {"active"}
-
-        try:
-            wait_until(agreed, "the members agree on the epoch", deadline_s)
-        except AssertionError:
-            raise AssertionError(f"the members stand at different epochs: {epochs()}") from None
-
-    def _check_ledger(self, deadline: float) -> None:
-        for said in self.accepted:
-            while True:
-                try:
-                    states = said.sender.states(said.id)
-                except Fault as fault:
-                    raise AssertionError(f"{said.text!r} is gone at its sender: {fault}") from fault
-                if set(states.values()) <= set(SETTLED):
-                    break
-                assert time.monotonic() < deadline, f"{said.text!r} stays {states}"
-                time.sleep(LOOK_S)
 
 
 class World:

@@ -11,7 +11,8 @@ import pytest
 from node.api import operations as op
 from node.api import shapes as s
 from schemas.errors import Fault
-from tests.durability.programs import SETTLE_S, NodeProgram, Talk, World, wait_until
+from simulation.processes.talk import SETTLE_S, Talk, wait_until
+from tests.durability.programs import NodeProgram, World
 
 INVITE_S = 30.0
 RED_S = 4.0  # for what never comes; these stories go through in less than 2 s

@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from node.api import operations as op
 from node.api import shapes as s
 from schemas.errors import Fault
-from tests.durability.programs import NodeProgram, Program, Talk, World
+from simulation.processes.talk import Talk
+from tests.durability.programs import NodeProgram, Program, World
 
 READY = 3  # programs that are up when somebody is killed
 WHILE_STARTING = 0.15  # of the kills, if somebody is

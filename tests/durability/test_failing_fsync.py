@@ -15,8 +15,9 @@ import pytest
 from node.api import operations as op
 from node.api import shapes as s
 from schemas.errors import Fault
+from simulation.processes.talk import Talk, wait_until
 from tests.durability.conftest import Worlds, not_for_a_while
-from tests.durability.programs import NodeProgram, Program, Talk, World, wait_until
+from tests.durability.programs import NodeProgram, Program, World
 
 HERE = Path(__file__).parent
 REFUSED = ["no, once", "no, twice", "no, three times"]

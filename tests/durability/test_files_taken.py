@@ -15,9 +15,10 @@ from node.api import operations as op
 from node.api import shapes as s
 from node.store.database import Database
 from schemas.errors import Fault
+from simulation.processes.talk import Talk
 from storage.sqlite import open_database
 from tests.durability.conftest import Worlds, not_for_a_while
-from tests.durability.programs import NodeProgram, Talk
+from tests.durability.programs import NodeProgram
 
 FILES = ("node.db", "node.db-wal")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.durability.programs import NodeProgram, RelayProgram, free_ports, wait_until
+from simulation.processes.talk import wait_until
+from tests.durability.programs import NodeProgram, RelayProgram, free_ports
 
 DURABLE = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 
+from simulation.processes.talk import wait_until
 from tests.durability import stories
 from tests.durability.conftest import Worlds
-from tests.durability.programs import wait_until
 from tests.durability.stories import RED_S, Boundary
 
 NOT_FROM_RELAY = "not within .* shown from the relay, with the sender away"

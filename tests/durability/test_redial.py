@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from node.api import operations as op
 from node.api import shapes as s
+from simulation.processes.talk import wait_until
 from tests.durability.conftest import Worlds
-from tests.durability.programs import NodeProgram, wait_until
+from tests.durability.programs import NodeProgram
 from transport import DEFAULT_LIMITS
 
 AT_ONCE_S = DEFAULT_LIMITS.idle_timeout_s / 3

@@ -15,7 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.durability.programs import Talk, World
+from simulation.processes.talk import Talk
+from tests.durability.programs import World
 from tests.durability.storm import Storm
 from tests.soak.memory import Samples
 

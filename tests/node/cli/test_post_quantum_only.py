@@ -11,14 +11,8 @@ import pytest
 
 from node.api import operations as op
 from node.api import shapes as s
-from tests.durability.programs import (
-    SETTLED,
-    NodeProgram,
-    Program,
-    RelayProgram,
-    free_ports,
-    wait_until,
-)
+from simulation.processes.talk import SETTLED, wait_until
+from tests.durability.programs import NodeProgram, Program, RelayProgram, free_ports
 
 OLD = "tests.node.cli.only_x25519"
 
