@@ -1,0 +1,367 @@
+"""The language of scenarios: what happens to a group, in 5 to 30 lines, on any tier.
+
+    @scenario("partition-and-heal", nodes=20)
+    def partition_and_heal(sim: Sim) -> None:
+        \"\"\"Both halves go on by themselves, and become one group again.\"\"\"
+        group = sim.group()
+        left, right = sim.halves()
+        sim.partition(left, right)
+        sim.chatter(group, every=5, during=120)
+        sim.changes(group, left, count=3, during=120)
+        sim.changes(group, right, count=3, during=120)
+        sim.wait(120)
+        sim.heal()
+        sim.converge(group, within=30)
+
+Whatever a scenario draws comes from `sim.rng`: the seed decides. When it returns, the simulator
+heals, wakes and mends all that is left, and checks the invariants (simulation/invariants.py).
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from schemas.errors import Fault
+from simulation.stage import Group, Message, Node, Stage, Standing
+
+LOOK_S = 0.25  # how often `converge` and `until` look
+JOINED_WITHIN_S = 600.0
+ACTIVE = "active"
+
+
+class Violation(Exception):
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, detail: str, node: Node | None = None) -> None:
+        super().__init__(f"{invariant}: {detail}")
+        self.invariant = invariant
+        self.detail = detail
+        self.node = node
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    name: str
+    nodes: int  # by default
+    play: Callable[[Sim], None]
+    needs: frozenset[str] = frozenset()  # of Stage.features
+    fewest: int = 2
+    quick: bool = True  # a seed takes about a second at the default size
+
+    @property
+    def summary(self) -> str:
+        return (self.play.__doc__ or "").strip().split("\n")[0]
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(
+    name: str,
+    *,
+    nodes: int,
+    needs: Iterable[str] = (),
+    fewest: int = 2,
+    quick: bool = True,
+) -> Callable[[Callable[[Sim], None]], Callable[[Sim], None]]:
+    """Registers a scenario; its docstring's first line is what `list` shows."""
+
+    def register(play: Callable[[Sim], None]) -> Callable[[Sim], None]:
+        SCENARIOS[name] = Scenario(name, nodes, play, frozenset(needs), fewest, quick)
+        return play
+
+    return register
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that its author's node accepted."""
+
+    message: Message
+    group: Group
+    author: Node
+    at: float
+    members: frozenset[Node]  # as the author saw them
+
+
+@dataclass
+class Record:
+    """What happened so far, for the invariants and the report."""
+
+    sent: list[Sent] = field(default_factory=list)
+    refused: int = 0  # of what users wanted
+    removed: dict[tuple[Group, Node], float] = field(default_factory=dict)
+    ever_removed: set[tuple[Group, Node]] = field(default_factory=set)
+    converged: list[float] = field(default_factory=list)  # seconds, of each `converge`
+
+
+class Sim:
+    """A scenario's hands and eyes."""
+
+    def __init__(self, stage: Stage, nodes: int, seed: int) -> None:
+        self.stage = stage
+        self.seed = seed
+        self.rng = random.Random(f"scenario {seed}")  # noqa: S311 - a seed repeats it
+        self.nodes: list[Node] = []
+        self.insiders: set[Node] = set()  # their word counts for nothing in the invariants
+        self.groups: list[Group] = []
+        self.record = Record()
+        self._agenda: list[tuple[float, int, Callable[[], object]]] = []
+        self._order = itertools.count()
+        self._clones = itertools.count(1)
+        self.more_nodes(nodes)
+
+    # --- time
+
+    @property
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return self.stage.now
+
+    def at(self, when: float, action: Callable[[], object]) -> None:
+        """`action` happens then (seconds since the beginning)."""
+        heapq.heappush(self._agenda, (max(when, self.now), next(self._order), action))
+
+    def after(self, seconds: float, action: Callable[[], object]) -> None:
+        self.at(self.now + seconds, action)
+
+    def every(self, seconds: float, action: Callable[[], object], *, during: float) -> None:
+        """`action` about that often, for so long; each time is drawn."""
+        when = self.now
+        end = self.now + during
+        while (when := when + self.rng.uniform(0.5, 1.5) * seconds) < end:
+            self.at(when, action)
+
+    def wait(self, seconds: float) -> None:
+        self.wait_until(self.now + seconds)
+
+    def wait_until(self, when: float) -> None:
+        while self._agenda and self._agenda[0][0] <= when:
+            due, _, action = heapq.heappop(self._agenda)
+            self.stage.advance(due)
+            action()
+        self.stage.advance(when)
+
+    def until(self, condition: Callable[[], bool], *, within: float) -> bool:
+        """Waits until it holds; False when it does not within so many seconds."""
+        end = self.now + within
+        while not condition():
+            if self.now >= end:
+                return False
+            self.wait(min(LOOK_S, end - self.now))
+        return True
+
+    # --- who is there
+
+    def more_nodes(self, count: int) -> list[Node]:
+        """New nodes, strangers to all."""
+        first = len(self.nodes)
+        fresh = [f"n{number:02}" for number in range(first, first + count)]
+        for node in fresh:
+            self.stage.start(node)
+        self.nodes += fresh
+        return fresh
+
+    @property
+    def honest(self) -> list[Node]:
+        return [node for node in self.nodes if node not in self.insiders]
+
+    def halves(self) -> tuple[list[Node], list[Node]]:
+        return self.nodes[: len(self.nodes) // 2], self.nodes[len(self.nodes) // 2 :]
+
+    def some(self, count: int, of: Sequence[Node] | None = None) -> list[Node]:
+        """That many nodes, drawn."""
+        return self.rng.sample(list(self.nodes if of is None else of), count)
+
+    def group(self, members: Sequence[Node] | None = None, *, admins: int = 1) -> Group:
+        """A group of these (of all), made by the first and joined by all; the first `admins` of
+        them may remove others."""
+        founder, *others = self.nodes if members is None else members
+        self.stage.acquaint(founder, others)
+        group = self.stage.create_group(founder, "tea")
+        self.groups.append(group)
+        self.add(group, founder, others[: admins - 1], admin=True)
+        self.add(group, founder, others[admins - 1 :])
+        everybody = {founder, *others}
+        if not self.until(
+            lambda: self._together(group) and self._standing_members(group) == everybody,
+            within=JOINED_WITHIN_S,
+        ):
+            raise Violation("everybody-joins", f"not within {JOINED_WITHIN_S:.0f} s")
+        self.note("all have joined")
+        return group
+
+    def _standing_members(self, group: Group) -> set[Node]:
+        return {node for node, at in self.standings(group).items() if at.status == ACTIVE}
+
+    def add(self, group: Group, by: Node, others: Sequence[Node], *, admin: bool = False) -> None:
+        """`by` invites them, and they accept as soon as the invitation is there."""
+        if not others:
+            return
+        if self._do(by, lambda: self.stage.invite(by, group, others, admin=admin)):
+            for node in others:
+                self.record.removed.pop((group, node), None)
+                self._join_soon(node, group, self.now + JOINED_WITHIN_S)
+
+    def _join_soon(self, node: Node, group: Group, deadline: float) -> None:
+        here = self.stage.awake(node) and self.stage.standing(node, group) is not None
+        if here and self._allowed(lambda: self.stage.join(node, group)):
+            return
+        if self.now < deadline:
+            self.after(LOOK_S, lambda: self._join_soon(node, group, deadline))
+
+    # --- machines and network
+
+    def sleep(self, *nodes: Node) -> None:
+        for node in nodes:
+            self.stage.sleep(node)
+
+    def wake(self, *nodes: Node) -> None:
+        for node in nodes:
+            self.stage.wake(node)
+
+    def crash(self, node: Node, point: str = "between") -> None:
+        if self.stage.awake(node):
+            self.stage.crash(node, point)
+
+    def clone(self, node: Node) -> Node:
+        """A copy of its disk in an insider's hands, asleep; both count as insiders now."""
+        name = f"{node}'{next(self._clones)}"
+        self.stage.clone(node, name)
+        self.insiders |= {node, name}
+        return name
+
+    def partition(self, *sides: Collection[Node]) -> None:
+        self.note(f"partition {'|'.join(str(len(side)) for side in sides)}")
+        self.stage.partition(sides)
+
+    def heal(self) -> None:
+        self.note("healed")
+        self.stage.heal()
+
+    def trouble(
+        self,
+        *,
+        latency: tuple[float, float] = (0.01, 0.1),
+        loss: float = 0.0,
+        duplicates: float = 0.0,
+        reorder: float = 0.0,
+    ) -> None:
+        self.stage.trouble(latency_s=latency, loss=loss, duplicates=duplicates, reorder=reorder)
+
+    def note(self, text: str) -> None:
+        self.stage.note(text)
+
+    # --- what users do; None when the node refuses it, which is in its rights
+
+    def send(self, node: Node, group: Group, text: str = "") -> Message | None:
+        if not self.stage.awake(node):
+            return None
+        standing = self.stage.standing(node, group)
+        text = text or f"{node} at {self.now:.1f}"
+        try:
+            message = self.stage.send(node, group, text)
+        except Fault as fault:
+            self._note_refused(fault)
+            return None
+        if standing is not None:
+            others = standing.members - {node}
+            self.record.sent.append(Sent(message, group, node, self.now, others))
+        return message
+
+    def update_key(self, node: Node, group: Group) -> bool:
+        return self._do(node, lambda: self.stage.update_key(node, group))
+
+    def leave(self, node: Node, group: Group) -> bool:
+        gone = self._do(node, lambda: self.stage.leave(node, group))
+        return self._note_removed(group, node) if gone else False
+
+    def remove(self, node: Node, group: Group, other: Node) -> bool:
+        gone = self._do(node, lambda: self.stage.remove(node, group, other))
+        return self._note_removed(group, other) if gone else False
+
+    def _note_removed(self, group: Group, node: Node) -> bool:
+        self.record.removed[group, node] = self.now
+        self.record.ever_removed.add((group, node))
+        return True
+
+    def chatter(
+        self,
+        group: Group,
+        *,
+        every: float,
+        during: float,
+        among: Sequence[Node] | None = None,
+    ) -> None:
+        """Somebody says something about that often."""
+        self.every(
+            every,
+            lambda: self.send(self.rng.choice(list(among or self.nodes)), group),
+            during=during,
+        )
+
+    def changes(self, group: Group, among: Sequence[Node], *, count: int, during: float) -> None:
+        """That many of them renew their keys, each a commit, at drawn times."""
+        for _ in range(count):
+            node = self.rng.choice(list(among))
+            when = self.rng.uniform(0, during)
+            self.after(when, lambda node=node: self.update_key(node, group))  # type: ignore[misc]
+
+    def _do(self, node: Node, action: Callable[[], None]) -> bool:
+        return self.stage.awake(node) and self._allowed(action)
+
+    def _allowed(self, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except Fault as fault:
+            self._note_refused(fault)
+            return False
+        return True
+
+    def _note_refused(self, fault: Fault) -> None:
+        self.record.refused += 1
+        self.note(f"refused: {fault.code}")
+
+    # --- what can be seen
+
+    def standings(self, group: Group) -> dict[Node, Standing]:
+        """Of the honest nodes that are awake and know the group."""
+        found = {}
+        for node in self.honest:
+            if self.stage.awake(node):
+                standing = self.stage.standing(node, group)
+                if standing is not None:
+                    found[node] = standing
+        return found
+
+    def _together(self, group: Group) -> bool:
+        standings = self.standings(group)
+        active = {node: at for node, at in standings.items() if at.status == ACTIVE}
+        split = [at for at in standings.values() if at.status in ("split", "leaving", "damaged")]
+        if split or len({at.epoch_id for at in active.values()}) > 1:
+            return False
+        members = next(iter(active.values())).members if active else frozenset()
+        here = {node for node in self.honest if self.stage.awake(node)}
+        return members & here == set(active)
+
+    def converge(self, group: Group | None = None, *, within: float) -> float:
+        """Waits until the honest members who are awake are in one epoch; answers the seconds."""
+        begun = self.now
+        groups = self.groups if group is None else [group]
+        if not self.until(lambda: all(self._together(each) for each in groups), within=within):
+            raise Violation("one-epoch", f"not within {within:.0f} s: {self._split(groups)}")
+        self.record.converged.append(self.now - begun)
+        return self.now - begun
+
+    def _split(self, groups: Sequence[Group]) -> str:
+        parts = []
+        for group in groups:
+            where: dict[str, list[Node]] = {}
+            for node, at in self.standings(group).items():
+                where.setdefault(f"{at.status} {at.epoch} {at.epoch_id[:6]}", []).append(node)
+            parts += [f"{place}: {' '.join(nodes)}" for place, nodes in sorted(where.items())]
+        return "; ".join(parts)
