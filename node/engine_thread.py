@@ -140,21 +140,23 @@ class EngineThread(Generic[E]):
     def _serve(self, engine: E) -> None:
         going = True
         while going:
-            asked: list[_Asked] = []
-            entry = self._queue.get()
-            while True:
-                if entry is None:
-                    going = False
-                    break
-                asked.append(entry)
-                if len(asked) == self._limit:
-                    break
-                try:
-                    entry = self._queue.get_nowait()
-                except queue.Empty:
-                    break
+            asked, going = self._next_batch()
             if asked:
                 self._run(engine, asked)
+
+    def _next_batch(self) -> tuple[list[_Asked], bool]:
+        """What is queued now (waiting for the first); False when it is the last."""
+        asked: list[_Asked] = []
+        entry = self._queue.get()
+        while entry is not None:
+            asked.append(entry)
+            if len(asked) == self._limit:
+                return asked, True
+            try:
+                entry = self._queue.get_nowait()
+            except queue.Empty:
+                return asked, True
+        return asked, False
 
     def _run(self, engine: E, asked: list[_Asked]) -> None:
         try:

@@ -86,7 +86,7 @@ class NodeConfig:
     transport_limits: TransportLimits = DEFAULT_LIMITS
     clock: Callable[[], float] = time.time
     bind: Bind | None = None
-    engine_thread: type[EngineThread[Engine]] = EngineThread
+    engine_thread: Callable[..., EngineThread[Engine]] = EngineThread
 
 
 class Node:
