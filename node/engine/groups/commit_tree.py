@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 
@@ -23,8 +23,6 @@ class Node:
 
     @property
     def removed_for_good(self) -> set[DeviceKey]:
-        if not self.removed:  # most commits
-            return set()
         return {ref.device for ref in self.removed} - {ref.device for ref in self.added}
 
 
@@ -35,8 +33,8 @@ class _Place:
     parent: CommitHash  # the root's: itself
     depth: int
     enter: int
-    leave: int = 0
-    children: list[CommitHash] = field(default_factory=list)
+    leave: int
+    children: list[CommitHash]  # valid ones, by hash
 
 
 class Tree:
@@ -70,6 +68,8 @@ class Tree:
         self._by_parent: dict[CommitHash, list[CommitHash]] = {}
         for hash_, node in self.nodes.items():
             self._by_parent.setdefault(node.parent, []).append(hash_)
+        for siblings in self._by_parent.values():
+            siblings.sort()
         roster = dict(members)
         self.root = self._climb(roster, root)
         self._rosters: dict[CommitHash, Mapping[DeviceKey, IdentityKey]] = {
@@ -99,18 +99,21 @@ class Tree:
 
         One roster follows the walk, doing each commit on the way in and undoing it on the way out.
         """
-        nodes, places = self.nodes, self._places
-        places[self.root] = _Place(self.root, 0, 0)
-        way = [(self.root, self._named(self.root))]
+        nodes, places, named = self.nodes, self._places, self._by_parent
+        place = places[self.root] = _Place(self.root, 0, 0, 0, [])
+        way = [(self.root, place, iter(named.get(self.root, ())))]
         while way:
-            at, rest = way[-1]
-            place = places[at]
+            at, place, rest = way[-1]
             for hash_ in rest:
                 node = nodes[hash_]
-                if _may_author(node, roster) and _swap(roster, node.removed, node.added):
+                if (
+                    hash_ != self.root  # nobody's child, whatever its header says
+                    and _may_author(node, roster)
+                    and _swap(roster, node.removed, node.added)
+                ):
                     place.children.append(hash_)
-                    places[hash_] = _Place(at, place.depth + 1, len(places))
-                    way.append((hash_, self._named(hash_)))
+                    below = places[hash_] = _Place(at, place.depth + 1, len(places), 0, [])
+                    way.append((hash_, below, iter(named.get(hash_, ()))))
                     break
             else:
                 way.pop()
@@ -119,12 +122,6 @@ class Tree:
                     self._forks.append(at)
                 if way:
                     _swap(roster, nodes[at].added, nodes[at].removed)
-
-    def _named(self, parent: CommitHash) -> Iterator[CommitHash]:
-        """Who says that this is its parent, by hash. The root is nobody's child."""
-        return iter(
-            sorted(child for child in self._by_parent.get(parent, ()) if child != self.root)
-        )
 
     def __contains__(self, hash_: object) -> bool:
         return hash_ in self.nodes or hash_ == self.root
@@ -212,7 +209,7 @@ def _order(node: Node) -> tuple[bytes, ...]:
 
 def _may_author(node: Node, roster: Mapping[DeviceKey, IdentityKey]) -> bool:
     """`roster`: of the parent."""
-    return node.author in roster and node.author not in node.removed_for_good
+    return node.author in roster and (not node.removed or node.author not in node.removed_for_good)
 
 
 def _swap(
