@@ -81,6 +81,7 @@ class Reader:
     cursor: str
     group: str
     shown: dict[str, str] = field(default_factory=dict)  # message id: text
+    lines: list[s.Message] = field(default_factory=list)  # each time that it was written out
     acknowledged: set[str] = field(default_factory=set)
     twice: list[str] = field(default_factory=list)
 
@@ -91,6 +92,7 @@ class Reader:
         self.twice += [each for each, count in Counter(ids).items() if count > 1]
         self.twice += [each for each in ids if each in self.acknowledged]
         self.shown |= {message.message: message.text for message in page}
+        self.lines += page
         return page
 
     def acknowledge(self, page: list[s.Message]) -> None:
@@ -129,11 +131,13 @@ class Talk:
     def join(self, node: Controlled) -> None:
         """Somebody new: earlier messages are not for them."""
         self.members.append(node)
+        if not self.accepted:
+            self.founders.append(node)
         self.readers[node.name] = Reader(node, "default", self.group)
 
-    def say(self, sender: Controlled) -> Accepted | None:
-        """None when the node died before it answered."""
-        text = f"{sender.name} says {next(self._count)}"
+    def say(self, sender: Controlled, text: str = "") -> Accepted | None:
+        """None when the node died before it answered. Each text is said once."""
+        text = text or f"{sender.name} says {next(self._count)}"
         try:
             sent = sender.call(op.SEND, s.Send(text, self.group))
         except NotRunning:

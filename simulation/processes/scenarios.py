@@ -1,0 +1,106 @@
+"""The scenarios of real processes: a network's usual troubles, in seconds of the wall's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from simulation.scenario import Sim, Violation
+
+LATENCY_S: Final = (0.005, 0.015)  # of a frame, one way
+LOSS: Final = 0.01
+PARTED_S: Final = 4.0
+ASLEEP_S: Final = 6.0
+CONVERGES_S: Final = 30.0
+ARRIVES_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessScenario:
+    """`relayed`: there is a relay, and all nodes use it."""
+
+    name: str
+    play: Callable[[Sim], None]
+    relayed: bool = False
+
+    @property
+    def summary(self) -> str:
+        return (self.play.__doc__ or "").partition("\n")[0]
+
+
+def partition_and_heal(sim: Sim) -> None:
+    """Three laptops on a bad network: one is cut off from the two others, and both sides go on."""
+    ada, bob, cy = sim.nodes
+    sim.trouble(latency=LATENCY_S, loss=LOSS)
+    group = sim.group(sim.nodes)
+    _all_talk(sim, group)
+    sim.partition([ada, bob], [cy])
+    sim.update_key(ada, group)
+    sim.update_key(cy, group)
+    _all_talk(sim, group)
+    sim.wait(PARTED_S)
+    sim.update_key(cy, group)
+    _all_talk(sim, group)
+    sim.heal()
+    sim.converge(group, within=CONVERGES_S)
+    _all_talk(sim, group)
+
+
+def laptop_asleep(sim: Sim) -> None:
+    """A lid closes right after its owner changed the group; the others change it meanwhile."""
+    ada, bob, cy = sim.nodes
+    sim.trouble(latency=LATENCY_S)
+    group = sim.group(sim.nodes)
+    _all_talk(sim, group)
+    sim.partition([ada, bob], [cy])  # the radio is off before the lid is closed
+    sim.update_key(cy, group)
+    sim.send(cy, group)
+    sim.sleep(cy)
+    sim.heal()
+    sim.update_key(ada, group)
+    sim.send(ada, group)
+    sim.send(bob, group)
+    sim.wait(ASLEEP_S)
+    sim.wake(cy)
+    sim.converge(group, within=CONVERGES_S)
+    _all_talk(sim, group)
+
+
+def relay_withholds(sim: Sim) -> None:
+    """Two who cannot reach each other, and a relay that keeps what it took: a third carries it."""
+    ada, _, cy = sim.nodes
+    sim.trouble(latency=LATENCY_S)
+    group = sim.group(sim.nodes)
+    _all_talk(sim, group)
+    sim.stage.withhold([cy])
+    sim.stage.cut(ada, cy)
+    sim.stage.cut(cy, ada)
+    message = sim.send(ada, group)
+    sim.update_key(ada, group)
+    sim.send(ada, group)
+    if not sim.until(lambda: _is_shown(sim, message), within=ARRIVES_S):
+        raise Violation("carried-by-others", f"not within {ARRIVES_S:.0f} s", cy)
+    sim.converge(group, within=CONVERGES_S)
+    _all_talk(sim, group)
+    sim.stage.release()  # late, what everybody has already
+
+
+def _is_shown(sim: Sim, message: str | None) -> bool:
+    cy = sim.nodes[-1]
+    return message in {line.message for line in sim.stage.shown(cy, sim.groups[0])}
+
+
+def _all_talk(sim: Sim, group: str) -> None:
+    for node in sim.nodes:
+        sim.send(node, group)
+
+
+PROCESS_SCENARIOS: Final = {
+    scenario.name: scenario
+    for scenario in (
+        ProcessScenario("partition-and-heal", partition_and_heal),
+        ProcessScenario("laptop-asleep", laptop_asleep),
+        ProcessScenario("relay-withholds", relay_withholds, relayed=True),
+    )
+}
