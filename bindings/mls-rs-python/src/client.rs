@@ -9,7 +9,9 @@ use mls_rs::identity::basic::BasicCredential;
 use mls_rs::{ExtensionList, MlsMessage, MlsMessageDescription};
 use pyo3::prelude::*;
 
-use crate::core::{Core, MlsGroup, may_lock};
+use crate::authorize::Authorizer;
+use crate::callback::{Callback, may_lock};
+use crate::core::{Core, MlsGroup};
 use crate::errors::{Fault, Kind, contained};
 use crate::external;
 use crate::group::Group;
@@ -40,22 +42,21 @@ pub struct Client {
 impl Client {
     #[new]
     #[pyo3(signature = (*, signing_seed, credential, storage_key, validate_credential,
-        extension_types=Vec::new(), policy_extension=None),
-        text_signature = "(*, signing_seed, credential, storage_key, validate_credential, extension_types=(), policy_extension=None)")]
+        authorize_commit=None, extension_types=Vec::new(), policy_extension=None),
+        text_signature = "(*, signing_seed, credential, storage_key, validate_credential, authorize_commit=None, extension_types=(), policy_extension=None)")]
     fn new(
         signing_seed: &[u8],
         credential: Vec<u8>,
         storage_key: &[u8],
         validate_credential: Bound<'_, PyAny>,
+        authorize_commit: Option<Bound<'_, PyAny>>,
         extension_types: Vec<u16>,
         policy_extension: Option<u16>,
     ) -> PyResult<Self> {
-        if !validate_credential.is_callable() {
-            return Err(pyo3::exceptions::PyTypeError::new_err(
-                "validate_credential must be callable",
-            ));
-        }
-        let validator = Validator::new(validate_credential.unbind());
+        let validator = Callback::new(&validate_credential, "validate_credential")?;
+        let authorizer = authorize_commit
+            .map(|callable| Callback::new(&callable, "authorize_commit"))
+            .transpose()?;
         let (signer, public) = suite::signing_keys(signing_seed)?;
         let credential = BasicCredential::new(credential).into_credential();
         let identity = SigningIdentity::new(credential, public);
@@ -63,7 +64,15 @@ impl Client {
             policy: policy_extension.map(ExtensionType::new),
         };
         let sealer = Sealer::new(storage_key)?;
-        let core = Core::new(sealer, identity, signer, validator, rules, &extension_types)?;
+        let core = Core::new(
+            sealer,
+            identity,
+            signer,
+            Validator::new(validator),
+            rules,
+            Authorizer::new(authorizer),
+            &extension_types,
+        )?;
         Ok(Self {
             core: Arc::new(core),
         })

@@ -16,8 +16,10 @@ use mls_rs::storage_provider::in_memory::InMemoryPreSharedKeyStorage;
 use mls_rs::{CipherSuite, Client, Extension, ExtensionList};
 use mls_rs_crypto_awslc::AwsLcCryptoProvider;
 
+use crate::authorize::Authorizer;
+use crate::callback::may_lock;
 use crate::errors::Fault;
-use crate::identity::{Validator, validating};
+use crate::identity::Validator;
 use crate::rules::Rules;
 use crate::seal::{Sealer, What};
 use crate::storage::{Journal, Packages, Store, lock};
@@ -44,6 +46,7 @@ pub struct Core {
     signer: SignatureSecretKey,
     validator: Validator,
     pub rules: Rules,
+    pub authorizer: Authorizer,
     pub psks: InMemoryPreSharedKeyStorage,
     pub extension_types: Vec<ExtensionType>,
     journal: Arc<Mutex<Journal>>,
@@ -59,6 +62,7 @@ impl Core {
         signer: SignatureSecretKey,
         validator: Validator,
         rules: Rules,
+        authorizer: Authorizer,
         extension_types: &[u16],
     ) -> Result<Self, Fault> {
         let sealer = Arc::new(sealer);
@@ -82,6 +86,7 @@ impl Core {
             signer,
             validator,
             rules,
+            authorizer,
             psks: InMemoryPreSharedKeyStorage::default(),
             journal,
             log: Mutex::default(),
@@ -168,16 +173,6 @@ impl Core {
         let (hash, tree) = split().ok_or_else(crate::storage::wrong_layout)?;
         Ok((hash.to_vec(), tree.to_vec()))
     }
-}
-
-/// A validator runs while its group is locked: coming back from there would hang for ever.
-pub fn may_lock() -> Result<(), Fault> {
-    if validating() {
-        return Err(Fault::misuse(
-            "validate_credential must not use groups or the client",
-        ));
-    }
-    Ok(())
 }
 
 /// An extension list, each type once.

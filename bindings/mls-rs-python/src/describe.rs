@@ -98,11 +98,11 @@ pub fn commit(done: CommitMessageDescription, after: &MlsGroup) -> Result<Commit
             })
     };
     let mut removed = Vec::new();
-    let mut updated_extensions = false;
+    let mut extensions = None;
     for proposal in &new_epoch.applied_proposals {
         match &proposal.proposal {
             Proposal::Remove(remove) => removed.push(before(remove.to_remove())?),
-            Proposal::GroupContextExtensions(_) => updated_extensions = true,
+            Proposal::GroupContextExtensions(list) => extensions = Some(list.clone()),
             _ => {}
         }
     }
@@ -134,7 +134,7 @@ pub fn commit(done: CommitMessageDescription, after: &MlsGroup) -> Result<Commit
         epoch: new_epoch.epoch,
         added,
         removed,
-        updated_extensions,
+        extensions,
         removes_me,
         authenticated_data: done.authenticated_data,
     })

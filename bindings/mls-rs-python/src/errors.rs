@@ -47,7 +47,7 @@ exceptions! {
     Authentication AuthenticationFailed "A signature, tag or ciphertext does not verify: tampered, or of another branch.";
     OwnMessage OwnMessage "The message was made by this very client.";
     UnknownKeyPackage UnknownKeyPackage "The Welcome is for somebody else, or its KeyPackage is gone.";
-    Refused RefusedByRules "A stranger's external commit, a by-reference proposal, a re-initialisation, or what the group's policy forbids.";
+    Refused RefusedByRules "A stranger's external commit, a by-reference proposal, a re-initialisation, or what the group's policy or `authorize_commit` forbids; the exception of the latter is `__cause__`.";
     Credential CredentialRefused "The validator raised; its exception is `__cause__`.";
     InvalidCommit InvalidCommit "The commit or its proposals break RFC 9420 (section 12).";
     Stale StaleCommit "A detached commit applied to a group that is not its base.";
@@ -109,6 +109,13 @@ impl Fault {
 
     pub fn decode(code: &str, text: impl Into<String>) -> Self {
         Self::new(Kind::Decode, code, text)
+    }
+
+    pub fn not_authorized(raised: PyErr) -> Self {
+        Self {
+            raised: Some(Box::new(raised)),
+            ..Refusal("not-authorized").into()
+        }
     }
 
     /// The same cause, with another meaning in this place.

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use mls_rs::external_client::ExternalClient;
 
-use crate::core::{Core, may_lock};
+use crate::callback::may_lock;
+use crate::core::Core;
 use crate::errors::{Fault, Kind};
 use crate::group::Group;
 use crate::identity::Validator;
 use crate::inner::Inner;
 use crate::ledger::Ledger;
 use crate::suite;
+use crate::values::{Commit, Member};
 use crate::wire;
 
 /// The group in the epoch after the commit, and the commit for the others.
@@ -45,7 +47,7 @@ pub fn rejoin(
         .roster()
         .members_iter()
         .find(|member| *member.signing_identity() == core.identity)
-        .map(|member| member.index())
+        .map(Member::from)
         .ok_or_else(|| {
             let text = "no leaf has this client's signature key and credential";
             Fault::new(Kind::NoSuchMember, "no-such-member", text)
@@ -53,12 +55,27 @@ pub fn rejoin(
     let client = core.client(suite, core.store(), crate::client::UNUSED_LIFETIME_S);
     let mut builder = client
         .external_commit_builder()?
-        .with_removal(old)
+        .with_removal(old.index)
         .commit_time(now.into());
     if let Some(tree) = tree {
         builder = builder.with_tree_data(tree);
     }
     let (group, commit) = builder.build(message)?;
+    let back = Member {
+        index: group.current_member_index(),
+        ..old.clone()
+    };
+    let done = Commit {
+        committer: back.clone(),
+        epoch: group.context().epoch(),
+        added: vec![back],
+        removed: vec![old],
+        extensions: None,
+        removes_me: false,
+        authenticated_data: Vec::new(),
+    };
+    core.authorizer
+        .judge(seen.group_context(), &seen.roster(), &done)?;
     let ledger = Ledger::begin(group.context().epoch());
     let group = Group::new(core.clone(), Inner::new(group, true, None, ledger));
     Ok((group, commit.to_bytes()?))

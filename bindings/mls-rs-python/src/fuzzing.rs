@@ -10,6 +10,7 @@ use mls_rs::identity::basic::BasicCredential;
 use mls_rs::mls_rs_codec::MlsEncode;
 use mls_rs::{CipherSuite, ExtensionList};
 
+use crate::authorize::Authorizer;
 use crate::client::UNUSED_LIFETIME_S;
 use crate::core::Core;
 use crate::errors::{Fault, contained};
@@ -50,6 +51,7 @@ fn core(seed: u8) -> Result<Arc<Core>, Fault> {
         signer,
         Validator::anyone(),
         rules,
+        Authorizer::new(None),
         &[0xF001],
     )?))
 }
@@ -72,7 +74,7 @@ fn world() -> Result<World, Fault> {
     let late = alice.encrypt_application_message(b"late", Vec::new())?;
     let commit = alice.commit(Vec::new())?.commit_message;
     alice.apply_pending_commit()?;
-    bob.process(commit)?;
+    bob.process(&cores[1], commit)?;
     let newcomer = package(2)?;
     let (adding, _) = alice
         .commit_builder()
@@ -155,7 +157,7 @@ pub fn process(data: &[u8]) {
         group.ledger.encode().ok(),
     );
     let refused = wire::parse(&bytes)
-        .and_then(|message| group.process(message))
+        .and_then(|message| group.process(&world.bob_core, message))
         .is_err();
     if refused {
         let after = (

@@ -8,7 +8,8 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::core::{Core, may_lock};
+use crate::callback::may_lock;
+use crate::core::Core;
 use crate::errors::{Fault, contained};
 use crate::identity::basic;
 use crate::inner::{Inner, Processed};
@@ -226,7 +227,7 @@ impl Group {
             parsed.description(),
             MlsMessageDescription::PrivateProtocolMessage { .. }
         );
-        let run = |inner: &mut Inner| inner.process(parsed);
+        let run = |inner: &mut Inner| inner.process(&self.core, parsed);
         let done = if secret {
             self.quick(py, run)?
         } else {
@@ -244,7 +245,7 @@ impl Group {
         let done = self.slow(py, |inner| {
             let one = |bytes: &Vec<u8>| {
                 let parsed = wire::parse(bytes)?;
-                contained(|| inner.process(parsed))
+                contained(|| inner.process(&self.core, parsed))
             };
             Ok(messages.iter().map(one).collect::<Vec<_>>())
         })?;
@@ -319,7 +320,7 @@ impl Group {
     }
 
     /// Lets other Python threads run. No thread ever waits for a group while it holds the
-    /// interpreter, so a validator can always get it.
+    /// interpreter, so a callback can always get it.
     fn slow<R: Send>(
         &self,
         py: Python<'_>,

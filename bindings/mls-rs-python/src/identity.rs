@@ -1,8 +1,5 @@
 //! Credentials: Basic only, judged by the caller's Python function.
 
-use std::cell::Cell;
-use std::sync::Arc;
-
 use mls_rs::error::IntoAnyError;
 use mls_rs::identity::basic::BasicCredential;
 use mls_rs::identity::{CredentialType, SigningIdentity};
@@ -11,6 +8,8 @@ use mls_rs::{ExtensionList, IdentityProvider};
 use mls_rs_core::identity::MemberValidationContext;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+
+use crate::callback::Callback;
 
 /// Why a credential was refused.
 #[derive(Debug)]
@@ -40,20 +39,11 @@ impl IntoAnyError for Refused {
 
 /// Calls the Python validator; a clone shares it.
 #[derive(Clone)]
-pub struct Validator(Option<Arc<Py<PyAny>>>);
-
-thread_local! {
-    static VALIDATING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// True while this thread runs a validator. A group's lock is held then: taking one would hang.
-pub fn validating() -> bool {
-    VALIDATING.get()
-}
+pub struct Validator(Option<Callback>);
 
 impl Validator {
-    pub fn new(callable: Py<PyAny>) -> Self {
-        Self(Some(Arc::new(callable)))
+    pub fn new(callback: Callback) -> Self {
+        Self(Some(callback))
     }
 
     /// Accepts every Basic credential; for looking at a KeyPackage without a client.
@@ -62,20 +52,12 @@ impl Validator {
     }
 
     fn ask(&self, key: &[u8], credential: &[u8]) -> PyResult<()> {
-        struct Reset;
-        impl Drop for Reset {
-            fn drop(&mut self) {
-                VALIDATING.set(false);
-            }
-        }
-        let Some(callable) = &self.0 else {
+        let Some(callback) = &self.0 else {
             return Ok(());
         };
         Python::attach(|py| {
-            VALIDATING.set(true);
-            let _reset = Reset;
             let arguments = (PyBytes::new(py, key), PyBytes::new(py, credential));
-            callable.call1(py, arguments).map(drop)
+            callback.call(py, arguments)
         })
     }
 }

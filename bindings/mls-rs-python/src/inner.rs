@@ -15,7 +15,7 @@ use crate::core::{Core, MlsGroup};
 use crate::describe;
 use crate::errors::{Fault, Kind, contained};
 use crate::ledger::Ledger;
-use crate::pending::PendingCommit;
+use crate::pending::{self, PendingCommit};
 use crate::values::{Commit, Member, Message};
 
 /// Own generations skipped by one call: about 1.5 s of key derivation.
@@ -125,9 +125,7 @@ impl Inner {
     pub fn apply(&mut self, core: &Core, pending: &PendingCommit) -> Result<Commit, Fault> {
         let group = self.live()?;
         pending.check_base(core, group)?;
-        let mut next = group.clone();
-        let done = next.apply_detached_commit(pending.secrets()?)?;
-        let commit = describe::commit(done, &next)?;
+        let (next, commit) = pending::applied(core, group, pending.secrets()?)?;
         self.ledger.enter(next.context().epoch());
         self.group = next;
         self.fallback = None;
@@ -157,7 +155,7 @@ impl Inner {
     }
 
     /// One message, or nothing happened.
-    pub fn process(&mut self, message: MlsMessage) -> Result<Processed, Fault> {
+    pub fn process(&mut self, core: &Core, message: MlsMessage) -> Result<Processed, Fault> {
         let group = self.live()?;
         describe::check_header(group, &message)?;
         if !matches!(
@@ -169,6 +167,10 @@ impl Inner {
         ) {
             let mut next = self.copy();
             let done = next.advance(message)?;
+            if let Processed::Commit(commit) = &done {
+                let (context, roster) = (self.group.context(), self.group.roster());
+                core.authorizer.judge(context, &roster, commit)?;
+            }
             *self = next;
             return Ok(done);
         }

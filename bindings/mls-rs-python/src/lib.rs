@@ -1,6 +1,8 @@
 //! The Python module `mls_rs._native`: it only lists what the other modules define.
 #![forbid(unsafe_code)]
 
+mod authorize;
+mod callback;
 mod client;
 mod core;
 mod describe;
@@ -36,6 +38,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<values::LogEntry>()?;
     module.add_class::<values::Message>()?;
     module.add_class::<values::Commit>()?;
+    module.add_class::<authorize::Change>()?;
     module.add_class::<pending::PendingCommit>()?;
     module.add_class::<group::Group>()?;
     module.add_class::<client::Client>()?;

@@ -11,10 +11,12 @@ use pyo3::prelude::*;
 use zeroize::Zeroizing;
 
 use crate::core::{Core, MlsGroup, extensions};
+use crate::describe;
 use crate::errors::{Fault, Kind};
 use crate::rules::with_tree_in_welcome;
 use crate::seal::What;
 use crate::storage::wrong_layout;
+use crate::values::Commit;
 use crate::wire;
 
 /// The arguments of `Group.commit`.
@@ -133,6 +135,20 @@ impl PendingCommit {
     }
 }
 
+/// The group after its own commit, if that may take effect, and what it did.
+pub fn applied(
+    core: &Core,
+    group: &MlsGroup,
+    secrets: CommitSecrets,
+) -> Result<(MlsGroup, Commit), Fault> {
+    let mut next = group.clone();
+    let done = next.apply_detached_commit(secrets)?;
+    let commit = describe::commit(done, &next)?;
+    core.authorizer
+        .judge(group.context(), &group.roster(), &commit)?;
+    Ok((next, commit))
+}
+
 pub fn build(core: &Arc<Core>, group: &mut MlsGroup, order: Order) -> Result<PendingCommit, Fault> {
     let base = Base::of(core, group)?;
     let suite = group.cipher_suite();
@@ -148,7 +164,7 @@ pub fn build(core: &Arc<Core>, group: &mut MlsGroup, order: Order) -> Result<Pen
         }
     }
     for index in &order.remove {
-        crate::describe::member(group, *index)?;
+        describe::member(group, *index)?;
     }
     let adds = !packages.is_empty();
     let mut builder = group
@@ -174,6 +190,9 @@ pub fn build(core: &Arc<Core>, group: &mut MlsGroup, order: Order) -> Result<Pen
     }
     let (output, secrets) =
         with_tree_in_welcome(order.tree_in_welcome, || builder.build_detached())?;
+    if core.authorizer.asks() {
+        applied(core, group, secrets.clone())?;
+    }
     let tree = output
         .ratchet_tree
         .filter(|_| adds)

@@ -1,5 +1,6 @@
 //! The plain values that Python sees.
 
+use mls_rs::ExtensionList;
 use mls_rs::group::Member as MlsMember;
 use pyo3::prelude::*;
 use zeroize::Zeroizing;
@@ -139,15 +140,30 @@ impl Message {
 }
 
 /// What a commit did, by whoever made it; `added` as after it, `removed` as before it.
-#[pyclass(frozen, get_all, module = "mls_rs")]
+#[pyclass(frozen, module = "mls_rs")]
 pub struct Commit {
+    #[pyo3(get)]
     pub committer: Member,
     /// The epoch that the commit opened.
+    #[pyo3(get)]
     pub epoch: u64,
+    #[pyo3(get)]
     pub added: Vec<Member>,
+    #[pyo3(get)]
     pub removed: Vec<Member>,
-    /// The commit replaced the group-context extensions.
-    pub updated_extensions: bool,
+    /// The group-context extensions from now on, if the commit replaced them.
+    pub extensions: Option<ExtensionList>,
+    #[pyo3(get)]
     pub removes_me: bool,
+    #[pyo3(get)]
     pub authenticated_data: Vec<u8>,
+}
+
+#[pymethods]
+impl Commit {
+    /// The commit replaced the group-context extensions.
+    #[getter]
+    fn updated_extensions(&self) -> bool {
+        self.extensions.is_some()
+    }
 }

@@ -43,12 +43,14 @@ class World:
         seed: bytes | None = None,
         storage_key: bytes = bytes(32),
         policy: int | None = None,
+        authorize: Callable[[mls_rs.Change], None] | None = None,
     ) -> mls_rs.Client:
         return mls_rs.Client(
             signing_seed=seed or os.urandom(32),
             credential=name,
             storage_key=storage_key,
             validate_credential=validate,
+            authorize_commit=authorize,
             extension_types=[0xF001],
             policy_extension=policy,
         )

@@ -57,7 +57,7 @@ def test_the_readme_examples_run_as_they_stand(capsys):
     for block in blocks:
         exec(compile(block.split("```")[0], "README.md", "exec"), {"__name__": "readme"})
         outputs.append(capsys.readouterr().out.splitlines())
-    assert outputs == [["b'hello bob'"], ["b'hello bob'", "b'hello alice'"]]
+    assert outputs == [["b'hello bob'"], ["b'hello bob'", "b'hello alice'"], []]
     ten = [line for line in blocks[0].split("```")[0].splitlines() if line]
     assert len(ten) <= 10
 

@@ -8,6 +8,7 @@ __all__ = [
     "HYBRID",
     "AuthenticationFailed",
     "BlobError",
+    "Change",
     "Client",
     "Commit",
     "CredentialRefused",
@@ -75,7 +76,8 @@ class UnknownKeyPackage(MlsError):
 class RefusedByRules(MlsError):
     """A stranger's external commit, a by-reference proposal, a re-initialisation, or what the
     group's policy forbids: "add-not-allowed", "add-for-another", "remove-not-allowed",
-    "extensions-not-allowed", "policy-malformed"."""
+    "extensions-not-allowed", "policy-malformed". Or "not-authorized": `authorize_commit` raised;
+    its exception is `__cause__`."""
 
 class CredentialRefused(MlsError):
     """The validator raised; its exception is `__cause__`."""
@@ -205,6 +207,40 @@ class Commit:
     def authenticated_data(self) -> bytes: ...
 
 @final
+class Change:
+    """What a commit would do, and to which group: what `authorize_commit` judges.
+
+    All members that process a commit see an equal one, and so does its committer.
+    """
+
+    @property
+    def group_id(self) -> bytes: ...
+    @property
+    def epoch(self) -> int:
+        """The epoch that the commit opens."""
+    @property
+    def committer(self) -> Member:
+        """As before the commit; one who comes back from outside (`rejoin`): as after it."""
+    @property
+    def members(self) -> list[Member]:
+        """All members before the commit, by leaf index. Each reading makes a new list."""
+    @property
+    def added(self) -> list[Member]:
+        """As after the commit."""
+    @property
+    def removed(self) -> list[Member]:
+        """As before the commit."""
+    @property
+    def extensions_before(self) -> list[tuple[int, bytes]]:
+        """The group-context extensions before the commit: types and data."""
+    @property
+    def extensions_after(self) -> list[tuple[int, bytes]]:
+        """The group-context extensions after the commit: types and data."""
+    @property
+    def authenticated_data(self) -> bytes:
+        """What the committer signed beside the commit; empty for `rejoin`."""
+
+@final
 class PendingCommit:
     """A detached commit. It is bound to its base: group id, epoch and epoch authenticator."""
 
@@ -298,7 +334,10 @@ class Group:
         Raises InvalidCommit, RefusedByRules, CredentialRefused, NoSuchMember or NotActive.
         """
     def apply(self, pending: PendingCommit) -> Commit:
-        """Moves to the epoch of one's own commit. Raises StaleCommit on another base."""
+        """Moves to the epoch of one's own commit.
+
+        Raises StaleCommit on another base, RefusedByRules or NotActive.
+        """
     def process(self, message: bytes) -> Message | Commit:
         """Processes one message of this group; after an error the group is as it was.
 
@@ -331,15 +370,25 @@ class Client:
         credential: bytes,
         storage_key: bytes,
         validate_credential: Callable[[bytes, bytes], None],
+        authorize_commit: Callable[[Change], None] | None = None,
         extension_types: Sequence[int] = (),
         policy_extension: int | None = None,
     ) -> Client:
         """`signing_seed` is the 32-byte Ed25519 seed, `storage_key` 32 bytes that seal every blob.
 
         `validate_credential(signature_key, credential)` is called for each leaf that enters a
-        group and raises to refuse it; it must not use groups or this client. `extension_types` are
-        listed in each leaf's capabilities. `policy_extension` is the type of the group-context
-        extension that says who may change a group (`encode_policy`); all members must agree on it.
+        group and raises to refuse it; it must not use groups or this client.
+
+        `authorize_commit(change)` is called before a commit takes effect, on every path: by
+        `Group.commit` and again by `Group.apply`, by `process` and `process_many`, by `rejoin`. It
+        raises to refuse the commit: RefusedByRules "not-authorized", the group stays as it was. It
+        must not use groups or this client either, and must decide from its argument alone, or
+        members part ways. A Welcome is no commit that one could judge: who joins trusts the
+        inviter for what came before.
+
+        `extension_types` are listed in each leaf's capabilities. `policy_extension` is the type of
+        the group-context extension that says who may change a group (`encode_policy`); all members
+        must agree on it.
         """
     @property
     def signature_key(self) -> bytes: ...
@@ -356,7 +405,10 @@ class Client:
         self, group_id: bytes, suite: int, extensions: Sequence[tuple[int, bytes]] = ()
     ) -> Group: ...
     def join(self, welcome: bytes, *, tree: bytes | None = None) -> Group:
-        """Joins by Welcome. The KeyPackage is deleted (log) when the group is first saved."""
+        """Joins by Welcome. The KeyPackage is deleted (log) when the group is first saved.
+
+        `authorize_commit` is not asked: the commit behind a Welcome cannot be seen.
+        """
     def rejoin(
         self, group_info: bytes, *, tree: bytes | None = None, now: int
     ) -> tuple[Group, bytes]:
@@ -365,7 +417,7 @@ class Client:
         For a member whose state is lost or stuck. `group_info` is any member's
         `Group.group_info()`, `tree` its `ratchet_tree()` if that is not inside. Save the group,
         then publish the commit. Raises NoSuchMember without a leaf of the same signature key and
-        credential; a stranger's external commit is refused by every member.
+        credential, and RefusedByRules; a stranger's external commit is refused by every member.
         """
     def add_psk(self, id: bytes, psk: bytes) -> None:
         """Keeps an external pre-shared key (RFC 9420 section 8.4) for commits and joins.
