@@ -341,6 +341,10 @@ class Node:
             key_exchange=link.connection.key_exchange,
         )
 
+    def network_changed(self) -> None:
+        """The machine woke, or is on another network: every path is tried anew, at once."""
+        self._net.network_changed()
+
     # --- relays
 
     async def health(self, relay: str | None = None) -> tuple[HealthView, ...]:

@@ -248,6 +248,11 @@ class Delivery:
     async def _set_endpoint(self) -> None:
         await self._ask(SetEndpoint(self.own_addresses()))
 
+    def network_changed(self) -> None:
+        """Paths may be open that were not: failures of the past do not count, and we greet."""
+        self.dialer.news_of_network()
+        self.greeter.greet()
+
     async def _watch_addresses(self) -> None:
         """Laptops move; and a record must be renewed before it expires."""
         last = self.own_addresses()
@@ -266,7 +271,7 @@ class Delivery:
             renewed = self._clock()
             if now != last:
                 last = now
-                self.dialer.news_of_network()
+                self.network_changed()
                 if self.mdns is not None:
                     self.mdns.advertise(await self._advert())
 
