@@ -1,0 +1,145 @@
+"""One virtual machine: a home on disk, an address, a clock, and the real node that runs there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from node.engine.commands import Command
+from node.home import create_home
+from node.node import Node, NodeConfig
+from schemas.addresses import Address
+from schemas.errors import Fault
+from schemas.ids import IdentityKey
+from simulation.wire.engine import DIED, Doom, InlineEngine
+from simulation.wire.network import Host, Network
+
+R = TypeVar("R")
+
+PORT = 7000
+RESTART_S = 0.5  # at least, from a crash to the process that follows
+
+
+class Machine:
+    """Switched on by `start`. `clock` gives Unix seconds; `ahead_s` is what it is wrong by."""
+
+    identity: IdentityKey
+
+    def __init__(
+        self, name: str, home: Path, host: Host, network: Network, clock: Callable[[], float]
+    ) -> None:
+        self.name = name
+        self.host = host
+        self.ahead_s = 0.0
+        self.crashes = 0
+        self._network = network
+        self._clock = clock
+        self._config = NodeConfig(
+            home,
+            listen=Address(host, PORT),
+            mdns=False,
+            clock=self.now,
+            bind=network.bind,
+            engine_thread=self._make_engine,
+        )
+        self._engine: InlineEngine | None = None
+        self._node: Node | None = None
+        self._running = asyncio.Event()
+        self._off = asyncio.Event()
+        self.life: asyncio.Task[None]  # from `start` on
+        self.awake = True
+        create_home(home, name)
+
+    def now(self) -> float:
+        return self._clock() + self.ahead_s
+
+    async def start(self) -> None:
+        """Returns when the node runs. Raises what `Node.running` does."""
+        self.life = asyncio.create_task(self._live(), name=f"machine {self.name}")
+        await self._ready()
+        self.identity = self.node.identity
+
+    async def stop(self) -> None:
+        """Ends the node as SIGTERM does."""
+        self.wake()
+        self._off.set()
+        await self.life
+
+    @property
+    def node(self) -> Node:
+        if self._node is None:
+            raise RuntimeError(f"{self.name} does not run")
+        return self._node
+
+    async def ask_now(self, command: Command[R]) -> R:
+        """The engine's answer, in no time. Raises the Fault that refuses it."""
+        await self._ready()
+        if self._engine is None:
+            raise RuntimeError(f"{self.name} does not run")
+        return await self._engine.ask_now(command)
+
+    async def crash(self, moment: Doom | None) -> None:
+        """Now, or at the next commit; the node is started again at once."""
+        if self._engine is None:
+            raise RuntimeError(f"{self.name} does not run")
+        if moment is not None:
+            self._engine.doom(moment)
+        else:
+            self._engine.die()
+            await self._ready()
+
+    def sleep(self) -> None:
+        self.awake = False
+        self._network.unplug(self.host)
+        if self._engine is not None:
+            self._engine.sleep()
+
+    def wake(self) -> None:
+        if not self.awake:
+            self.awake = True
+            self._network.plug_in(self.host)
+            if self._engine is not None:
+                self._engine.wake()
+            self.network_changed()
+
+    def network_changed(self) -> None:
+        """Tells a node that runs; one that starts finds out by itself."""
+        if self._node is not None:
+            self._node.network_changed()
+
+    async def _ready(self) -> None:
+        """The node runs, or its task has failed, which is raised."""
+        running = asyncio.ensure_future(self._running.wait())
+        try:
+            await asyncio.wait({running, self.life}, return_when="FIRST_COMPLETED")
+            if self.life.done():
+                self.life.result()
+        finally:
+            running.cancel()
+
+    async def _live(self) -> None:
+        while not self._off.is_set():
+            try:
+                async with Node.running(self._config) as self._node:
+                    self._running.set()
+                    await self._off.wait()
+            except Fault as fault:
+                if fault.code != DIED:
+                    raise
+                await asyncio.sleep(RESTART_S)
+                self._network.plug_in(self.host)
+                self.awake = True
+            finally:
+                self._running.clear()
+                self._node = self._engine = None
+
+    def _make_engine(self, *args: Any, **options: Any) -> InlineEngine:
+        self._engine = InlineEngine(*args, on_death=self._die, **options)
+        return self._engine
+
+    def _die(self) -> None:
+        self.crashes += 1
+        self._running.clear()
+        self._network.unplug(self.host)  # what the dying process still says, nobody hears

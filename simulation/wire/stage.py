@@ -1,0 +1,267 @@
+"""The wire tier: a scenario's Stage made of real nodes on a simulated network."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Collection, Coroutine, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeVar
+
+import mls_rs
+
+from node.engine import commands
+from node.engine.values import GroupView, MessageView
+from schemas.errors import Refused
+from schemas.ids import GroupId, IdentityKey
+from simulation.stage import Group, Message, Node, Owed, Shown, Standing
+from simulation.wire.engine import Doom
+from simulation.wire.loop import VirtualLoop
+from simulation.wire.machine import Machine
+from simulation.wire.network import Conditions, Network
+
+R = TypeVar("R")
+
+IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Linux has a tmpfs; a folder is made in it
+EYES: Final = "eyes"  # the cursor of whoever looks at the screen
+MOST: Final = 1_000_000
+_MOMENTS: Final[dict[str, Doom | None]] = {"between": None, "before": "before", "after": "after"}
+
+
+class WireStage:
+    """A `simulation.stage.Stage`; `close` it at the end.
+
+    MLS and QUIC draw from the operating system, so that a seed fixes only what the network does to
+    each datagram: no two runs are the same. Time passes in `advance`, and also in `invite`, which
+    fetches KeyPackages over the network, and in `crash`, whose process takes a moment to start.
+    """
+
+    features: frozenset[str] = frozenset({"one-way", "skew", "crash-points"})
+
+    def __init__(self, seed: int, *, suite: int = mls_rs.HYBRID) -> None:
+        self._suite = suite
+        self._runner = asyncio.Runner(loop_factory=VirtualLoop)
+        self._loop = self._runner.get_loop()
+        self._epoch = time.time()
+        self._folder = TemporaryDirectory(
+            prefix="wire-", dir=IN_MEMORY if IN_MEMORY.is_dir() else None
+        )
+        self.network = Network(seed)
+        self.machines: dict[Node, Machine] = {}
+        self._names: dict[IdentityKey, Node] = {}
+        self._shown: dict[tuple[Node, Group], list[Shown]] = defaultdict(list)
+        self._asleep_at: dict[Node, dict[Group, GroupView]] = {}
+        self.notes: list[tuple[float, str]] = []
+
+    def close(self) -> None:
+        """Ends all nodes, and removes their homes."""
+        try:
+            self._do(self._stop_all())
+        finally:
+            self._runner.close()
+            self._folder.cleanup()
+
+    # --- time
+
+    @property
+    def now(self) -> float:
+        return self._loop.time()
+
+    def advance(self, until: float) -> None:
+        self._do(self._sleep(until - self.now))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Raises what ended a node that nobody meant to end."""
+        lives = [machine.life for machine in self.machines.values()]
+        await asyncio.wait(
+            [asyncio.ensure_future(asyncio.sleep(seconds)), *lives], return_when="FIRST_COMPLETED"
+        )
+        for life in lives:
+            if life.done():
+                life.result()
+
+    # --- nodes and machines
+
+    def start(self, node: Node) -> None:
+        number = len(self.machines) + 1
+        host = f"10.0.{number // 250}.{number % 250 + 1}"
+        home = Path(self._folder.name, node)
+        machine = Machine(node, home, host, self.network, self._unix)
+        self._do(machine.start())
+        self.machines[node] = machine
+        self._names[machine.identity] = node
+
+    def acquaint(self, node: Node, others: Sequence[Node]) -> None:
+        for other in others:
+            self._introduce(node, other)
+            self._introduce(other, node)
+
+    def _introduce(self, node: Node, other: Node) -> None:
+        card = self._ask(other, commands.WhoAmI()).card
+        bundle, endpoint = self._ask(other, commands.OwnRecords())
+        self._ask(node, commands.AddContact(card))
+        records = () if endpoint is None else (endpoint,)
+        self._ask(node, commands.ReceiveBundle(bundle, records))
+
+    def sleep(self, node: Node) -> None:
+        if self.awake(node):
+            self._look(node)
+            groups = self._ask(node, commands.ListGroups())
+            self._asleep_at[node] = {view.group.hex(): view for view in groups}
+            self._do(_soon(self.machines[node].sleep))
+
+    def wake(self, node: Node) -> None:
+        self._do(_soon(self.machines[node].wake))
+
+    def crash(self, node: Node, point: str = "between") -> None:
+        self._do(self.machines[node].crash(_MOMENTS[point]))
+
+    def set_clock(self, node: Node, ahead_s: float) -> None:
+        self.machines[node].ahead_s = ahead_s
+
+    def fill_disk(self, node: Node, full: bool) -> None:
+        raise NotImplementedError
+
+    def clone(self, node: Node, name: Node) -> None:
+        raise NotImplementedError
+
+    # --- the network
+
+    def partition(self, sides: Sequence[Collection[Node]]) -> None:
+        self.network.partition([[self._host(node) for node in side] for side in sides])
+
+    def heal(self) -> None:
+        self.network.heal()
+        for machine in self.machines.values():
+            if machine.awake:
+                self._do(_soon(machine.network_changed))
+
+    def cut(self, source: Node, target: Node) -> None:
+        self.network.cut(self._host(source), self._host(target))
+
+    def trouble(
+        self, *, latency_s: tuple[float, float], loss: float, duplicates: float, reorder: float
+    ) -> None:
+        self.network.conditions = Conditions(latency_s, loss, duplicates, reorder)
+
+    def withhold(self, recipients: Collection[Node]) -> None:
+        raise NotImplementedError
+
+    def release(self) -> None:
+        raise NotImplementedError
+
+    # --- what users do
+
+    def create_group(self, node: Node, name: str) -> Group:
+        return self._ask(node, commands.CreateGroup(name, self._suite)).group.hex()
+
+    def invite(
+        self, node: Node, group: Group, others: Sequence[Node], *, admin: bool = False
+    ) -> None:
+        people = [self.machines[other].identity for other in others]
+        inviter = self.machines[node].node
+        self._do(inviter.invite(_id(group), people, admin=admin))
+
+    def join(self, node: Node, group: Group) -> None:
+        self._ask(node, commands.Join(_id(group)))
+
+    def send(self, node: Node, group: Group, text: str) -> Message:
+        return self._ask(node, commands.Send(_id(group), text)).message.hex()
+
+    def remove(self, node: Node, group: Group, other: Node) -> None:
+        self._ask(node, commands.RemoveMember(_id(group), self.machines[other].identity))
+
+    def leave(self, node: Node, group: Group) -> None:
+        self._ask(node, commands.Leave(_id(group)))
+
+    def update_key(self, node: Node, group: Group) -> None:
+        self._ask(node, commands.UpdateKey(_id(group)))
+
+    # --- what can be seen from outside
+
+    def awake(self, node: Node) -> bool:
+        return self.machines[node].awake
+
+    def standing(self, node: Node, group: Group) -> Standing | None:
+        """Of a node that sleeps, as it was when it fell asleep."""
+        view = self._view(node, group)
+        if view is None:
+            return None
+        members = frozenset(self._name(member.identity) for member in view.members)
+        return Standing(view.epoch, view.epoch_id.hex(), view.status, members)
+
+    def _view(self, node: Node, group: Group) -> GroupView | None:
+        if not self.awake(node):
+            return self._asleep_at[node].get(group)
+        try:
+            return self._ask(node, commands.FindGroup(group))
+        except Refused as fault:
+            if fault.code != "unknown-group":
+                raise
+            return None
+
+    def shown(self, node: Node, group: Group) -> list[Shown]:
+        self._look(node)
+        return list(self._shown[node, group])
+
+    def _look(self, node: Node) -> None:
+        """The user reads what is new, and has then seen it."""
+        while self.awake(node):
+            found = self._ask(node, commands.ReadMessages(EYES))
+            if not found:
+                return
+            for message in found:
+                if not message.own:
+                    self._shown[node, message.group.hex()].append(self._as_shown(message))
+            seen = {message.group: message.arrival for message in sorted(found, key=_arrival)}
+            self._ask(node, commands.MoveCursor(EYES, tuple(seen.items())))
+
+    def history(self, node: Node, group: Group) -> list[Shown]:
+        found = self._ask(node, commands.ReadHistory(_id(group), limit=MOST))
+        return [self._as_shown(message) for message in found]
+
+    def ledger(self, node: Node, message: Message) -> list[Owed]:
+        rows = self._ask(node, commands.ReadLedger(message))
+        return [Owed(self._name(row.identity), row.state, row.reason) for row in rows]
+
+    def note(self, text: str) -> None:
+        self.notes.append((self.now, text))
+
+    # --- inside
+
+    def _do(self, work: Coroutine[Any, Any, R]) -> R:
+        return self._loop.run_until_complete(work)
+
+    def _ask(self, node: Node, command: commands.Command[R]) -> R:
+        return self._do(self.machines[node].ask_now(command))
+
+    async def _stop_all(self) -> None:
+        await asyncio.gather(*(machine.stop() for machine in self.machines.values()))
+
+    def _unix(self) -> float:
+        return self._epoch + self._loop.time()
+
+    def _host(self, node: Node) -> str:
+        return self.machines[node].host
+
+    def _name(self, identity: IdentityKey) -> Node:
+        return self._names.get(identity, identity.hex())
+
+    def _as_shown(self, message: MessageView) -> Shown:
+        author = self._name(message.sender)
+        return Shown(message.message.hex(), author, message.sequence, message.text)
+
+
+def _id(group: Group) -> GroupId:
+    return GroupId.fromhex(group)
+
+
+def _arrival(message: MessageView) -> int:
+    return message.arrival
+
+
+async def _soon(work: Any) -> None:
+    """On the loop."""
+    work()
