@@ -194,7 +194,8 @@ class Tree:
         ]
         found: list[CommitHash] = []
         while above:
-            below = self._by_parent.get(above.pop(), ())
+            named = self._by_parent.get(above.pop(), ())
+            below = [hash_ for hash_ in named if hash_ not in self._places]
             found += below
             above += below
         return tuple(sorted(found))
