@@ -93,6 +93,9 @@ class Stage(Protocol):
         `wake` starts it. Whoever sends to the device reaches the node that is awake.
         """
 
+    def deafen(self, node: Node) -> None:
+        """It acknowledges what arrives from now on, and looks at none of it ("clones")."""
+
     # --- the network
 
     def partition(self, sides: Sequence[Collection[Node]]) -> None:

@@ -1,0 +1,147 @@
+"""One scenario with one seed, from the first node to the last invariant."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulation import scenarios as scenarios
+from simulation.invariants import AT_THE_END, all_there
+from simulation.scenario import SCENARIOS, Scenario, Sim, Violation
+from simulation.stage import Node, Stage
+from simulation.world.means import MODEL
+from simulation.world.world import World
+
+LAST_CONVERGE_S = 300.0
+LAST_DELIVERY_S = 6 * 3600.0
+LOOK_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What repeats a run, event for event."""
+
+    scenario: str
+    nodes: int
+    seed: int
+    mls: str = MODEL
+
+
+@dataclass(slots=True)
+class Finding:
+    """A violation, and what led to it."""
+
+    invariant: str
+    detail: str
+    node: Node | None
+    at: float  # virtual seconds
+    lines: list[str]
+
+
+@dataclass(slots=True)
+class Result:
+    plan: Plan
+    digest: str
+    finding: Finding | None
+    engine_events: int
+    virtual_s: float
+    wall_s: float
+    messages: int
+    refused: int
+    converged: list[float]
+    events: dict[str, int]
+    timeline: dict[Node, list[tuple[float, int, str]]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        finding = self.finding
+        return {
+            "scenario": self.plan.scenario,
+            "nodes": self.plan.nodes,
+            "seed": self.plan.seed,
+            "mls": self.plan.mls,
+            "digest": self.digest,
+            "violation": None
+            if finding is None
+            else {
+                "invariant": finding.invariant,
+                "detail": finding.detail,
+                "node": finding.node,
+                "at_s": finding.at,
+                "log": finding.lines,
+            },
+            "engine_events": self.engine_events,
+            "virtual_s": self.virtual_s,
+            "wall_s": self.wall_s,
+            "messages": self.messages,
+            "refused": self.refused,
+            "converged_s": self.converged,
+            "events": self.events,
+        }
+
+
+def play(scenario: Scenario, sim: Sim) -> None:
+    """The scenario, and what ends every one of them. Raises Violation."""
+    scenario.play(sim)
+    sim.wait(0.0)
+    calm_down(sim)
+    sim.converge(within=LAST_CONVERGE_S)
+    end = sim.now + LAST_DELIVERY_S
+    while not all_there(sim) and sim.now < end:
+        sim.wait(LOOK_S)
+    for invariant in AT_THE_END:
+        invariant(sim)
+
+
+def calm_down(sim: Sim) -> None:
+    """Whatever the scenario left broken is mended."""
+    stage: Stage = sim.stage
+    sim.note("the end begins: everything is mended")
+    sim.trouble()
+    for node in sim.honest:
+        stage.fill_disk(node, False)
+        stage.set_clock(node, 0.0)
+    sim.heal()
+    stage.release()
+    for node in sim.insiders:
+        sim.sleep(node)
+    for node in sim.honest:
+        sim.wake(node)
+    sim.until(lambda: all(stage.awake(node) for node in sim.honest), within=60)
+
+
+def run(plan: Plan, *, print_lines: bool = False) -> Result:
+    """Tier 1. Whatever happens in it is in the answer; an engine that raises is a violation too."""
+    scenario = SCENARIOS[plan.scenario]
+    begun = time.perf_counter()
+    world = World(plan.seed, relay="relay" in scenario.needs, mls=plan.mls)
+    world.print_lines = print_lines
+    sim = None
+    finding = None
+    try:
+        sim = Sim(world, plan.nodes, plan.seed)
+        play(scenario, sim)
+    except Violation as found:
+        finding = Finding(found.invariant, found.detail, found.node, world.now, [*world.lines])
+    except Exception as error:  # noqa: BLE001 - whatever it is, the seed repeats it
+        finding = Finding("no-crash", _told(error), None, world.now, [*world.lines])
+    record = None if sim is None else sim.record
+    return Result(
+        plan,
+        world.digest,
+        finding,
+        world.engine_events,
+        world.now,
+        time.perf_counter() - begun,
+        0 if record is None else len(record.sent),
+        0 if record is None else record.refused,
+        [] if record is None else record.converged,
+        dict(world.events),
+        world.timeline,
+    )
+
+
+def _told(error: Exception) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))

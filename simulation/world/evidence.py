@@ -1,0 +1,105 @@
+"""What the engines of a world did, and the invariants that can be held against it at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from node.engine import values as v
+from schemas import limits
+from schemas.ids import DeviceKey, EpochId, GroupId, MessageId
+from simulation.scenario import Violation
+
+if TYPE_CHECKING:
+    from simulation.world.machine import Machine
+
+
+class Evidence:
+    """Each method raises Violation. `stolen`: devices whose disk was copied; they are not held to
+    anything, and may read what a copy of theirs may."""
+
+    def __init__(self) -> None:
+        self.stolen: set[DeviceKey] = set()
+        self._authenticators: dict[tuple[GroupId, EpochId], tuple[bytes, str]] = {}
+        self._rosters: dict[tuple[GroupId, EpochId], frozenset[bytes]] = {}
+        self._generations: set[tuple[GroupId, EpochId, DeviceKey, int]] = set()
+        self._readers: dict[MessageId, set[bytes]] = {}
+        self._shown: set[tuple[str, MessageId]] = set()
+
+    def entered(
+        self,
+        machine: Machine,
+        group: GroupId,
+        epoch: EpochId,
+        authenticator: bytes,
+        members: frozenset[bytes],
+    ) -> None:
+        """Members of one epoch agree on its authenticator, and on who is a member."""
+        first, name = self._authenticators.setdefault(
+            (group, epoch), (authenticator, machine.name)
+        )
+        if first != authenticator:
+            raise Violation(
+                "one-authenticator",
+                f"{machine.name} and {name} differ on epoch {epoch.hex()[:8]}",
+                machine.name,
+            )
+        if self._rosters.setdefault((group, epoch), members) != members:
+            raise Violation(
+                "one-roster",
+                f"{machine.name} and {name} differ on the members of {epoch.hex()[:8]}",
+                machine.name,
+            )
+
+    def sealed(
+        self, machine: Machine, group: GroupId, epoch: EpochId, generation: int, message: MessageId
+    ) -> None:
+        """No generation is used twice."""
+        readers = self._readers.setdefault(message, {machine.device})
+        readers |= self._rosters.get((group, epoch), frozenset())
+        if machine.device in self.stolen:
+            return
+        used = (group, epoch, machine.device, generation)
+        if used in self._generations:
+            raise Violation(
+                "generation-once",
+                f"{machine.name} sealed twice under {generation} in {epoch.hex()[:8]}",
+                machine.name,
+            )
+        self._generations.add(used)
+
+    def shown(self, machine: Machine, message: v.MessageView) -> None:
+        """Each message is shown once, and to nobody who was not a member when it was sealed."""
+        if machine.device in self.stolen:
+            return
+        key = (machine.name, message.message)
+        if key in self._shown:
+            raise Violation("shown-once", f"{message.message.hex()[:8]} again", machine.name)
+        self._shown.add(key)
+        readers = self._readers.get(message.message)
+        if readers is None:
+            raise Violation(
+                "nobody-sent-it", f"{message.message.hex()[:8]} was never sealed", machine.name
+            )
+        if machine.device not in readers:
+            raise Violation(
+                "removed-reads-nothing",
+                f"{machine.name} reads {message.message.hex()[:8]} of {message.sender_name}",
+                machine.name,
+            )
+
+
+def queues_within_caps(machine: Machine) -> None:
+    """Every queue of a node is within its cap. Raises Violation."""
+    for what, sql, cap in _CAPS:
+        rows = machine.disk.execute(sql).fetchall()
+        for (found,) in rows:
+            if found is not None and found > cap:
+                raise Violation("within-caps", f"{found} {what}; the cap is {cap}", machine.name)
+
+
+_CAPS = (
+    ("early parcels of a group", "SELECT count(*) FROM future GROUP BY group_id",
+     limits.FUTURE_MESSAGES),
+    ("bytes of early parcels", "SELECT sum(length(body)) FROM future GROUP BY group_id",
+     limits.FUTURE_BYTES),
+)
