@@ -59,6 +59,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _worked(self, _: asyncio.Future[Any]) -> None:
         self._at_work -= 1
 
+    async def shutdown_default_executor(self, *how: Any) -> None:
+        self._at_work += 1  # a thread of asyncio's own waits for the executor's
+        try:
+            await super().shutdown_default_executor(*how)
+        finally:
+            self._at_work -= 1
+
     def add_reader(
         self, fd: FileDescriptorLike, callback: Callable[[*Ts], Any], *args: *Ts
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import random
 import socket
 from collections import Counter, deque
@@ -105,7 +106,8 @@ class Network:
             self.counters["reordered"] += 1
             arrival += self._random.uniform(0, self.conditions.reorder_s)
         else:
-            arrival = max(arrival, self._last.get((source, target), 0.0))
+            # Strictly later: asyncio's timers of one instant fire in any order.
+            arrival = max(arrival, math.nextafter(self._last.get((source, target), 0.0), math.inf))
             self._last[source, target] = arrival
         loop.call_at(arrival, self._arrive, data, source, target)
 
