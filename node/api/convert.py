@@ -127,6 +127,8 @@ def ledger_row(view: v.LedgerView) -> s.LedgerRow:
         updated_at=utc(view.updated_at),
         reason=view.reason,
         name=view.name,
+        by=None if view.by is None else view.by.hex(),
+        by_name=view.by_name,
     )
 
 

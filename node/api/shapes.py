@@ -320,6 +320,8 @@ class LedgerRow(Answer):
     updated_at: str
     reason: str | None
     name: str
+    by: str | None = None  # the identity of the member who has it and hands it on
+    by_name: str = ""
 
 
 class WhyRow(Answer):

@@ -182,7 +182,7 @@ def ledger(state: State, message: str) -> None:
                 row.name or short(row.identity),
                 short(row.device),
                 row.state,
-                row.path or "-",
+                f"carried by {row.by_name}" if row.by_name else row.path or "-",
                 row.updated_at,
                 row.reason or "",
             )

@@ -30,13 +30,16 @@ def _ledger(event: Event) -> str | None:
             return f"{what}: read by {name}"
         case "held":
             return f"{what}: a relay keeps it for {name}"
+        case "carried":
+            return f"{what}: {event['by_name']} has it, and hands it on to {name}"
         case "queued" | "expired" | "refused" as state:
             return f"{what}: {state} for {name}, {event['reason']}"
     return None
 
 
 def _way(event: Event) -> str:
-    return {"direct": ", directly", "relay": ", by relay"}.get(event.get("path") or "", "")
+    ways = {"direct": ", directly", "relay": ", by relay", "carried": ", by another member"}
+    return ways.get(event.get("path") or "", "")
 
 
 def _members(event: Event) -> str:

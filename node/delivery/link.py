@@ -257,7 +257,7 @@ class Link:
             self._note_garbage()
             return RefusedParcel(parcel.id, "wrong-recipient")
         try:
-            verdict = await self._ask(Arrived(parcel, "direct"))
+            verdict = await self._ask(Arrived(parcel, "direct", self.peer))
         except Fault as fault:
             self._counters[f"arrival-{fault.code}"] += 1
             if fault.blame is Blame.PEER:

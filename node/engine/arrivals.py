@@ -86,12 +86,14 @@ class Arrivals:
             if body.parcel != parcel.id:
                 raise Malformed("wrong-parcel-id", "a parcel under another parcel's id")
             read = True
-            return self._settle(digest, body, command.path)
+            return self._settle(digest, body, command.path, command.via)
         except Fault as fault:
             forget = fault.code not in _KEEP_FOR_LATER
             return values.Rejected(fault.code, forget, garbage=forget and not read)
 
-    def _settle(self, digest: bytes, body: ParcelBody, path: str) -> values.Verdict:
+    def _settle(
+        self, digest: bytes, body: ParcelBody, path: str, via: DeviceKey | None
+    ) -> values.Verdict:
         """Acts on a parcel and marks it as seen; an early one waits, and is not seen yet.
 
         Raises Fault when it is refused.
@@ -102,7 +104,7 @@ class Arrivals:
         try:
             with core.undoable():
                 try:
-                    author = self._act(body, path)
+                    author = self._act(body, path, via)
                 except Early as found:
                     # What it told on the way counts.
                     row = core.groups.get(body.group)
@@ -121,6 +123,7 @@ class Arrivals:
                 digest,
                 body.encode(),
                 core.now,
+                via=via,
                 room=requests.room_for_early(core, row),
             )
             return values.Accepted() if kept else values.Deferred(BUFFER_FULL_S)
@@ -142,7 +145,7 @@ class Arrivals:
                 failure = error
         raise failure or Malformed("cannot-open", "no hybrid key")
 
-    def _act(self, body: ParcelBody, path: str) -> DeviceKey | None:
+    def _act(self, body: ParcelBody, path: str, via: DeviceKey | None) -> DeviceKey | None:
         """Does what a parcel says; answers the author when it was a message.
 
         Raises Early, MlsError, or Fault when it is refused.
@@ -164,7 +167,7 @@ class Arrivals:
             case SummaryContent(summary):
                 self._receipts.receive(summary)
             case MessageContent(mls):
-                return self._message(self._known(row), body, mls, path)
+                return self._message(self._known(row), body, mls, path, via)
             case CommitContent():
                 self._commit(self._known(row), body, body.content)
             case IntentContent():
@@ -180,7 +183,9 @@ class Arrivals:
 
     # --- kinds
 
-    def _message(self, row: GroupRow, body: ParcelBody, mls: bytes, path: str) -> DeviceKey | None:
+    def _message(
+        self, row: GroupRow, body: ParcelBody, mls: bytes, path: str, via: DeviceKey | None
+    ) -> DeviceKey | None:
         requests.check_room(self._core, row, len(mls))
         if body.statement is not None:
             self._commits.statement(row, body.statement)
@@ -196,7 +201,7 @@ class Arrivals:
                 self._core.count(error.code)
                 raise NoRoom from error  # what lies between may come, and this again
             return None  # a duplicate: its key is used up
-        author = self._conversation.received(row, opened, mls, path)
+        author = self._conversation.received(row, opened, mls, path, via)
         self._receipts.owe(row.id, author)
         return author
 
@@ -257,10 +262,10 @@ class Arrivals:
         row = self._core.groups.get(group)
         if row is not None and is_over(row):
             return
-        found = [(path, digest, ParcelBody.decode(body)) for path, digest, body in parked]
-        for path, digest, body in sorted(found, key=lambda entry: _epoch(entry[2].content)):
+        found = [(ParcelBody.decode(body), digest, path, via) for digest, body, path, via in parked]
+        for body, digest, path, via in sorted(found, key=lambda entry: _epoch(entry[0].content)):
             try:
-                self._settle(digest, body, path)
+                self._settle(digest, body, path, via)
             except Fault as fault:  # its sender is told when it comes again
                 self._core.count(f"arrival-{fault.code}")
 

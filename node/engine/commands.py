@@ -367,11 +367,13 @@ class Why(Command[tuple[WhyView, ...]]):
 class Arrived(Command[Verdict]):
     """A parcel for this device; the answer is released when it is on disk.
 
-    `path` is "direct" or "relay".
+    `path` is "direct" or "relay"; `via` is the device at the other end of a direct link. What
+    another than its author hands over came by the path "carried".
     """
 
     parcel: Parcel
     path: str
+    via: DeviceKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ CIPHERTEXT_LIFETIME_S = 7 * 86_400
 LAMPORT_STEP = 1 << 20  # above what members say between two messages that reach us
 GROUP_SPLIT = "group_split"
 DEFAULT_CURSOR = "default"
+CARRIED = "carried"  # the path of what came from another than its author
 
 
 class Conversation:
@@ -110,10 +111,19 @@ class Conversation:
 
     # --- receiving
 
-    def received(self, row: GroupRow, opened: mls_rs.Message, mls: bytes, path: str) -> DeviceKey:
+    def received(
+        self,
+        row: GroupRow,
+        opened: mls_rs.Message,
+        mls: bytes,
+        path: str,
+        via: DeviceKey | None,
+    ) -> DeviceKey:
         """Stores a decrypted message; answers its author. Raises Malformed."""
         core = self._core
         author = DeviceKey(opened.sender.signature_key)
+        if via not in (None, author):
+            path = CARRIED
         identity = IdentityKey(opened.sender.credential[:32])
         message = AppMessage.decode(opened.plaintext)
         # One message with the largest number of all would end the counting for everybody.

@@ -20,7 +20,7 @@ from node.store.database import Database
 from node.store.groups import GroupRow, GroupStore
 from node.store.key_packages import KeyPackageStore
 from node.store.messages import MessageStore
-from node.store.outbox import OutboxStore
+from node.store.outbox import LedgerRow, OutboxStore
 from node.store.people import PeopleStore
 from node.store.trees import TreeStore
 from schemas.errors import Blame, Fault, Refused
@@ -285,6 +285,10 @@ class Core:
             return self.account_name
         bundle = self.people.bundle(identity)
         return bundle[1].name if bundle is not None else identity.hex()[:8]
+
+    def carrier(self, entry: LedgerRow) -> IdentityKey | None:
+        """The member who has a message and hands it on to this recipient."""
+        return None if entry.carrier is None else self.people.owner(entry.carrier)
 
     @staticmethod
     def credential_owner(signature_key: bytes, credential: bytes) -> IdentityKey:

@@ -110,6 +110,8 @@ class Explain:
                 row.held_until,
                 row.updated,
                 row.reason,
+                by := self._core.carrier(row),
+                "" if by is None else self._core.name_of(by),
             )
             for row in self._rows(command.message)
         )
@@ -170,6 +172,9 @@ class Explain:
             until = utc(row.held_until or 0).strftime("%Y-%m-%d")
             sentence = f"The relay keeps it until {until}; {{name}} has not fetched it."
             action = "Nothing to do: it arrives when {name}'s node runs."
+        elif state is State.CARRIED:
+            sentence = "{by} has it and hands it on when they meet {name}'s device."
+            action = "Nothing to do: our own node goes on trying."
         elif row.reason == RESTORED:
             sentence, action = _RESTORED
         elif state in _FINAL:
@@ -177,4 +182,6 @@ class Explain:
         else:
             sentence, action = _QUEUED.get(row.reason or "", _UNREACHABLE)
         reason = row.reason or "no reason given"
-        return sentence.format(name=name, reason=reason), action.format(name=name)
+        carrier = self._core.carrier(row)
+        by = "Another member" if carrier is None else self._core.name_of(carrier)
+        return sentence.format(name=name, reason=reason, by=by), action.format(name=name)

@@ -36,8 +36,19 @@ UNREADABLE_TRIES = 5
 
 # A parcel that came here by way of its recipient's own disk needs nothing more.
 _ENDS_WITH_ACK = frozenset(
-    {"commit", "welcome", "bundles", "own-bundle", "tree-chunk", "summary", "intent"}
+    {
+        "commit",
+        "welcome",
+        "bundles",
+        "own-bundle",
+        "tree-chunk",
+        "summary",
+        "intent",
+        *(_OF_CATCH_UP := ("full-summary", "catch-up", "carried")),
+    }
 )
+_ENDS_WITH_RELAY = frozenset({"summary", *_OF_CATCH_UP})  # the next one says it again
+FAILING = 10_000  # messages that are remembered as tried in vain
 
 
 class Outbox:
@@ -46,6 +57,7 @@ class Outbox:
         self._taken = UnderWay()
         self._told: set[ParcelId] = set()  # invitations whose refusal was announced
         self._served: dict[DeviceKey, GroupId] = {}  # whose turn was the last, by recipient
+        self._failing: dict[MessageId, None] = {}  # tried in vain for somebody, oldest first
 
     def put(
         self,
@@ -173,7 +185,7 @@ class Outbox:
         self.note(row.message, row.recipient, State.SENT, path="direct")
 
     def _held(self, row: OutboxRow, relay: str, until: int) -> None:
-        if row.kind == "summary":
+        if row.kind in _ENDS_WITH_RELAY:
             self._core.outbox.remove(row.parcel, row.payload)
             return
         until = min(until, int(row.expires))  # the rest is the relay's word: it may be any number
@@ -230,8 +242,12 @@ class Outbox:
         if retry_after_s is not None:
             wait = max(0.05, min(retry_after_s, LONGEST_RETRY_S))
         core.outbox.reschedule(row.parcel, row.stage, row.attempts + 1, core.now + wait)
-        if row.stage == "queued" and reason is not None:
+        if row.stage == "queued" and reason is not None and row.message is not None:
+            self._failing.setdefault(row.message)
+            if len(self._failing) > FAILING:
+                del self._failing[next(iter(self._failing))]
             self.note(row.message, row.recipient, State.QUEUED, reason=reason)
+            self._carry(row.message, core.outbox.holder(row.message))
 
     def give_up(self, row: OutboxRow, state: State, reason: str) -> None:
         self._core.outbox.remove(row.parcel, row.payload)
@@ -331,6 +347,20 @@ class Outbox:
         fresh = [entry.message for entry, _, _ in receipt if entry.state != State.DELIVERED]
         for parcel in store.remove_messages(fresh, device):
             self._taken.note_delivered(parcel)
+        for message in fresh:
+            if message in self._failing:
+                self._carry(message, device)
+
+    def _carry(self, message: MessageId, carrier: DeviceKey | None) -> None:
+        """`carrier` has it, and meets those whom we cannot reach perhaps before we do."""
+        if carrier is None:
+            return
+        moved = [
+            self._moved(entry, State.CARRIED, path="carried", carrier=carrier)
+            for entry in self._core.outbox.ledger(message)
+            if entry.state == State.QUEUED and entry.reason not in (None, TOO_MANY_REQUESTS)
+        ]
+        self._core.outbox.write_ledger([entry for entry in moved if entry is not None])
 
     def _moved(
         self,
@@ -341,6 +371,7 @@ class Outbox:
         relay: str | None = None,
         held_until: float | None = None,
         reason: str | None = None,
+        carrier: DeviceKey | None = None,
     ) -> LedgerRow | None:
         """An entry as it becomes, announced; None when it already stands further."""
         if State(entry.state) not in _BEFORE[state]:
@@ -353,11 +384,13 @@ class Outbox:
             held_until=held_until if state is State.HELD else entry.held_until,
             reason=reason,
             updated=self._core.now,
+            carrier=carrier or entry.carrier,
         )
         self._announce(entry)
         return entry
 
     def _announce(self, entry: LedgerRow) -> None:
+        by = self._core.carrier(entry)
         self._core.emit(
             "ledger",
             message=entry.message.hex(),
@@ -369,6 +402,8 @@ class Outbox:
             path=entry.path,
             relay=entry.relay,
             reason=entry.reason,
+            by=None if by is None else by.hex(),
+            by_name="" if by is None else self._core.name_of(by),
         )
 
 

@@ -122,7 +122,7 @@ class MessageView:
     text: str
     sent_at: float
     received_at: float
-    path: str  # "direct", "relay" or "own"
+    path: str  # "direct", "relay", "carried" (by another member) or "own"
     own: bool
 
 
@@ -134,11 +134,13 @@ class LedgerView:
     device: DeviceKey
     name: str
     state: State
-    path: str | None  # "direct" or "relay", once it left
+    path: str | None  # "direct" or "relay", once it left; "carried" by another member
     relay: str | None  # HOST:PORT#KEY
     held_until: float | None
     updated_at: float
     reason: str | None
+    by: IdentityKey | None = None  # the member who has it and hands it on, where there is one
+    by_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,7 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
     },
     "watermarks": {"group_id": _GROUP, "author": _DEVICE, "missing": _list_of(int)},
     "peer_summaries": {"group_id": _GROUP, "device": _DEVICE},
+    "future": {"group_id": _GROUP, "via": _DEVICE},
     "cursors": {"group_id": _GROUP},
     "payloads": {"group_id": _GROUP, "message": _MESSAGE, "body": _read_by(ParcelBody.decode)},
     "outbox": {"parcel_id": _length(16), "recipient": _DEVICE, "group_id": _GROUP},

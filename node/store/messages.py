@@ -263,6 +263,7 @@ class MessageStore:
         body: bytes,
         now: float,
         *,
+        via: DeviceKey | None,
         room: tuple[int, int],
     ) -> bool:
         """Keeps an early parcel's body, once; False when the buffer is full.
@@ -279,25 +280,26 @@ class MessageStore:
         if count >= most or size + len(body) > most_bytes:
             return False
         self._db.run(
-            "INSERT INTO future (group_id, known, digest, path, body, arrival)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO future (group_id, known, digest, path, body, arrival, via)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
             group,
             known,
             digest,
             path,
             body,
             now,
+            via,
         )
         return True
 
-    def take_parked(self, group: GroupId) -> list[tuple[str, bytes, bytes]]:
-        """Takes out all (path, digest, body) of a group, oldest first."""
+    def take_parked(self, group: GroupId) -> list[tuple[bytes, bytes, str, DeviceKey | None]]:
+        """Takes out all (digest, body, path, via) of a group, oldest first."""
         rows = self._db.rows(
-            "SELECT path, digest, body FROM future WHERE group_id = ? ORDER BY id", group
+            "SELECT digest, body, path, via FROM future WHERE group_id = ? ORDER BY id", group
         )
         if rows:
             self._db.run("DELETE FROM future WHERE group_id = ?", group)
-        return rows
+        return [(*row[:3], None if row[3] is None else DeviceKey(row[3])) for row in rows]
 
     # --- housekeeping
 

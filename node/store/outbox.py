@@ -44,6 +44,7 @@ class LedgerRow:
     held_until: float | None
     reason: str | None
     updated: float
+    carrier: DeviceKey | None = None  # of the member who has it and hands it on
 
 
 _COLUMNS = (
@@ -55,7 +56,7 @@ _OUTBOX = f"{_COLUMNS} JOIN payloads p ON p.id = o.payload"
 _QUEUED = f"{_COLUMNS} INDEXED BY outbox_queued JOIN payloads p ON p.id = o.payload"
 _LEDGER = (
     "SELECT message, device, identity, group_id, sequence, state, path, relay, held_until, reason,"
-    " updated FROM ledger"
+    " updated, carrier FROM ledger"
 )
 
 
@@ -313,6 +314,14 @@ class OutboxStore:
         )
         return [_ledger(row) for row in rows]
 
+    def holder(self, message: MessageId) -> DeviceKey | None:
+        """A recipient who said that it has this message."""
+        device = self._db.value(
+            "SELECT min(device) FROM ledger WHERE message = ? AND state IN ('delivered', 'read')",
+            message,
+        )
+        return None if device is None else DeviceKey(device)
+
     def unread_entries(self, group: GroupId, device: DeviceKey, upto: int) -> list[LedgerRow]:
         """What that device has and had not shown, in order, to sequence number `upto`."""
         rows = self._db.rows(
@@ -327,7 +336,7 @@ class OutboxStore:
     def write_ledger(self, rows: Iterable[LedgerRow]) -> None:
         self._db.many(
             "UPDATE ledger SET state = ?, path = ?, relay = ?, held_until = ?, reason = ?,"
-            " updated = ? WHERE message = ? AND device = ?",
+            " updated = ?, carrier = ? WHERE message = ? AND device = ?",
             [
                 (
                     row.state,
@@ -336,6 +345,7 @@ class OutboxStore:
                     row.held_until,
                     row.reason,
                     row.updated,
+                    row.carrier,
                     row.message,
                     row.device,
                 )
@@ -361,6 +371,6 @@ def _outbox(row: Any) -> OutboxRow:
 
 
 def _ledger(row: Any) -> LedgerRow:
-    return LedgerRow(
-        MessageId(row[0]), DeviceKey(row[1]), IdentityKey(row[2]), GroupId(row[3]), *row[4:]
-    )
+    carrier = None if row[11] is None else DeviceKey(row[11])
+    keys = MessageId(row[0]), DeviceKey(row[1]), IdentityKey(row[2]), GroupId(row[3])
+    return LedgerRow(*keys, *(*row[4:11], carrier))

@@ -41,7 +41,8 @@ INSERT INTO blocked VALUES (zeroblob(32), 1.0);
 INSERT INTO bundle_privates VALUES (zeroblob(32), 1, zeroblob(32), zeroblob(32));
 INSERT INTO tree_chunks VALUES (zeroblob(32), 0, 1.0, zeroblob(9));
 INSERT INTO seen_parcels VALUES (zeroblob(32), 1e10, NULL, NULL);
-INSERT INTO future SELECT 1, id, 1, zeroblob(32), 'direct', zeroblob(9), 1.0 FROM groups LIMIT 1;
+INSERT INTO future SELECT 1, id, 1, zeroblob(32), 'direct', zeroblob(9), 1.0, NULL
+  FROM groups LIMIT 1;
 INSERT INTO ciphertexts SELECT id, zeroblob(32), 1, epoch_id, zeroblob(9), 1e10 FROM groups;
 INSERT INTO equivocations SELECT group_id, device, signed, signed FROM statements LIMIT 1;
 INSERT INTO welcomes SELECT id, zeroblob(32), zeroblob(9), 1.0 FROM groups LIMIT 1;

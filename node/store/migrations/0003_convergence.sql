@@ -21,3 +21,5 @@ ALTER TABLE key_packages ADD COLUMN used REAL;
 
 -- The device of the member who has a message and hands it on
 ALTER TABLE ledger ADD COLUMN carrier BLOB;
+-- The peer that handed an early parcel over
+ALTER TABLE future ADD COLUMN via BLOB;

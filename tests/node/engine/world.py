@@ -170,7 +170,7 @@ class World:
         """Gives parcels to the recipient and the outcomes to the sender."""
         outcomes = []
         for parcel in parcels:
-            verdict = recipient.ask(c.Arrived(parcel, "direct"))
+            verdict = recipient.ask(c.Arrived(parcel, "direct", sender.device))
             self.verdicts.append((sender.name, recipient.name, verdict))
             match verdict:
                 case v.Accepted():
