@@ -37,6 +37,7 @@ class Client:
         extension_types: Sequence[int] = (),
         policy_extension: int | None = None,
     ) -> None:
+        """Takes ids where it asks for bytes; gives out plain bytes, as mls-rs does."""
         if policy_extension is not None:
             raise NotImplementedError("the model has no policies but `authorize_commit`")
         self.random = random
@@ -45,7 +46,7 @@ class Client:
         self.authorize_commit = authorize_commit
         self.log: list[LogEntry] = []
         self.trees_written: dict[bytes, bytes] = {}  # hash of the last tree, by group
-        self._credential = credential
+        self._credential = bytes(credential)
         self._validate = validate_credential
         self._extension_types = tuple(extension_types)
         self._packages: dict[bytes, bytes] = {}  # the messages, by reference
@@ -87,6 +88,7 @@ class Client:
         return KeyPackage(message, reference)
 
     def restore_key_package(self, reference: bytes, blob: bytes) -> None:
+        reference = bytes(reference)
         self._packages[reference] = self.sealer.open(What.KEY_PACKAGE, b"", reference, blob, bytes)
 
     def forget_key_package(self, reference: bytes) -> None:
@@ -106,7 +108,7 @@ class Client:
         require_support(tuple(extensions), [leaf])
         self.validate(leaf.signature_key, leaf.credential)
         epoch = Epoch(0, self.random(SECRET), 0)
-        return Group(self, group_id, suite, tuple(extensions), (leaf,), epoch)
+        return Group(self, bytes(group_id), suite, tuple(extensions), (leaf,), epoch)
 
     def join(self, welcome: bytes, *, tree: bytes | None = None) -> Group:
         info = wire.welcome(welcome)
@@ -142,6 +144,7 @@ class Client:
     def load_group(
         self, group_id: bytes, state: bytes, tree: bytes, epochs: Sequence[tuple[int, bytes]] = ()
     ) -> Group:
+        group_id = bytes(group_id)
         opened = self.sealer.open(What.STATE, group_id, b"", state, State)
         prior = [
             self.sealer.open(What.EPOCH, group_id, epoch_row(number), blob, Epoch)
