@@ -229,6 +229,12 @@ class Summary:
                 sized(reader.tree, 32),
             )
 
+    @staticmethod
+    def head_of(payload: bytes) -> CommitHash:
+        """Its `head` alone, without a walk over hundreds of authors. Raises Malformed."""
+        with reading(_record.Summary, payload, limit=SUMMARY_BYTES, what="summary") as reader:
+            return CommitHash(reader.head)
+
 
 SUMMARY_BYTES = 512 + limits.SUMMARY_AUTHORS * (72 + limits.SUMMARY_GAPS * 8)
 

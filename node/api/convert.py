@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from node.api import shapes as s
 from node.engine import values as v
 from node.views import (
@@ -14,6 +16,7 @@ from node.views import (
 )
 from schemas import times
 from schemas.ids import Id
+from telemetry.checks import Check
 
 SUITES = {"classic": 1, "hybrid": 65100}
 
@@ -77,10 +80,16 @@ def group(view: v.GroupView) -> s.Group:
                 devices=_hex(member.devices),
                 name=member.name,
                 role=member.role,
+                epoch=UNSET if member.standing is None else member.epoch,
+                standing=UNSET if member.standing is None else str(member.standing),
             )
             for member in view.members
         ],
     )
+
+
+def examined(check: Check) -> s.Examined:
+    return s.Examined(check.name, check.ok, check.detail, check.fix)
 
 
 def invitation(view: v.RequestView) -> s.Invitation:

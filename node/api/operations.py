@@ -128,6 +128,14 @@ GROUPS = _operation(
     "groups", "GET", "/groups", s.Nothing, list[s.Group], "The groups we are in or invited to"
 )
 GROUP = _operation("group", "GET", "/group", s.ByGroup, s.Group, "One group and its members")
+EXAMINE_GROUP = _operation(
+    "examine-group",
+    "GET",
+    "/group/examine",
+    s.ByGroup,
+    list[s.Examined],
+    "Why a group waits, if it does, and what to do",
+)
 CREATE_GROUP = _operation("create-group", "POST", "/groups", s.CreateGroup, s.Group, "A new group")
 DIRECT = _operation(
     "direct",

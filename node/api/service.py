@@ -103,6 +103,7 @@ class Service:
             op.UNBLOCK.name: self.unblock,
             op.GROUPS.name: self.groups,
             op.GROUP.name: self.group,
+            op.EXAMINE_GROUP.name: self.examine_group,
             op.CREATE_GROUP.name: self.create_group,
             op.DIRECT.name: self.direct,
             op.INVITE.name: self.invite,
@@ -236,7 +237,11 @@ class Service:
         return [convert.group(view) for view in await self.node.ask(c.ListGroups())]
 
     async def group(self, request: s.ByGroup) -> s.Group:
-        return convert.group(await self.node.ask(c.FindGroup(request.group)))
+        return convert.group(await self.node.ask(c.FindGroup(request.group, standings=True)))
+
+    async def examine_group(self, request: s.ByGroup) -> list[s.Examined]:
+        command = c.ExamineGroup(await self._group(request.group))
+        return [convert.examined(check) for check in await self.node.ask(command)]
 
     async def create_group(self, request: s.CreateGroup) -> s.Group:
         command = c.CreateGroup(request.name, convert.SUITES[request.suite])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 TEXT_LIMIT = 64 * 1024  # of a message, in characters; the engine counts bytes
 Selector = Annotated[str, Meta(min_length=1, max_length=1024)]
@@ -240,10 +240,15 @@ class Health(Answer):
 
 
 class Member(Answer):
+    """`epoch` and `standing` (here, behind, ahead, elsewhere or unknown) only of one group that
+    is asked for: where the farthest of the devices stands."""
+
     identity: str
     devices: list[str]
     name: str
     role: str
+    epoch: int | UnsetType | None = UNSET
+    standing: str | UnsetType = UNSET
 
 
 class Blocked(Answer):
@@ -264,6 +269,15 @@ class Group(Answer):
     accepted: bool
     inviter: str | None
     members: list[Member]
+
+
+class Examined(Answer):
+    """One thing about a group that was looked at; `fix` is empty when there is nothing to do."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str
 
 
 class Invited(Answer):

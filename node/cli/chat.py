@@ -73,6 +73,7 @@ async def _by_lines(state: State, node: Node, group: str, cursor: str) -> None:
     from contextlib import aclosing
 
     from node.cli.receive import line_of
+    from node.cli.sentences import OF_BRANCHES, tell
 
     ours: set[str] = set()
 
@@ -90,7 +91,9 @@ async def _by_lines(state: State, node: Node, group: str, cursor: str) -> None:
     async def follow() -> None:
         async with aclosing(node.events()) as events:
             async for event in events:
-                if event["event"] == "ledger" and event["message"] in ours and state.json:
+                if event["event"] in OF_BRANCHES and event["group"] == group:
+                    tell(state.out, event)
+                elif event["event"] == "ledger" and event["message"] in ours and state.json:
                     state.out.emit(
                         {
                             "message": event["message"],

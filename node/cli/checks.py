@@ -19,15 +19,13 @@ from telemetry.checks import Check
 
 if TYPE_CHECKING:
     from node.api.session import Session
-    from node.api.shapes import Group, Health
+    from node.api.shapes import Health
 
 _LEAST_FREE: Final = 100 * 1024 * 1024  # bytes; a node with mail for a month needs less
 _SLOW_FSYNC_S: Final = 0.5
 _BUFFERS: Final = 1024 * 1024  # bytes of UDP buffer below which bursts are lost
 _SKEW_S: Final = 60.0  # records and parcels live for hours; TLS has no clock here
 _SLOW_ANSWER_S: Final = 2.0
-_ON_ITS_WAY: Final = frozenset({"sent", "held", "carried"})  # nothing here is in its way
-_LATEST: Final = 50  # messages of a group that are looked at
 
 
 def home_checks(home: Path, encrypted: bool) -> Iterator[Check]:
@@ -189,68 +187,10 @@ def _why_not(relay: Health) -> tuple[str, str]:
 def group_checks(session: Session, name: str) -> Iterator[Check]:
     """Why a group waits. Raises Refused `unknown-group`, and what `call` raises."""
     from node.api import operations as op
-    from node.api.shapes import ByGroup, Nothing
+    from node.api.shapes import ByGroup
 
-    group = session.call(op.GROUP, ByGroup(name))
-    yield _group_status(group)
-    contacts = {each.identity: each for each in session.call(op.CONTACTS, Nothing())}
-    unknown = [
-        member.name
-        for member in group.members
-        if member.identity in contacts and not contacts[member.identity].reachable
-    ]
-    yield Check(
-        "members",
-        not unknown,
-        f"{len(group.members)} people, epoch {group.epoch}"
-        + (f"; no keys yet of {', '.join(unknown)}" if unknown else ""),
-        "their keys come when they or a relay of theirs can be reached" if unknown else "",
-    )
-    yield from _waiting(session, group)
-
-
-def _group_status(group: Group) -> Check:
-    if not group.accepted:
-        fix = f"quicnprotochat join {group.group[:12]}"
-        return Check("membership", False, "the invitation waits for your answer", fix)
-    words = {
-        "active": ("a member, in one branch with all that was heard", ""),
-        "split": (
-            "split: two members changed it at once; messages to it wait",
-            "make a new group: this version does not heal a split one",
-        ),
-        "damaged": (
-            "its keys on disk are damaged; what comes for it waits",
-            "ask an admin to invite you again: `invite --again`",
-        ),
-        "restored": (
-            "known from a backup; this device is not in it",
-            "ask an admin to invite you again: `invite --again`",
-        ),
-        "leaving": ("you asked to leave; a member has to commit it", "wait for a member's node"),
-        "left": ("you left it", "ask to be invited"),
-        "removed": ("you were removed from it", "ask to be invited"),
-    }
-    detail, fix = words.get(group.status, (group.status, ""))
-    return Check("membership", group.status == "active", detail, fix)
-
-
-def _waiting(session: Session, group: Group) -> Iterator[Check]:
-    """Our messages that are not everywhere, one line for each person and reason."""
-    from node.api import operations as op
-    from node.api.shapes import ByMessage, ReadHistory
-
-    history = session.call(op.HISTORY, ReadHistory(group.group, 0, _LATEST))
-    reasons: dict[tuple[bool, str, str], int] = {}
-    for message in history:
-        for row in session.call(op.WHY, ByMessage(message.message)) if message.own else ():
-            why = (row.state in _ON_ITS_WAY, row.sentence, row.action)
-            reasons[why] = reasons.get(why, 0) + 1
-    for (well, sentence, action), count in reasons.items():
-        waiting = f"{count} message{'s' if count > 1 else ''}"
-        yield Check("delivery", well, f"{waiting}: {sentence}", action)
-    if not reasons:
-        yield Check("delivery", True, "everybody has what was written lately")
+    for found in session.call(op.EXAMINE_GROUP, ByGroup(name)):
+        yield Check(found.name, found.ok, found.detail, found.fix)
 
 
 def failed(name: str, fault: Fault) -> Check:

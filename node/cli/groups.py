@@ -74,7 +74,10 @@ def _title(group: Group) -> str:
 @commands.add("members", example="quicnprotochat members friends")
 @click.argument("group", shell_complete=completion.groups)
 def members(state: State, group: str) -> None:
-    """Show who is in GROUP, its epoch and its suite."""
+    """Show who is in GROUP, its epoch and its suite, and who stands at which epoch.
+
+    As far as this node has heard: `behind` was away, `elsewhere` is on another branch.
+    """
     from node.api import operations as op
     from node.api.shapes import ByGroup
 
@@ -88,9 +91,16 @@ def members(state: State, group: str) -> None:
     )
     state.out.listing(
         [member.to_json() for member in found.members],
-        ("NAME", "ROLE", "IDENTITY", "DEVICES"),
+        ("NAME", "ROLE", "IDENTITY", "DEVICES", "EPOCH", "STANDS"),
         (
-            (member.name, member.role, member.identity, len(member.devices))
+            (
+                member.name,
+                member.role,
+                member.identity,
+                len(member.devices),
+                "-" if member.epoch is None else member.epoch,
+                member.standing,
+            )
             for member in found.members
         ),
         empty="no member is known",

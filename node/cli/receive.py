@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from node.cli.output import Output, clean, clean_lines
+from node.cli.sentences import OF_BRANCHES, tell
 from node.cli.state import TimedOut
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class Receiver:
         """Everything, as it comes, until the count or the timeout. Raises TimedOut for nothing."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for event in self._session.events(deadline, cursor=self._cursor):
-            if event["event"] == "group-split":
-                self._tell_split(event)
+            if event["event"] in OF_BRANCHES and self._concerns(event):
+                tell(self._out, event)
             if event["event"] not in _NOT_NEWS:
                 self.take()
             if self._left == 0:
@@ -104,9 +105,14 @@ class Receiver:
         if far := seen(written, rest):
             self._session.call(op.MOVE_CURSOR, MoveCursor(self._cursor, far))
 
-    def _tell_split(self, event: dict[str, Any]) -> None:
-        name = event.get("name") or event.get("group", "")
-        self._out.note(f"-- {clean(name)}: {clean(event.get('detail', 'the group is split'))}")
+    def _concerns(self, event: dict[str, Any]) -> bool:
+        """Whether it is about the group that is followed, if one is."""
+        from node.api import operations as op
+        from node.api.shapes import ByGroup
+
+        if not self._group:
+            return True
+        return bool(self._session.call(op.GROUP, ByGroup(self._group)).group == event["group"])
 
 
 def local_minute(utc: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 from node.api import operations as op
 from node.api import shapes as s
 from node.cli.output import clean, clean_lines
+from node.cli.sentences import OF_BRANCHES, sentence
 from node.cli.waiting import status_of
 from node.client import Group, Message, Node
 from schemas.errors import Fault
@@ -24,6 +25,7 @@ TICKS: Final = {
     "expired": "✗",
     "refused": "✗",
 }
+_OF_THE_GROUP: Final = OF_BRANCHES | {"members", "left", "removed"}
 _CURSOR: Final = "default"  # what a person has seen here, they have seen
 
 
@@ -101,12 +103,8 @@ class Room:
                 yield ""
             elif kind == "ledger" and await self._heard_of(str(event["message"])):
                 yield ""
-            elif (
-                kind in ("members", "left", "removed", "group-split") and about == self.group.group
-            ):
+            elif kind in _OF_THE_GROUP and about == self.group.group:
                 self.group = await self._node.group(self.group.group)
-                from node.cli.sentences import sentence
-
                 yield clean(sentence(event) or "")
 
     async def send(self, text: str) -> None:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
-from node.cli.output import short
+from node.cli.output import Output, clean, short
 
 Event = Mapping[str, Any]
+
+OF_BRANCHES: Final = frozenset({"group-split", "group-healed", "group-waits", "equivocation"})
+"""Kinds of events that are told beside a group's messages."""
 
 
 def sentence(event: Event) -> str | None:
     """One line about an event; None for what only scripts need."""
     words = _WORDS.get(str(event["event"]))
     return words(event) if words is not None else str(event["event"])
+
+
+def tell(out: Output, event: Event) -> None:
+    """An event beside messages: a line of JSON, or for people one on standard error."""
+    if out.as_json:
+        out.emit(event)
+    else:
+        out.note(f"-- {clean(sentence(event) or '')}")
 
 
 def _message(event: Event) -> str:
@@ -52,6 +63,27 @@ def _members(event: Event) -> str:
     return f"{event['by']} {done} in {event['name'] or 'a conversation'} (epoch {event['epoch']})"
 
 
+def _group(event: Event) -> str:
+    return event.get("name") or "a conversation"
+
+
+def _healed(event: Event) -> str:
+    """Whose changes met, and what became of the changes and messages of the branch that lost."""
+    resent = event.get("resent", 0)
+    met = f"changes by {' and '.join(event['by'])} met" if event.get("by") else ""
+    told = [
+        event.get("detail") or met,
+        f"proposed again: {', '.join(event['proposed_again'])}"
+        if event.get("proposed_again")
+        else "",
+        f"{resent} message{'s' if resent > 1 else ''} of yours sent again" if resent else "",
+        f"taken in again: {', '.join(event['readmitted'])}" if event.get("readmitted") else "",
+        f"lost: {', '.join(event['lost'])}" if event.get("lost") else "",
+    ]
+    what = "; ".join(part for part in told if part)
+    return f"{_group(event)} is one group again" + (f": {what}" if what else "")
+
+
 def _request(event: Event) -> str:
     what = f"invites you to {event['name']}" if event.get("name") else "writes to you"
     return f"{event['inviter_name']} {what}: quicnprotochat join {event['group'][:8]}"
@@ -68,7 +100,10 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "refused": lambda e: (
         f"{e['member']}'s device refused the invitation to {e['name'] or 'talk'}: {e['reason']}"
     ),
-    "group-split": lambda e: f"{e['name']} is split: {e['detail']}",
+    "group-split": lambda e: f"{_group(e)} is split: {e['detail']}",
+    "group-healed": _healed,
+    "group-waits": lambda e: f"{_group(e)} waits: {e['detail']}",
+    "equivocation": lambda e: f"WARNING in {_group(e)}: {e['detail']}",
     "contact-changed": lambda e: f"news of {e['name']}: how to reach them, or their keys",
     "mailbox-full": lambda e: (
         f"your mailbox at {e['relay'].partition('#')[0]} was full, and messages for you were "

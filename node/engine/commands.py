@@ -27,6 +27,7 @@ from schemas.frames import BundleResponse, Hello
 from schemas.ids import DeviceKey, GroupId, IdentityKey, ParcelId
 from schemas.parcels import Parcel
 from schemas.records import Signed
+from telemetry.checks import Check
 
 R = TypeVar("R")
 
@@ -292,12 +293,20 @@ class ListRequests(Command[tuple[RequestView, ...]]):
 
 @dataclass(frozen=True, slots=True)
 class FindGroup(Command[GroupView]):
-    """By id, unique prefix of at least 6 digits, or name.
+    """By id, unique prefix of at least 6 digits, or name; with `standings`, who stands where.
 
     Refused `unknown-group` or `ambiguous-name`.
     """
 
     text: str
+    standings: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExamineGroup(Command[tuple[Check, ...]]):
+    """Why a group waits, if it does. Refused `unknown-group`."""
+
+    group: GroupId
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from node.engine.commands import Command
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
 from node.engine.core import Core
+from node.engine.examine import Examine
 from node.engine.explain import Explain
 from node.engine.groups.commits import Commits
 from node.engine.groups.epochs import Epochs
@@ -57,6 +58,7 @@ _OF_OUR_OWN = frozenset(
         commands.ListGroups,
         commands.ListRequests,
         commands.FindGroup,
+        commands.ExamineGroup,
         commands.PeersToGreet,
         commands.Send,
         commands.ReadMessages,
@@ -153,6 +155,7 @@ class Engine:
             commands.ListRequests: partial(views.list_requests, core),
             commands.FindGroup: partial(views.find_group, core),
             commands.FindDirect: partial(views.find_direct, core),
+            commands.ExamineGroup: Examine(core, explain).group,
             commands.Send: conversation.send,
             commands.ReadMessages: conversation.read,
             commands.ReadHistory: conversation.history,

@@ -17,8 +17,8 @@ from schemas.times import utc
 # reason of a queued message -> (sentence, action); {name} is the recipient
 _QUEUED = {
     GROUP_SPLIT: (
-        "The group is split: two members changed it at once, and it has not healed yet.",
-        "It is kept here. This version does not heal it: make a new group, and write there.",
+        "The group is split: two members changed it at once. Whose change counts is being decided.",
+        "It goes out by itself then, normally within seconds. If it lasts, see `doctor GROUP`.",
     ),
     "no-hybrid-key": (
         "The keys of {name}'s device are not here yet, so nothing can be sealed to it.",
@@ -128,7 +128,7 @@ class Explain:
                 row.device,
                 self._core.name_of(row.identity),
                 State(row.state),
-                *self._explain(row),
+                *self.explain(row),
             )
             for row in waiting
         )
@@ -156,7 +156,8 @@ class Explain:
             )
         return self._core.outbox.ledger(MessageId(message))
 
-    def _explain(self, row: LedgerRow) -> tuple[str, str]:
+    def explain(self, row: LedgerRow) -> tuple[str, str]:
+        """(sentence, action) about a message that a person does not have yet."""
         name = self._core.name_of(row.identity)
         state = State(row.state)
         if row.reason == TOO_MANY_REQUESTS:

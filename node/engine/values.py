@@ -76,12 +76,26 @@ class BlockedView:
     since: float
 
 
+class Standing(StrEnum):
+    """Where a member stands in a group, seen from our head."""
+
+    HERE = "here"
+    BEHIND = "behind"  # at an epoch that ours came from
+    AHEAD = "ahead"  # at a commit below ours, or one that we have not heard of
+    ELSEWHERE = "elsewhere"  # on another branch
+    UNKNOWN = "unknown"  # has not been heard
+
+
 @dataclass(frozen=True, slots=True)
 class MemberView:
+    """`epoch` and `standing` are of the device that is farthest; None where nobody asked."""
+
     identity: IdentityKey
     devices: tuple[DeviceKey, ...]
     name: str
     role: str  # "admin" or "member"
+    epoch: int | None = None  # None, too, while it is not known
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +280,8 @@ class Counted:
 class Event:
     """Something users and scripts want to see; `fields` are JSON values under cli.md's names.
 
-    Kinds: message, ledger, request, joined, members, left, removed, group-split, refused,
-    contact-changed.
+    Kinds: message, ledger, request, joined, members, left, removed, group-split, group-healed,
+    group-waits, equivocation, refused, contact-changed.
     """
 
     kind: str

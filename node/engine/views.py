@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from node.engine import commands, values
 from node.engine.core import SUITE_NAMES, Core, GroupDamaged, group_info
+from node.engine.standing import farthest, places
 from node.engine.values import LIVE, OVER, GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Refused
@@ -121,7 +123,16 @@ def find_group(core: Core, command: commands.FindGroup) -> values.GroupView:
     if len(found) > 1:
         ids = ", ".join(view.group.hex()[:8] for view in found)
         raise Refused("ambiguous-name", f"{text!r} could be {ids}", hint="use the group's id")
-    return found[0]
+    return _with_standings(core, found[0]) if command.standings else found[0]
+
+
+def _with_standings(core: Core, view: values.GroupView) -> values.GroupView:
+    known = places(core, core.group(view.group))
+    members = []
+    for member in view.members:
+        place = farthest(member, known)
+        members.append(replace(member, epoch=place.epoch, standing=place.standing))
+    return replace(view, members=tuple(members))
 
 
 def find_direct(core: Core, command: commands.FindDirect) -> values.GroupView | None:

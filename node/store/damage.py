@@ -18,7 +18,7 @@ from typing import Any, Final
 from node.store.database import Database
 from schemas.card import Card
 from schemas.errors import Blame, Fault
-from schemas.group_records import CommitHeader, Intent, Statement
+from schemas.group_records import CommitHeader, Intent, Statement, Summary
 from schemas.ids import DeviceKey, GroupId, Id, IdentityKey, MessageId
 from schemas.limits import COUNTER
 from schemas.parcels import ParcelBody
@@ -156,7 +156,7 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
         "sent_ms": _number(),
     },
     "watermarks": {"group_id": _GROUP, "author": _DEVICE, "missing": _list_of(int)},
-    "peer_summaries": {"group_id": _GROUP, "device": _DEVICE},
+    "peer_summaries": {"group_id": _GROUP, "device": _DEVICE, "signed": _signed(Summary.decode)},
     "future": {"group_id": _GROUP, "via": _DEVICE},
     "cursors": {"group_id": _GROUP},
     "payloads": {"group_id": _GROUP, "message": _MESSAGE, "body": _read_by(ParcelBody.decode)},

@@ -14,6 +14,7 @@ from node.engine import values as v
 from schemas.addresses import Address
 from schemas.errors import Refused, Unreachable
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
+from telemetry.checks import Check
 
 R = TypeVar("R")
 
@@ -73,6 +74,7 @@ class FakeNode:
             c.Block: BLOCKED,
             c.Unblock: BLOCKED,
             c.ListGroups: (GROUP,),
+            c.ExamineGroup: (Check("membership", True, "a member"),),
             c.CreateGroup: GROUP,
             c.Join: GROUP,
             c.Leave: GROUP,

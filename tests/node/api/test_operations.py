@@ -26,6 +26,7 @@ REQUESTS: dict[str, s.Request] = {
     "unblock": s.ByPerson("Bob"),
     "set-name": s.SetName("Alice"),
     "group": s.ByGroup("friends"),
+    "examine-group": s.ByGroup("friends"),
     "create-group": s.CreateGroup("friends"),
     "invite": s.Invite("friends", ["Bob", CARD], "admin"),
     "join": s.ByGroup("friends"),

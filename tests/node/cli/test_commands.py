@@ -17,6 +17,7 @@ import pytest
 from node.api import shapes as s
 from node.cli.main import cli
 from node.cli.output import clean
+from node.cli.sentences import OF_BRANCHES
 from schemas.errors import Blame, Fault, Refused, Unreachable
 from tests.node.cli.conftest import Run
 from tests.node.cli.fake_session import DEVICE, GROUP, IDENTITY, MESSAGE, ROUTE, FakeSession
@@ -475,15 +476,27 @@ def test_recv_follows_until_the_count(session: FakeSession, run: Run) -> None:
     assert set(limits[1:]) == {1}, "a message past the count must not be acknowledged"
 
 
-def test_a_split_is_told_to_people_on_standard_error_only(session: FakeSession, run: Run) -> None:
-    session.stream = [{"event": "group-split", "name": "friends", "detail": "it heals"}]
+@pytest.mark.parametrize("kind", sorted(OF_BRANCHES))
+def test_a_fork_is_told_beside_the_messages_of_its_group(
+    session: FakeSession, run: Run, kind: str
+) -> None:
+    """Once: for people on standard error, for scripts as a line with `event`."""
+    event = {"event": kind, "group": GROUP, "name": "friends", "member": "Bob", "detail": "a\x1bb"}
+    session.stream = [event, {**event, "group": "99" * 16}]
     inbox(session, [message(1)])
-    told = run("recv", "--stream")
+    told = run("recv", "friends", "--stream")
     inbox(session, [message(1)])
-    scripted = run("recv", "--stream", "--json")
+    scripted = run("recv", "friends", "--stream", "--json")
+    inbox(session, [message(1)])
+    of_all = run("recv", "--stream", "--json")
 
-    assert told.err == "-- friends: it heals\n"
-    assert (len(scripted.lines), scripted.err) == (1, "")
+    assert told.err.startswith("-- ")
+    assert told.err.endswith(": a\\x1bb\n")
+    assert "friends" in told.err
+    assert told.err.count("\n") == 1
+    assert len(told.out.splitlines()) == 1
+    assert [line.get("event") for line in scripted.lines] == [None, kind]
+    assert [line.get("event") for line in of_all.lines] == [None, kind, kind]
 
 
 class BreaksAfter(io.StringIO):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 import socket
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from node.api.shapes import Group, Health, Message, WhyRow
-from node.cli.checks import _relay_checks, _waiting
+from node.api.shapes import Health
+from node.cli.checks import _relay_checks
 from node.demo.processes import start_relay
-from tests.node.cli.fake_session import DEVICE, GROUP, IDENTITY, MESSAGE, ROUTE, FakeSession
+from tests.node.cli.fake_session import ROUTE
 from tests.node.cli.real import DEADLINE_S, Person, finished
 
 
@@ -81,7 +81,11 @@ def test_why_a_group_waits(alice: Person, bob: Person) -> None:
     node = bob.run()
     alice.one("contacts", "add", bob.one("whoami")["card"])
     alice.one("create-group", "friends")
-    assert wrong(examined(alice, "friends")) == set()
+    checks = examined(alice, "friends")
+    assert wrong(checks) == set()
+    assert {"membership", "members", "branches", "changes", "missing changes", "way back"} <= set(
+        checks
+    )
     alice.one("invite", "friends", "Bob")
     assert wrong(examined(bob, "friends", code=1)) == {"membership"}
     node.send_signal(signal.SIGTERM)
@@ -91,22 +95,6 @@ def test_why_a_group_waits(alice: Person, bob: Person) -> None:
     checks = examined(alice, "friends", code=1)
     assert wrong(checks) == {"delivery"}
     assert "1 message: " in checks["delivery"]["detail"]
-
-
-def test_what_a_relay_keeps_is_on_its_way_and_not_wrong() -> None:
-    message = Message(
-        MESSAGE, GROUP, IDENTITY, "hi", "2026-01-01T10:00:00.000Z", "2026-01-01T10:00:00.000Z",
-        "", "Alice", "friends", DEVICE, 1, own=True,
-    )  # fmt: skip
-    session = FakeSession({"history": [message]})
-
-    def delivery(state: str) -> list[bool]:
-        session.answers["why"] = [WhyRow(IDENTITY, "It waits.", "Wait.", DEVICE, "Bob", state)]
-        group = Group(GROUP, "friends", "group", 3, "hybrid", "active", True, None, [])
-        return [check.ok for check in _waiting(cast(Any, session), group)]
-
-    assert [delivery(state) for state in ("held", "sent")] == [[True], [True]]
-    assert [delivery(state) for state in ("queued", "expired", "refused")] == [[False]] * 3
 
 
 def test_a_home_that_is_none_is_told_and_not_made(people: list[Person]) -> None:

@@ -340,3 +340,23 @@ def test_a_signal_ends_a_waiting_command_and_frees_the_home(
 
     assert waiting.returncode in (130, -number)
     assert alice.one("whoami")["name"] == "Alice"
+
+
+def test_members_stand_where_they_were_last_heard(alice: Person, bob: Person) -> None:
+    for person in (alice, bob):
+        person.run()
+    alice.one("contacts", "add", bob.one("whoami")["card"])
+    alice.one("create-group", "friends")
+    alice.one("invite", "friends", "Bob")
+    bob.one("join", "friends", "--wait", str(DEADLINE_S))
+    alice.one("send", "friends", "--msg", "hi", "--wait", "delivered", "--timeout", str(DEADLINE_S))
+
+    (group,) = alice.ask("members", "friends")
+    assert {(m["name"], m["epoch"], m["standing"]) for m in group["members"]} == {
+        ("Alice", group["epoch"], "here"),
+        ("Bob", group["epoch"], "here"),
+    }
+    assert all("standing" not in m for m in alice.one("groups")["members"]), "nobody looked"
+    shown = alice.start("members", "friends")
+    out, _ = shown.communicate(timeout=DEADLINE_S)
+    assert [line.split("\t")[-2:] for line in out.splitlines()[1:]] == [["1", "here"]] * 2
