@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from node.engine.commands import Command
 from node.home import create_home
 from node.node import Node, NodeConfig
 from schemas.addresses import Address
-from schemas.errors import Fault
+from schemas.errors import Blame, Fault
 from schemas.ids import IdentityKey
 from simulation.wire.engine import DIED, Doom, InlineEngine
 from simulation.wire.network import Host, Network
@@ -31,9 +32,10 @@ class Machine:
         self, name: str, home: Path, host: Host, network: Network, clock: Callable[[], float]
     ) -> None:
         self.name = name
+        self.home = home
         self.host = host
         self.ahead_s = 0.0
-        self.crashes = 0
+        self._counters: Counter[str] = Counter()  # of past processes
         self._network = network
         self._clock = clock
         self._config = NodeConfig(
@@ -47,10 +49,16 @@ class Machine:
         self._engine: InlineEngine | None = None
         self._node: Node | None = None
         self._running = asyncio.Event()
+        self._lid_open = asyncio.Event()
+        self._lid_open.set()
         self._off = asyncio.Event()
         self.life: asyncio.Task[None]  # from `start` on
-        self.awake = True
         create_home(home, name)
+
+    @property
+    def awake(self) -> bool:
+        """Neither asleep nor on its way from a crash to the next start."""
+        return self._lid_open.is_set() and self._running.is_set()
 
     def now(self) -> float:
         return self._clock() + self.ahead_s
@@ -62,43 +70,51 @@ class Machine:
         self.identity = self.node.identity
 
     async def stop(self) -> None:
-        """Ends the node as SIGTERM does."""
+        """Ends the node as SIGTERM does; one that ended by itself has been reported."""
+        if self.life.done():
+            return
         self.wake()
+        await self._ready()
         self._off.set()
         await self.life
 
     @property
     def node(self) -> Node:
+        """Raises Fault `not-running`."""
         if self._node is None:
-            raise RuntimeError(f"{self.name} does not run")
+            raise self._not_running()
         return self._node
 
+    @property
+    def counters(self) -> Counter[str]:
+        """Of the node's processes, up to now."""
+        return self._counters if self._node is None else self._counters + self._node.counters
+
     async def ask_now(self, command: Command[R]) -> R:
-        """The engine's answer, in no time. Raises the Fault that refuses it."""
-        await self._ready()
-        if self._engine is None:
-            raise RuntimeError(f"{self.name} does not run")
+        """The engine's answer, in no time. Raises the Fault that refuses it, or `not-running`."""
+        if self._engine is None or not self.awake:
+            raise self._not_running()
         return await self._engine.ask_now(command)
 
-    async def crash(self, moment: Doom | None) -> None:
-        """Now, or at the next commit; the node is started again at once."""
+    def crash(self, moment: Doom | None) -> None:
+        """Now, or at the next commit; the node starts again soon after."""
         if self._engine is None:
-            raise RuntimeError(f"{self.name} does not run")
-        if moment is not None:
-            self._engine.doom(moment)
-        else:
+            raise self._not_running()
+        if moment is None:
             self._engine.die()
-            await self._ready()
+        else:
+            self._engine.doom(moment)
 
     def sleep(self) -> None:
-        self.awake = False
+        """The lid closes; a node that is just about to start does so at `wake`."""
+        self._lid_open.clear()
         self._network.unplug(self.host)
         if self._engine is not None:
             self._engine.sleep()
 
     def wake(self) -> None:
-        if not self.awake:
-            self.awake = True
+        if not self._lid_open.is_set():
+            self._lid_open.set()
             self._network.plug_in(self.host)
             if self._engine is not None:
                 self._engine.wake()
@@ -108,6 +124,9 @@ class Machine:
         """Tells a node that runs; one that starts finds out by itself."""
         if self._node is not None:
             self._node.network_changed()
+
+    def _not_running(self) -> Fault:
+        return Fault("not-running", f"{self.name} does not run", blame=Blame.ENVIRONMENT)
 
     async def _ready(self) -> None:
         """The node runs, or its task has failed, which is raised."""
@@ -128,18 +147,23 @@ class Machine:
             except Fault as fault:
                 if fault.code != DIED:
                     raise
+                self._end_process()
                 await asyncio.sleep(RESTART_S)
+                await self._lid_open.wait()
                 self._network.plug_in(self.host)
-                self.awake = True
             finally:
-                self._running.clear()
-                self._node = self._engine = None
+                self._end_process()
+
+    def _end_process(self) -> None:
+        self._running.clear()
+        if self._node is not None:
+            self._counters += self._node.counters
+        self._node = self._engine = None
 
     def _make_engine(self, *args: Any, **options: Any) -> InlineEngine:
         self._engine = InlineEngine(*args, on_death=self._die, **options)
         return self._engine
 
     def _die(self) -> None:
-        self.crashes += 1
         self._running.clear()
         self._network.unplug(self.host)  # what the dying process still says, nobody hears

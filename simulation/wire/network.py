@@ -42,7 +42,7 @@ class Network:
     def __init__(self, seed: int, conditions: Conditions = Conditions()) -> None:
         self.conditions = conditions
         self.counters: Counter[str] = Counter()
-        self._random = random.Random(seed)  # noqa: S311 - a seed is all it is for
+        self._random = random.Random(seed)
         self._sockets: dict[SockAddr, SimulatedSocket] = {}
         self._sides: dict[Host, int] = {}
         self._cut: set[tuple[Host, Host]] = set()

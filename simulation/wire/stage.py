@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import mls_rs
 
 from node.engine import commands
-from node.engine.values import GroupView, MessageView
+from node.engine.values import MessageView
 from schemas.errors import Refused
 from schemas.ids import GroupId, IdentityKey
 from simulation.stage import Group, Message, Node, Owed, Shown, Standing
@@ -35,7 +35,7 @@ class WireStage:
 
     MLS and QUIC draw from the operating system, so that a seed fixes only what the network does to
     each datagram: no two runs are the same. Time passes in `advance`, and also in `invite`, which
-    fetches KeyPackages over the network, and in `crash`, whose process takes a moment to start.
+    fetches KeyPackages over the network.
     """
 
     features: frozenset[str] = frozenset({"one-way", "skew", "crash-points"})
@@ -52,7 +52,7 @@ class WireStage:
         self.machines: dict[Node, Machine] = {}
         self._names: dict[IdentityKey, Node] = {}
         self._shown: dict[tuple[Node, Group], list[Shown]] = defaultdict(list)
-        self._asleep_at: dict[Node, dict[Group, GroupView]] = {}
+        self._stood: dict[tuple[Node, Group], Standing] = {}
         self.notes: list[tuple[float, str]] = []
 
     def close(self) -> None:
@@ -106,23 +106,22 @@ class WireStage:
         self._ask(node, commands.ReceiveBundle(bundle, records))
 
     def sleep(self, node: Node) -> None:
-        if self.awake(node):
-            self._look(node)
-            groups = self._ask(node, commands.ListGroups())
-            self._asleep_at[node] = {view.group.hex(): view for view in groups}
-            self._do(_soon(self.machines[node].sleep))
+        self._look(node)
+        self._do(_soon(self.machines[node].sleep))
 
     def wake(self, node: Node) -> None:
         self._do(_soon(self.machines[node].wake))
 
     def crash(self, node: Node, point: str = "between") -> None:
-        self._do(self.machines[node].crash(_MOMENTS[point]))
+        self._look(node)
+        self._do(_soon(lambda: self.machines[node].crash(_MOMENTS[point])))
 
     def set_clock(self, node: Node, ahead_s: float) -> None:
         self.machines[node].ahead_s = ahead_s
 
     def fill_disk(self, node: Node, full: bool) -> None:
-        raise NotImplementedError
+        if full:
+            raise NotImplementedError
 
     def clone(self, node: Node, name: Node) -> None:
         raise NotImplementedError
@@ -135,7 +134,7 @@ class WireStage:
     def heal(self) -> None:
         self.network.heal()
         for machine in self.machines.values():
-            if machine.awake:
+            if machine.awake:  # who sleeps notices when it wakes
                 self._do(_soon(machine.network_changed))
 
     def cut(self, source: Node, target: Node) -> None:
@@ -150,7 +149,7 @@ class WireStage:
         raise NotImplementedError
 
     def release(self) -> None:
-        raise NotImplementedError
+        """Nothing was withheld: there is no relay here."""
 
     # --- what users do
 
@@ -185,29 +184,26 @@ class WireStage:
         return self.machines[node].awake
 
     def standing(self, node: Node, group: Group) -> Standing | None:
-        """Of a node that sleeps, as it was when it fell asleep."""
-        view = self._view(node, group)
-        if view is None:
-            return None
-        members = frozenset(self._name(member.identity) for member in view.members)
-        return Standing(view.epoch, view.epoch_id.hex(), view.status, members)
-
-    def _view(self, node: Node, group: Group) -> GroupView | None:
-        if not self.awake(node):
-            return self._asleep_at[node].get(group)
-        try:
-            return self._ask(node, commands.FindGroup(group))
-        except Refused as fault:
-            if fault.code != "unknown-group":
-                raise
-            return None
+        """Of a node that is not awake, as it was when somebody last looked."""
+        if self.awake(node):
+            try:
+                view = self._ask(node, commands.FindGroup(group))
+            except Refused as fault:
+                if fault.code != "unknown-group":
+                    raise
+                return None
+            members = frozenset(self._name(member.identity) for member in view.members)
+            self._stood[node, group] = Standing(
+                view.epoch, view.epoch_id.hex(), view.status, members
+            )
+        return self._stood.get((node, group))
 
     def shown(self, node: Node, group: Group) -> list[Shown]:
         self._look(node)
         return list(self._shown[node, group])
 
     def _look(self, node: Node) -> None:
-        """The user reads what is new, and has then seen it."""
+        """The user of a node that is awake reads what is new, and has then seen it."""
         while self.awake(node):
             found = self._ask(node, commands.ReadMessages(EYES))
             if not found:
@@ -255,7 +251,7 @@ class WireStage:
 
 
 def _id(group: Group) -> GroupId:
-    return GroupId.fromhex(group)
+    return GroupId.from_hex(group)
 
 
 def _arrival(message: MessageView) -> int:
