@@ -8,24 +8,28 @@ import math
 
 import mls_rs
 
-from identity.signing import open_signed
 from node.engine import commands, requests, values
 from node.engine.blocking import Blocking, Unwanted
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
 from node.engine.core import Core, GroupDamaged
-from node.engine.groups.commits import Commits, Early, NoRoom, is_over
+from node.engine.early import Early, NoRoom
+from node.engine.groups.commits import Commits
+from node.engine.groups.convergence import Convergence
+from node.engine.groups.intents import Intents
 from node.engine.groups.welcome import Welcomes
 from node.engine.receipts import Receipts
+from node.engine.values import OVER, GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Fault, Malformed, Refused
-from schemas.group_records import CommitHeader, Intent
-from schemas.ids import DeviceKey, GroupId
+from schemas.group_records import CommitHeader
+from schemas.ids import DeviceKey, EpochId, GroupId
 from schemas.parcels import (
     NO_GROUP,
     BundlesContent,
     CommitContent,
     Content,
+    HeadsContent,
     IntentContent,
     MessageContent,
     ParcelBody,
@@ -34,10 +38,8 @@ from schemas.parcels import (
     WelcomeContent,
     unpad,
 )
-from schemas.records import SignedType
 
 BUFFER_FULL_S = 60.0
-OPEN_WISHES = 4  # of one device in a group; each is read again at every look
 SEEN_S = 31 * 86_400.0  # longer than a message is tried
 
 # More messages of its author are missing than keys are kept for.
@@ -57,6 +59,8 @@ class Arrivals:
         welcomes: Welcomes,
         contacts: Contacts,
         blocking: Blocking,
+        intents: Intents,
+        convergence: Convergence,
     ) -> None:
         self._core = core
         self._conversation = conversation
@@ -65,6 +69,10 @@ class Arrivals:
         self._welcomes = welcomes
         self._contacts = contacts
         self._blocking = blocking
+        self._intents = intents
+        self._convergence = convergence
+        convergence.entered = self.drain
+        self._snapshot: tuple[tuple[GroupId, EpochId], mls_rs.Group] | None = None
         self._draining: set[GroupId] | None = None  # groups whose early arrivals are due a look
 
     def arrived(self, command: commands.Arrived) -> values.Verdict:
@@ -151,7 +159,7 @@ class Arrivals:
         Raises Early, MlsError, or Fault when it is refused.
         """
         row = self._core.groups.get(body.group)
-        over = body.group == NO_GROUP or (row is not None and is_over(row))
+        over = body.group == NO_GROUP or (row is not None and row.status in OVER)
         if self._blocking.drops(row, body.content):
             raise Unwanted
         match body.content:
@@ -159,25 +167,30 @@ class Arrivals:
                 if self._contacts.receive_bundles(body.content) and not over:
                     raise Early  # of people who are not in the group yet, as far as we know
             case WelcomeContent():
-                self._welcomes.receive(body.content)
-                self._drain(body.group)
+                if self._welcomes.receive(body.content):
+                    self._convergence.look_at(body.group)
+                else:
+                    self.drain(body.group)
             case TreeChunkContent(data):
                 if self._welcomes.receive_chunk(data):
-                    self._drain(body.group)
+                    self.drain(body.group)
             case SummaryContent(summary):
                 self._receipts.receive(summary)
             case MessageContent(mls):
                 return self._message(self._known(row), body, mls, path, via)
             case CommitContent():
-                self._commit(self._known(row), body, body.content)
+                self._commit(self._known(row, also_removed=True), body, body.content)
+            case HeadsContent():
+                self._commits.heads(self._known(row, also_removed=True), body.content)
             case IntentContent():
-                self._intent(self._known(row), body.content)
+                self._intents.receive(self._known(row), body.content)
         return None
 
-    def _known(self, row: GroupRow | None) -> GroupRow:
+    def _known(self, row: GroupRow | None, *, also_removed: bool = False) -> GroupRow:
+        """`also_removed`: what may tell that the branch that removed us has lost."""
         if row is None:
             raise Early
-        if is_over(row):
+        if row.status in OVER and not (also_removed and row.status == GroupStatus.REMOVED):
             raise Malformed("not-a-member", "for a group that we are no longer in")
         return row
 
@@ -188,7 +201,8 @@ class Arrivals:
     ) -> DeviceKey | None:
         requests.check_room(self._core, row, len(mls))
         if body.statement is not None:
-            self._commits.statement(row, body.statement)
+            with contextlib.suppress(Refused):  # of somebody whom only another branch knows
+                self._commits.statement(row, body.statement)
         if body.epoch_id != row.epoch_id and not self._core.groups.entered(row.id, body.epoch_id):
             header = self._core.library.inspect(mls)
             if header.group_id == row.id and (header.epoch or 0) <= row.epoch:
@@ -201,48 +215,58 @@ class Arrivals:
                 self._core.count(error.code)
                 raise NoRoom from error  # what lies between may come, and this again
             return None  # a duplicate: its key is used up
-        author = self._conversation.received(row, opened, mls, path, via)
+        author = self._conversation.received(row, opened, mls, body.epoch_id, path, via)
         self._receipts.owe(row.id, author)
         return author
 
     def _decrypt(self, row: GroupRow, body: ParcelBody, mls: bytes) -> mls_rs.Message:
-        group = self._core.mls_group(row.id)
-        dropped = group.dropped_keys
-        try:
-            opened = group.process(mls)
-            if group.dropped_keys > dropped:
-                self._core.count("skipped-keys-dropped")
-            self._core.write_mls_later(row)
-        except (mls_rs.EpochTooOld, mls_rs.NoSuchMember):
-            # Its secrets are gone, or its author left the group since: the snapshot still reads it.
-            snapshot = self._core.groups.snapshot_state(row.id, body.epoch_id)
-            if snapshot is None:
-                raise
-            opened = self._core.mls.load_group(row.id, *snapshot).process(mls)
-        if not isinstance(opened, self._core.library.message):
+        """With the keys of its epoch: those of past ones are in the group and in snapshots."""
+        core = self._core
+        past = body.epoch_id != row.epoch_id
+        opened = None
+        if past and core.branches.forked(row.id):  # our epoch of that number may be another one
+            opened = self._by_snapshot(row, body.epoch_id, mls)
+        if opened is None:
+            group = core.mls_group(row.id)
+            dropped = group.dropped_keys
+            try:
+                opened = group.process(mls)
+                if group.dropped_keys > dropped:
+                    core.count("skipped-keys-dropped")
+                core.write_mls_later(row)
+            except (mls_rs.EpochTooOld, mls_rs.NoSuchMember):
+                # Its secrets are gone, or its author left since: the snapshot still reads it.
+                opened = self._by_snapshot(row, body.epoch_id, mls)
+                if opened is None:
+                    raise
+        if not isinstance(opened, core.library.message):
             raise Malformed("wrong-content", "not an application message")
         return opened
+
+    def _by_snapshot(
+        self, row: GroupRow, epoch_id: EpochId, mls: bytes
+    ) -> mls_rs.Message | mls_rs.Commit | None:
+        """None without one. The snapshot stays as it is: messages are told apart by their ids."""
+        state = self._core.groups.snapshot_state(row.id, epoch_id)
+        if state is None:
+            return None
+        key = (row.id, epoch_id)
+        if self._snapshot is None or self._snapshot[0] != key:
+            self._snapshot = (key, self._core.mls.load_group(row.id, *state))
+        return self._snapshot[1].clone().process(mls)
 
     def _commit(self, row: GroupRow, body: ParcelBody, content: CommitContent) -> None:
         before = row.head
         self._commits.receive(row, content)
-        if is_over(row):
+        if row.status in OVER:
             return
         if body.statement is not None:
-            self._commits.statement(row, body.statement)
+            with contextlib.suppress(Refused):
+                self._commits.statement(row, body.statement)
         if row.head != before:
-            self._drain(row.id)
+            self.drain(row.id)
 
-    def _intent(self, row: GroupRow, content: IntentContent) -> None:
-        intent = open_signed(SignedType.INTENT, content.intent, Intent.decode, lambda i: i.author)
-        members = {member.device for member in self._core.groups.members(row.id)}
-        if intent.group != row.id or intent.author not in members:
-            raise Malformed("not-a-member", "a wish of a stranger")
-        if self._core.groups.wishes_of(row.id, intent.author) >= OPEN_WISHES:
-            raise Refused("too-many-wishes", "enough wishes of one device")
-        self._core.groups.add_intent(content.intent, intent, self._core.now)
-
-    def _drain(self, group: GroupId) -> None:
+    def drain(self, group: GroupId) -> None:
         """Something came that early arrivals may have waited for.
 
         A chain of commits that came backwards is one pass, not a call within a call.
@@ -260,7 +284,7 @@ class Arrivals:
     def _look_at_parked(self, group: GroupId) -> None:
         parked = self._core.messages.take_parked(group)
         row = self._core.groups.get(group)
-        if row is not None and is_over(row):
+        if row is not None and row.status in OVER:
             return
         found = [(ParcelBody.decode(body), digest, path, via) for digest, body, path, via in parked]
         for body, digest, path, via in sorted(found, key=lambda entry: _epoch(entry[0].content)):

@@ -8,6 +8,7 @@ import mls_rs
 
 from node.engine import commands, values
 from node.engine.core import Core
+from node.engine.groups.statements import Statements
 from node.engine.outbox import MESSAGE_LIFETIME_S, Outbox
 from node.engine.receipts import Receipts
 from node.engine.values import GroupStatus
@@ -17,7 +18,7 @@ from node.store.messages import MessageRow
 from schemas import limits, times
 from schemas.errors import Refused
 from schemas.group_records import MemberRef
-from schemas.ids import DeviceKey, IdentityKey, MessageId
+from schemas.ids import DeviceKey, EpochId, IdentityKey, MessageId
 from schemas.messages import AppMessage, GroupKind
 from schemas.parcels import MessageContent
 
@@ -29,10 +30,13 @@ CARRIED = "carried"  # the path of what came from another than its author
 
 
 class Conversation:
-    def __init__(self, core: Core, outbox: Outbox, receipts: Receipts) -> None:
+    def __init__(
+        self, core: Core, outbox: Outbox, receipts: Receipts, statements: Statements
+    ) -> None:
         self._core = core
         self._outbox = outbox
         self._receipts = receipts
+        self._statements = statements
 
     # --- sending
 
@@ -84,19 +88,46 @@ class Conversation:
         row.tips = bytes(message.id)
         return message
 
-    def _seal(self, row: GroupRow, message: AppMessage, recipients: list[DeviceKey]) -> None:
+    def seal_again(self, row: GroupRow, message: MessageId, recipients: list[DeviceKey]) -> None:
+        """A message of ours that these members cannot read as it was sealed, under the same id."""
+        core = self._core
+        stored = core.messages.get(row.id, core.device.public, message)
+        if stored is None:
+            return
+        for device in recipients:
+            core.outbox.remove_messages([message], device)
+        again = AppMessage(
+            stored.id,
+            stored.sequence,
+            min(row.epoch_base, stored.sequence),
+            stored.lamport,
+            stored.parents,
+            stored.sent_ms,
+            stored.text,
+        )
+        passed = max(0.0, core.now - stored.received)
+        self._seal(row, again, recipients, lifetime_s=max(60.0, MESSAGE_LIFETIME_S - passed))
+
+    def _seal(
+        self,
+        row: GroupRow,
+        message: AppMessage,
+        recipients: list[DeviceKey],
+        lifetime_s: float = MESSAGE_LIFETIME_S,
+    ) -> None:
         core = self._core
         mls = core.encrypt(row, message.encode())
-        self._keep(row, core.device.public, message.sequence, mls)
+        core.messages.drop_ciphertext(row.id, core.device.public, message.sequence)
+        self._keep(row, core.device.public, message.sequence, row.epoch_id, mls)
         self._outbox.put(
             "message",
             MessageContent(mls),
             recipients,
             group=row.id,
             epoch_id=row.epoch_id,
-            statement=core.groups.statement(row.id, core.device.public),
+            statement=self._statements.current(row),
             message=message.id,
-            lifetime_s=MESSAGE_LIFETIME_S,
+            lifetime_s=lifetime_s,
         )
 
     def _own_row(self, row: GroupRow, message: AppMessage) -> MessageRow:
@@ -105,9 +136,11 @@ class Conversation:
             row, core.device.public, core.identity.public, message, core.now, "own", own=True
         )
 
-    def _keep(self, row: GroupRow, author: DeviceKey, sequence: int, mls: bytes) -> None:
+    def _keep(
+        self, row: GroupRow, author: DeviceKey, sequence: int, epoch_id: EpochId, mls: bytes
+    ) -> None:
         until = self._core.now + CIPHERTEXT_LIFETIME_S
-        self._core.messages.keep_ciphertext(row.id, author, sequence, row.epoch_id, mls, until)
+        self._core.messages.keep_ciphertext(row.id, author, sequence, epoch_id, mls, until)
 
     # --- receiving
 
@@ -116,6 +149,7 @@ class Conversation:
         row: GroupRow,
         opened: mls_rs.Message,
         mls: bytes,
+        epoch_id: EpochId,
         path: str,
         via: DeviceKey | None,
     ) -> DeviceKey:
@@ -137,7 +171,7 @@ class Conversation:
         core.messages.put_watermark(
             row.id, author, advance(mark, message.sequence, message.epoch_base)
         )
-        self._keep(row, author, message.sequence, mls)
+        self._keep(row, author, message.sequence, epoch_id, mls)
         row.lamport = max(row.lamport, message.lamport)
         open_tips = [tip for tip in _split_ids(row.tips) if tip not in message.parents]
         row.tips = b"".join([*open_tips, message.id][-limits.MESSAGE_PARENTS :])

@@ -16,8 +16,10 @@ from identity.keys import KeyPair, device_from_seed, identity_from_seed
 from node.engine.clock import Clock
 from node.engine.mls import Library
 from node.engine.values import Counted, Effect, Event
+from node.store.branches import BranchStore
 from node.store.database import Database
 from node.store.groups import GroupRow, GroupStore
+from node.store.intents import IntentStore
 from node.store.key_packages import KeyPackageStore
 from node.store.messages import MessageStore
 from node.store.outbox import LedgerRow, OutboxStore
@@ -81,6 +83,8 @@ class Core:
         self.outbox = OutboxStore(database)
         self.key_packages = KeyPackageStore(database)
         self.trees = TreeStore(database)
+        self.branches = BranchStore(database)
+        self.intents = IntentStore(database)
         self.clock = Clock(self.people)
         self.now = 0.0
         self.started = 0.0  # when this process ran its first batch
@@ -155,6 +159,13 @@ class Core:
             if used > loaded.next_generation:
                 loaded.skip_to_generation(used)
 
+    def reload(self, row: GroupRow) -> mls_rs.Group:
+        """The group as it is on disk, where an earlier epoch was put back."""
+        self.mls_group(row.id)  # touched: it is reloaded again if this is undone
+        self._unwritten.pop(row.id, None)
+        self._mls_groups.pop(row.id, None)
+        return self.mls_group(row.id)
+
     def adopt(self, group: GroupId, mls: mls_rs.Group) -> None:
         """`mls` is what this group is from now on; `write_mls` puts it on disk."""
         self._scope.touched.add(group)
@@ -166,6 +177,7 @@ class Core:
         self._mls_groups.pop(group, None)
         self._unwritten.pop(group, None)
         self.groups.forget(group)
+        self.branches.forget(group)
 
     def encrypt(self, row: GroupRow, plaintext: bytes) -> bytes:
         """An application message. Instead of the state, the next free generation is written."""
@@ -197,7 +209,7 @@ class Core:
             if entry.kind == "key-package-insert":
                 self.key_packages.add(_bytes(entry.id), data, self.now)
             elif entry.kind == "key-package-delete":
-                self.key_packages.remove(_bytes(entry.id))
+                self.key_packages.mark_used(_bytes(entry.id), self.now)
             elif row is not None:
                 epoch = entry.id if isinstance(entry.id, int) else None
                 self.groups.write_mls(row.id, row.incarnation, entry.kind, epoch, data)

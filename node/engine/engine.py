@@ -25,9 +25,15 @@ from node.engine.core import Core
 from node.engine.examine import Examine
 from node.engine.explain import Explain
 from node.engine.groups.commits import Commits
+from node.engine.groups.committing import Committer
+from node.engine.groups.convergence import Convergence
 from node.engine.groups.epochs import Epochs
+from node.engine.groups.fork_choice import H, Rule
+from node.engine.groups.intents import Intents
 from node.engine.groups.key_updates import KeyUpdates
 from node.engine.groups.membership import Membership
+from node.engine.groups.repair import Repair
+from node.engine.groups.statements import Statements
 from node.engine.groups.welcome import Welcomes
 from node.engine.groups.wishes import Wishes
 from node.engine.mls import REAL, Library
@@ -90,28 +96,37 @@ class Engine:
         *,
         random: Callable[[int], bytes] = os.urandom,
         mls: Library = REAL,
+        rule: Rule = H,
     ) -> None:
-        """Raises Refused `no-account` when the database has none."""
+        """Raises Refused `no-account` when the database has none. `rule` is for the simulator."""
         self._db = Database(database)
         core = self._core = Core(self._db, random, mls)
         self._outbox = Outbox(core)
         self._receipts = Receipts(core, self._outbox)
-        epochs = Epochs(core, self._outbox)
-        membership = Membership(core, self._outbox, self._receipts, epochs)
+        statements = Statements(core, self._outbox)
+        intents = Intents(core, self._outbox)
+        conversation = Conversation(core, self._outbox, self._receipts, statements)
+        repair = Repair(core, self._outbox, conversation, intents, rule)
+        epochs = Epochs(core, self._outbox, intents, repair.seal_again_for)
+        committer = Committer(core, self._outbox, epochs, statements)
+        membership = Membership(core, self._receipts, epochs, statements, intents, committer)
         self._wishes = Wishes(core, membership)
         self._key_updates = KeyUpdates(core, membership)
-        conversation = Conversation(core, self._outbox, self._receipts)
         self._own_bundle = OwnBundle(core, self._outbox)
         blocking = Blocking(core, self._own_bundle)
         contacts = Contacts(core, self._receipts, self._own_bundle, blocking)
+        welcomes = Welcomes(core, epochs, contacts)
+        self._convergence = Convergence(core, epochs, statements, intents, repair, welcomes, rule)
         arrivals = Arrivals(
             core,
             conversation,
             self._receipts,
-            Commits(core, epochs),
-            Welcomes(core, epochs, contacts),
+            Commits(core, epochs, statements, self._convergence),
+            welcomes,
             contacts,
             blocking,
+            intents,
+            self._convergence,
         )
         account, explain = Account(core, self._own_bundle, blocking), Explain(core)
         self._tick_at = math.inf  # set by the first Tick; then one comes by then, asked for or not
@@ -226,6 +241,7 @@ class Engine:
                 if not ticked and now >= self._tick_at:  # the timer is late, and is set anew below
                     self._one(commands.Tick())
                     ticked = True
+                self._convergence.tick()
                 self._wishes.tick()
                 self._key_updates.tick()
                 self._receipts.flush()
@@ -248,6 +264,7 @@ class Engine:
     def _forget_batch(self) -> None:
         self._core.forget_everything()
         self._outbox.undo_batch()
+        self._convergence.undo_batch()
         self._receipts.forget_told()
 
     def _may_mend(self, now: float) -> bool:
@@ -305,8 +322,8 @@ class Engine:
         core = self._core
         self._swept = True
         core.outbox.pull_in(core.now)
-        core.messages.sweep(core.clock.believed)
-        core.trees.sweep(core.clock.believed)
+        for store in (core.messages, core.trees, core.branches, core.intents, core.key_packages):
+            store.sweep(core.clock.believed)
         self._own_bundle.tick()
 
     def _empty_log(self) -> None:
@@ -324,6 +341,7 @@ class Engine:
         self._core.outbox.pull_in(self._core.now)
         self._outbox.clock_went_back()
         self._receipts.clock_went_back()
+        self._convergence.clock_went_back()
         self._wishes.clock_went_back()
         self._key_updates.clock_went_back()
 
@@ -337,7 +355,12 @@ class Engine:
         due = core.outbox.next_try(core.now)
         if due is not None:
             self._tick_at = min(self._tick_at, due)
-        others = (self._receipts.next_due(), self._wishes.next_due(), self._key_updates.next_due())
+        others = (
+            self._receipts.next_due(),
+            self._convergence.next_due(),
+            self._wishes.next_due(),
+            self._key_updates.next_due(),
+        )
         soon = [time for time in others if time is not None and time > core.now]
         return min(self._tick_at, latest, *soon)
 

@@ -102,14 +102,15 @@ class Examine:
         return Check("branches", not apart, detail, fix if apart else "")
 
     def _wishes(self, row: GroupRow) -> Check:
-        wishes = self.core.groups.open_intents(row.id)
+        wishes = self.core.intents.open(row.id)
         if not wishes:
             return Check("changes", True, "none waits to be made")
         members = [member.device for member in self.core.groups.members(row.id)]
-        out = {intent.author for intent, _, _ in wishes if intent.kind in _NOT_CARRIED_BY_AUTHOR}
+        intents = [wish.intent for wish in wishes]
+        out = {intent.author for intent in intents if intent.kind in _NOT_CARRIED_BY_AUTHOR}
         turns = sorted(set(members) - out, key=lambda device: rank_key(row, device))
-        since = min(seen for _, _, seen in wishes)
-        told = ", ".join(self._wish(intent) for intent, _, _ in wishes)
+        since = min(wish.seen for wish in wishes)
+        told = ", ".join(self._wish(intent) for intent in intents)
         whose = f"; {self._owners(turns[:1])} is first in turn to make it" if turns else ""
         late = self.core.now - since > LATE_S
         return Check(

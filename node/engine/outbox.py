@@ -44,6 +44,7 @@ _ENDS_WITH_ACK = frozenset(
         "tree-chunk",
         "summary",
         "intent",
+        "statement",
         *(_OF_CATCH_UP := ("full-summary", "catch-up", "carried")),
     }
 )

@@ -7,8 +7,8 @@ from typing import Any
 
 from node.store.database import Database, Remembered
 from schemas import limits
-from schemas.group_records import CommitHeader, Intent, Statement
-from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId, IdentityKey, IntentId
+from schemas.group_records import CommitHeader, Statement
+from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId, IdentityKey
 from schemas.records import Signed
 
 KEPT_EPOCHS = 16  # MLS secrets of past epochs, for late messages
@@ -198,6 +198,17 @@ class GroupStore:
         )
         return None if row is None else (row[0], row[1])
 
+    def last_incarnation(self, group: GroupId) -> int:
+        """The highest that any state of this group was stored under."""
+        return int(
+            self._db.value(
+                "SELECT max(incarnation) FROM (SELECT incarnation FROM groups WHERE id = ?1"
+                " UNION ALL SELECT incarnation FROM snapshots WHERE group_id = ?1)",
+                group,
+                default=1,
+            )
+        )
+
     def next_generation(self, group: GroupId, epoch_id: EpochId) -> int:
         """The first generation of ours that is unused in an epoch."""
         return int(
@@ -219,63 +230,10 @@ class GroupStore:
             generation,
         )
 
-    # --- commits
-
-    def add_commit(
-        self,
-        group: GroupId,
-        commit: CommitHash,
-        parent: CommitHash,
-        epoch: int,
-        *,
-        epoch_id: EpochId | None,
-        header: Signed | None,
-        mls: bytes | None,
-        now: float,
-    ) -> None:
-        self._db.run(
-            "INSERT OR IGNORE INTO commits (group_id, hash, parent, epoch, epoch_id, header, mls,"
-            " arrival, entered) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
-            " CASE WHEN ?5 IS NULL THEN NULL ELSE ?8 END)",
-            group,
-            commit,
-            parent,
-            epoch,
-            epoch_id,
-            None if header is None else header.encode(),
-            mls,
-            now,
-        )
+    # --- commits: the rest of what is known of them is in `branches`
 
     def forget_commits(self, group: GroupId) -> None:
         self._db.run("DELETE FROM commits WHERE group_id = ?", group)
-
-    def knows_commit(self, group: GroupId, commit: CommitHash) -> bool:
-        return (
-            self._db.row("SELECT 1 FROM commits WHERE group_id = ? AND hash = ?", group, commit)
-            is not None
-        )
-
-    def never_entered(self, group: GroupId) -> tuple[int, int]:
-        """(how many, bytes) of commits of branches that this device never was on."""
-        row = self._db.row(
-            "SELECT count(*), coalesce(sum(length(mls)), 0) FROM commits"
-            " WHERE group_id = ? AND epoch_id IS NULL",
-            group,
-        )
-        return row[0], row[1]
-
-    def is_past(self, group: GroupId, parent: CommitHash) -> bool:
-        """We stood on, or came from, that commit: another child of it is a fork."""
-        return (
-            self._db.row(
-                "SELECT 1 FROM commits WHERE group_id = ?1 AND epoch_id IS NOT NULL"
-                " AND (hash = ?2 OR parent = ?2) LIMIT 1",
-                group,
-                parent,
-            )
-            is not None
-        )
 
     def entered(self, group: GroupId, epoch_id: EpochId) -> bool:
         """This device entered the epoch with that id."""
@@ -320,7 +278,7 @@ class GroupStore:
     def set_key_update(self, group: GroupId, lamport: int, due: float | None) -> None:
         self._db.run("INSERT OR REPLACE INTO key_updates VALUES (?, ?, ?)", group, lamport, due)
 
-    # --- statements and intents
+    # --- statements
 
     def statement(self, group: GroupId, device: DeviceKey) -> Signed | None:
         found = self._statements.value.get((group, device))
@@ -343,48 +301,6 @@ class GroupStore:
             device,
             statement.number,
             signed.encode(),
-        )
-
-    def add_intent(self, signed: Signed, intent: Intent, now: float) -> bool:
-        """False when it is known already."""
-        return bool(
-            self._db.run(
-                "INSERT OR IGNORE INTO intents (group_id, id, author, signed, seen)"
-                " VALUES (?, ?, ?, ?, ?)",
-                intent.group,
-                intent.id,
-                intent.author,
-                signed.encode(),
-                now,
-            )
-        )
-
-    def wishes_of(self, group: GroupId, author: DeviceKey) -> int:
-        """How many open intents a device has."""
-        return int(
-            self._db.value(
-                "SELECT count(*) FROM intents WHERE group_id = ? AND author = ? AND done = 0",
-                group,
-                author,
-            )
-        )
-
-    def open_intents(self, group: GroupId) -> list[tuple[Intent, Signed, float]]:
-        """(intent, as signed, when it was seen) of wishes that no commit carried yet."""
-        rows = self._db.rows(
-            "SELECT signed, seen FROM intents WHERE group_id = ? AND done = 0 ORDER BY seen", group
-        )
-        found = [(Signed.decode(row[0]), row[1]) for row in rows]
-        return [(Intent.decode(signed.payload), signed, seen) for signed, seen in found]
-
-    def groups_with_open_intents(self) -> list[GroupId]:
-        rows = self._db.rows("SELECT DISTINCT group_id FROM intents WHERE done = 0")
-        return [GroupId(row[0]) for row in rows]
-
-    def close_intents(self, group: GroupId, ids: list[IntentId]) -> None:
-        self._db.many(
-            "UPDATE intents SET done = 1 WHERE group_id = ? AND id = ?",
-            [(group, intent) for intent in ids],
         )
 
 

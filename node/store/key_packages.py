@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from node.store.database import Database
+from schemas import limits
 
 PEER_KEY_PACKAGES = 200  # handed out over links and not used yet; the oldest go first
 
@@ -43,9 +44,28 @@ class KeyPackageStore:
     def remove(self, reference: bytes) -> None:
         self._db.run("DELETE FROM key_packages WHERE reference = ? AND last_resort = 0", reference)
 
+    def mark_used(self, reference: bytes, now: float) -> None:
+        """A Welcome was opened with it; one to another branch of that group may need it again."""
+        self._db.run(
+            "UPDATE key_packages SET used = ? WHERE reference = ? AND last_resort = 0",
+            now,
+            reference,
+        )
+
     def blobs(self) -> list[tuple[bytes, bytes]]:
-        """(KeyPackageRef, sealed private part) of all that may still be used."""
-        return self._db.rows("SELECT reference, blob FROM key_packages")
+        """(KeyPackageRef, sealed private part) of all that were not used yet."""
+        return self._db.rows("SELECT reference, blob FROM key_packages WHERE used IS NULL")
+
+    def used_blob(self, reference: bytes) -> bytes | None:
+        """The sealed private part of one that was used, while it is kept."""
+        value = self._db.value(
+            "SELECT blob FROM key_packages WHERE reference = ? AND used IS NOT NULL", reference
+        )
+        return None if value is None else bytes(value)
+
+    def sweep(self, now: float) -> None:
+        """As long as snapshots, which tell the same secrets."""
+        self._db.run("DELETE FROM key_packages WHERE used < ?", now - limits.SNAPSHOT_AGE_S)
 
     def answered(self, request: bytes) -> bytes | None:
         """The KeyPackage that the same request was answered with."""

@@ -78,6 +78,16 @@ class MessageStore:
         )
         return self._db.connection.last_insert_rowid() if added else None
 
+    def get(self, group: GroupId, author: DeviceKey, message: MessageId) -> MessageRow | None:
+        row = self._db.row(
+            f"SELECT {_MESSAGE} FROM messages m"  # noqa: S608
+            " WHERE m.group_id = ? AND m.author = ? AND m.id = ?",
+            group,
+            author,
+            message,
+        )
+        return None if row is None else _message(row)
+
     def unread(self, cursor: str, group: GroupId | None, limit: int) -> list[MessageRow]:
         """Others' messages in accepted groups that a cursor has not acknowledged, by arrival."""
         rows = self._db.rows(
@@ -251,6 +261,23 @@ class MessageStore:
             mls,
             until,
         )
+
+    def drop_ciphertext(self, group: GroupId, author: DeviceKey, sequence: int) -> None:
+        self._db.run(
+            "DELETE FROM ciphertexts WHERE group_id = ? AND author = ? AND sequence = ?",
+            group,
+            author,
+            sequence,
+        )
+
+    def sealed_in(self, group: GroupId, author: DeviceKey) -> dict[int, EpochId]:
+        """The epoch of each ciphertext that is kept, by sequence number."""
+        rows = self._db.rows(
+            "SELECT sequence, epoch_id FROM ciphertexts WHERE group_id = ? AND author = ?",
+            group,
+            author,
+        )
+        return {sequence: EpochId(epoch_id) for sequence, epoch_id in rows}
 
     # --- early arrivals
 

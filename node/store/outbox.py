@@ -322,6 +322,21 @@ class OutboxStore:
         )
         return None if device is None else DeviceKey(device)
 
+    def unsettled(self, group: GroupId, device: DeviceKey | None = None) -> list[LedgerRow]:
+        """What members, or one, have not said that they have, in order; also what was given up
+        because they were members no longer, as far as the branch went that was followed then."""
+        rows = self._db.rows(
+            f"{_LEDGER} INDEXED BY ledger_open WHERE group_id = ?1"
+            " AND state IN ('queued', 'sent', 'held', 'carried')"
+            " AND (?2 IS NULL OR device = ?2)"
+            f" UNION ALL {_LEDGER} INDEXED BY ledger_gone WHERE group_id = ?1"
+            " AND state = 'refused' AND reason IN ('no-longer-a-member', 'not-a-member')"
+            " AND (?2 IS NULL OR device = ?2) ORDER BY sequence, device",
+            group,
+            device,
+        )
+        return [_ledger(row) for row in rows]
+
     def unread_entries(self, group: GroupId, device: DeviceKey, upto: int) -> list[LedgerRow]:
         """What that device has and had not shown, in order, to sequence number `upto`."""
         rows = self._db.rows(

@@ -1,156 +1,162 @@
-"""Commits of others: in order they move us on, early ones wait, and a second child is a fork."""
+"""What arrives about a group's commits: in order they move us on, and all are kept for fork choice.
+
+Whatever is not simply the next commit goes to convergence, which chooses at the end of the batch.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+
 from identity.signing import open_signed
-from node.engine.core import Core, group_info
-from node.engine.groups.epochs import Epochs, commit_hash, member_ref
-from node.engine.groups.rules import Change, authorise
-from node.engine.values import OVER, GroupStatus
+from node.engine.core import Core
+from node.engine.groups.convergence import Convergence
+from node.engine.groups.epochs import Epochs, open_header
+from node.engine.groups.statements import Statements
+from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
-from schemas.errors import Malformed, Refused
-from schemas.group_records import CommitHeader, Intent, IntentKind, Statement
+from schemas.errors import Fault, Refused
+from schemas.group_records import CommitHeader, Statement
 from schemas.ids import DeviceKey, EpochId
 from schemas.limits import MIB
-from schemas.parcels import CommitContent
+from schemas.parcels import CommitContent, HeadsContent
 from schemas.records import Signed, SignedType
 
-FORK_COMMITS = 256  # of other branches, per group: anybody who was a member can make them up
+FORK_COMMITS = 256  # never entered, per group: anybody who was a member can make them up
 FORK_BYTES = 8 * MIB
-
-
-class Early(Exception):
-    """What this depends on is not here yet: keep it until it is.
-
-    `known`: by somebody we know, though of a group that we are not in yet.
-    """
-
-    def __init__(self, *, known: bool = False) -> None:
-        super().__init__()
-        self.known = known
-
-
-class NoRoom(Exception):
-    """Nothing more of this kind can be kept just now: withhold the acknowledgement."""
+SIBLINGS = 4  # of one author at one parent: fork choice hears two, and those that have votes
 
 
 class Commits:
-    def __init__(self, core: Core, epochs: Epochs) -> None:
+    def __init__(
+        self, core: Core, epochs: Epochs, statements: Statements, convergence: Convergence
+    ) -> None:
         self._core = core
         self._epochs = epochs
+        self._statements = statements
+        self._convergence = convergence
 
     def receive(self, row: GroupRow, content: CommitContent) -> None:
-        """Applies, records or refuses one commit. Raises Early, Malformed, Refused or MlsError."""
+        """Applies or keeps one commit. Raises Malformed, Refused or MlsError."""
+        core = self._core
+        header = open_header(content)
+        if header.group != row.id:
+            raise Refused("wrong-group", "a commit of another group")
+        known = core.branches.commits(row.id).get(header.commit)
+        if known is not None and (known.here or known.invalid):
+            if not known.entered and known.header != header:
+                self._convergence.note_rival(row.id, header, content)
+            return
+        if self._is_next(row, header):
+            self._epochs.follow(row, header, content)
+            self._convergence.look_at(row.id, forks_only=True)
+            return
+        self._make_room(row, header, len(content.mls))
+        core.branches.add(row.id, header, content.header, content.mls, core.now)
+        self._convergence.keep_intents(row, header, content)
+        if header.parent not in core.branches.commits(row.id) and header.parent != row.head:
+            core.ahead.add((row.id, header.author))
+        self._convergence.look_at(row.id)
+
+    def _is_next(self, row: GroupRow, header: CommitHeader) -> bool:
+        """Nothing is to be chosen: it is the only child of where we stand."""
+        return (
+            header.parent == row.head
+            and row.status in (GroupStatus.ACTIVE, GroupStatus.LEAVING)
+            and self._convergence.is_settled(row.id)
+            and not any(
+                other.parent == row.head and other.hash != row.head and other.invalid is None
+                for other in self._core.branches.commits(row.id).values()
+            )
+        )
+
+    def _make_room(self, row: GroupRow, header: CommitHeader, size: int) -> None:
+        """Nobody's made-up commits keep out the others'. Raises Refused."""
+        core = self._core
+        commits = core.branches.commits(row.id)
+        authors = {member.device for member in core.groups.members(row.id)}
+        for other in commits.values():
+            if other.header is not None:
+                authors |= {member.device for member in other.header.added}
+                authors |= {member.device for member in other.header.removed}
+        if header.author not in authors:
+            raise Refused("not-a-member", "a commit of a stranger")
+        strange = [other for other in commits.values() if other.entered is None and other.header]
+        voted = {statement.commit for statement in core.branches.statements(row.id).values()}
+        siblings = [
+            other.hash
+            for other in strange
+            if other.header is not None
+            and (other.parent, other.header.author) == (header.parent, header.author)
+            and other.hash not in voted
+        ]
+        if len(siblings) >= SIBLINGS and header.commit not in voted:
+            highest = max(siblings)
+            if header.commit > highest:
+                core.count("too-many-siblings")
+                raise Refused("too-many-forks", "enough commits of one author on one epoch")
+            core.branches.drop(row.id, highest)
+        if len(strange) < FORK_COMMITS and sum(o.size for o in strange) + size <= FORK_BYTES:
+            return
+        of = Counter(other.header.author for other in strange if other.header is not None)
+        most = max(of, key=lambda author: (of[author], author))
+        core.count("too-many-forks")
+        loose = [
+            other
+            for other in strange
+            if other.header is not None and other.header.author == most and other.hash not in voted
+        ]
+        if header.author == most or not loose:
+            raise Refused("too-many-forks", "more branches than are kept")
+        core.branches.drop(row.id, max(loose, key=lambda other: (other.arrival, other.hash)).hash)
+
+    def heads(self, row: GroupRow, content: HeadsContent) -> None:
+        """Headers, statements and proofs: what is wrong among them spoils nothing else."""
+        core = self._core
+        for signed in content.headers:
+            try:
+                self._header(row, signed)
+            except Fault as fault:
+                core.count(f"header-{fault.code}")
+        for signed in content.statements:
+            if signed.signer == core.device.public:
+                continue  # our own words come back to us
+            try:
+                self.statement(row, signed)
+            except Fault as fault:
+                core.count(f"statement-{fault.code}")
+        for first, second in content.proofs:
+            try:
+                if self._statements.proof(row, first, second):
+                    self._convergence.look_at(row.id, forks_only=True)
+            except Fault as fault:
+                core.count(f"proof-{fault.code}")
+
+    def _header(self, row: GroupRow, signed: Signed) -> None:
         core = self._core
         header = open_signed(
-            SignedType.COMMIT_HEADER, content.header, CommitHeader.decode, lambda h: h.author
+            SignedType.COMMIT_HEADER, signed, CommitHeader.decode, lambda h: h.author
         )
-        if header.group != row.id or header.commit != commit_hash(content.mls):
-            raise Malformed("wrong-header", "a header that is not of its commit")
-        if core.groups.knows_commit(row.id, header.commit):
+        if header.group != row.id:
+            raise Refused("wrong-group", "a header of another group")
+        if header.commit in core.branches.commits(row.id):
             return
-        if header.parent != row.head:
-            if not core.groups.is_past(row.id, header.parent):
-                raise Early
-            self._fork(row, header, content)
-            return
-        before = core.groups.members(row.id)
-        candidate = core.mls_group(row.id).clone()
-        info = group_info(candidate)
-        effect = candidate.process(content.mls)
-        if not isinstance(effect, core.library.commit):
-            raise Malformed("wrong-header", "not a commit")
-        change = Change(
-            member_ref(effect.committer),
-            tuple(member_ref(member) for member in effect.added),
-            tuple(member_ref(member) for member in effect.removed),
-            info if effect.removes_me else group_info(candidate),
-        )
-        if header.author != change.committer.device or header.epoch != row.epoch + 1:
-            raise Malformed("wrong-header", "a header that is not of its commit")
-        if set(header.added) != set(change.added) or set(header.removed) != set(change.removed):
-            raise Malformed("wrong-header", "a header that tells another change than its commit")
-        authorise(
-            info,
-            {member.identity for member in before},
-            change,
-            self._leavers(row, header, content),
-        )
-        self._epochs.enter(row, candidate, effect, header, content.header, content.mls)
-
-    def _leavers(
-        self, row: GroupRow, header: CommitHeader, content: CommitContent
-    ) -> set[DeviceKey]:
-        """Devices whose own signature asks for the removal that this commit carries."""
-        found = set()
-        for signed in content.intents:
-            intent = open_signed(SignedType.INTENT, signed, Intent.decode, lambda i: i.author)
-            if intent.group != row.id or intent.id not in header.intents:
-                raise Malformed("wrong-header", "an intent that its commit does not carry")
-            if intent.kind is IntentKind.LEAVE:
-                found.add(intent.author)
-        return found
-
-    # --- forks: seen, kept and told here; healed by the convergence rule of a later version
-
-    def _fork(self, row: GroupRow, header: CommitHeader, content: CommitContent) -> None:
-        core = self._core
-        if not core.groups.was_member(row.id, header.author):
-            raise Refused("not-a-member", "a commit of a stranger")
-        count, size = core.groups.never_entered(row.id)
-        if count >= FORK_COMMITS or size + len(content.mls) > FORK_BYTES:
-            raise Refused("too-many-forks", "more branches than are kept")
-        core.groups.add_commit(
-            row.id,
-            header.commit,
-            header.parent,
-            header.epoch,
-            epoch_id=None,
-            header=content.header,
-            mls=content.mls,
-            now=core.now,
-        )
-        self._split(row, header.author)
+        self._make_room(row, header, 0)
+        core.branches.add(row.id, header, signed, None, core.now)
+        self._convergence.look_at(row.id)
 
     def statement(self, row: GroupRow, signed: Signed) -> None:
-        """A member's word where it stands: another branch of our epoch, or of one past, is a fork.
-
-        Raises Malformed.
-        """
-        core = self._core
-        author = DeviceKey(signed.signer)
-        if core.groups.statement(row.id, author) == signed:
-            return  # it comes with every message
-        statement = open_signed(SignedType.STATEMENT, signed, Statement.decode, lambda _: author)
-        if statement.group != row.id or not core.groups.was_member(row.id, author):
-            raise Malformed("wrong-statement", "a statement of a stranger, or about another group")
-        core.groups.put_statement(author, signed, statement)
+        """A member's word where it stands. Raises Malformed."""
+        statement = self._statements.receive(row, signed)
+        if statement is None:
+            return
+        if statement.commit not in self._core.branches.commits(row.id):
+            self._core.ahead.add((row.id, DeviceKey(signed.signer)))
+        self._convergence.look_at(row.id, forks_only=True)
 
     def other_branch(self, row: GroupRow, epoch_id: EpochId, signed: Signed | None) -> None:
-        """A message of an epoch number we have reached, under an epoch id we never entered.
+        """A message under an epoch id that we never entered: its author knows commits we lack.
 
-        Only a member's signed word that it stands there makes that a fork: the parcel is anybody's.
+        Only a member's signed word that it stands there counts: the parcel is anybody's.
         """
         if signed is not None and Statement.decode(signed.payload).epoch_id == epoch_id:
-            self._split(row, DeviceKey(signed.signer))
-
-    def _split(self, row: GroupRow, author: DeviceKey) -> None:
-        members = {member.device for member in self._core.groups.members(row.id)}
-        if row.status != GroupStatus.ACTIVE or author not in members:
-            return  # who was removed cannot stop those who stay
-        row.status = GroupStatus.SPLIT
-        self._core.groups.save(row)
-        owner = self._core.people.owner(author)
-        self._core.emit(
-            "group-split",
-            group=row.id.hex(),
-            name=row.name,
-            by="" if owner is None else self._core.name_of(owner),
-            detail="two members changed it at once; what you send to it is kept and waits here. "
-            "This version does not heal it: make a new group, and write there",
-        )
-
-
-def is_over(row: GroupRow) -> bool:
-    """We are no member any more."""
-    return row.status in OVER
+            self._core.ahead.add((row.id, DeviceKey(signed.signer)))

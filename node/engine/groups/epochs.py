@@ -3,26 +3,83 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 
 import mls_rs
 
-from identity.signing import sign
+from identity.signing import open_signed
 from node.engine.core import Core, epoch_id, group_info
+from node.engine.groups.intents import Intents, encode_intents
+from node.engine.groups.rules import Change, authorise
 from node.engine.outbox import Outbox
 from node.engine.requests import is_of_stranger
-from node.engine.values import GroupStatus, State
+from node.engine.values import LIVE, GroupStatus, State
+from node.store.branches import Snapshot
 from node.store.groups import GroupRow, MemberRow
-from schemas.group_records import CommitHeader, IntentKind, MemberRef, Statement
+from node.store.intents import Wish
+from schemas.errors import Malformed
+from schemas.group_records import CommitHeader, MemberRef
 from schemas.ids import CommitHash, DeviceKey, IdentityKey
+from schemas.parcels import CommitContent
 from schemas.records import Signed, SignedType
 
 NO_COMMIT = CommitHash(bytes(32))
+NO_LONGER_A_MEMBER = "no-longer-a-member"
+
+
+class WrongHeader(Malformed):
+    """A header that its commit contradicts: the commit itself may be good."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("wrong-header", what)
 
 
 class Epochs:
-    def __init__(self, core: Core, outbox: Outbox) -> None:
+    """`seal_again(row, device)`: what this member could not read so far, it can read sealed now."""
+
+    def __init__(
+        self,
+        core: Core,
+        outbox: Outbox,
+        intents: Intents,
+        seal_again: Callable[[GroupRow, DeviceKey], None],
+    ) -> None:
         self._core = core
         self._outbox = outbox
+        self._intents = intents
+        self._seal_again = seal_again
+
+    # --- forwards
+
+    def follow(self, row: GroupRow, header: CommitHeader, content: CommitContent) -> None:
+        """Enters the epoch that a commit of another on our head opens; checks all that it claims.
+
+        Raises WrongHeader, Malformed, Refused or MlsError; then nothing has changed.
+        """
+        core = self._core
+        before = core.groups.members(row.id)
+        carried = self._intents.of_commit(row, content.intents, header.intents)
+        candidate = core.mls_group(row.id).clone()
+        info = group_info(candidate)
+        effect = candidate.process(content.mls)
+        if not isinstance(effect, core.library.commit):
+            raise WrongHeader("not a commit")
+        change = Change(
+            member_ref(effect.committer),
+            tuple(member_ref(member) for member in effect.added),
+            tuple(member_ref(member) for member in effect.removed),
+            info if effect.removes_me else group_info(candidate),
+        )
+        if header.author != change.committer.device or header.epoch != row.epoch + 1:
+            raise WrongHeader("a header that is not of its commit")
+        if set(header.added) != set(change.added) or set(header.removed) != set(change.removed):
+            raise WrongHeader("a header that tells another change than its commit")
+        if encode_intents(content.intents) != effect.authenticated_data:
+            raise WrongHeader("intents that are not those of the commit")
+        authorise(info, {member.device: member.identity for member in before}, change, carried)
+        for intent, signed in zip(carried, content.intents, strict=True):
+            core.intents.add(Wish(intent, signed), core.now, done=True)
+        self.enter(row, candidate, effect, header, content.header, content.mls)
 
     def enter(
         self,
@@ -33,7 +90,7 @@ class Epochs:
         signed: Signed,
         mls: bytes,
     ) -> None:
-        """Takes the epoch that a commit opened: state, members, head, statement, news.
+        """Takes the epoch that a commit opened: state, members, head, news.
 
         The state on disk is that of the epoch being left; it is kept as a snapshot, also before
         a commit of our own, so that a better sibling can still be chosen.
@@ -46,50 +103,25 @@ class Epochs:
         row.head = header.commit
         row.epoch_base = row.next_sequence
         if effect.removes_me:
-            left = row.status == GroupStatus.LEAVING
-            row.status = GroupStatus.LEFT if left else GroupStatus.REMOVED
-            core.groups.add_commit(
-                row.id,
-                header.commit,
-                header.parent,
-                header.epoch,
-                epoch_id=None,
-                header=signed,
-                mls=mls,
-                now=core.now,
-            )
-            core.groups.set_members(row.id, [])
+            core.branches.enter(row, header, signed, mls, None, core.now)
             core.write_mls(row)
-            core.groups.save(row)
-            self._stop_sending(row, [*before])
-            core.emit("left" if left else "removed", group=row.id.hex(), name=row.name)
-            if is_of_stranger(core, row):  # or a group that is no request any more stays for each
-                core.forget_group(row.id)
+            self.put_out(row)
             return
         row.epoch = group.epoch
         row.epoch_id = epoch_id(group)
         row.name = group_info(group).name
-        core.groups.add_commit(
-            row.id,
-            header.commit,
-            header.parent,
-            header.epoch,
-            epoch_id=row.epoch_id,
-            header=signed,
-            mls=mls,
-            now=core.now,
-        )
+        core.branches.enter(row, header, signed, mls, row.epoch_id, core.now)
         after = self.write_members(row, group)
         core.write_mls(row)
         core.groups.save(row)
-        self.state_head(row)
         if effect.committer.signature_key == core.device.public:
             core.groups.set_key_update(row.id, row.lamport, None)
-        self._close_intents(row, header, after)
+        self._close_intents(row, header, group)
         gone = [device for device in before if device not in after]
-        # Whose leaf was replaced reads nothing that was sealed before.
-        replaced = [ref.device for ref in header.removed if ref.device in after]
-        self._stop_sending(row, [*gone, *replaced])
+        self._stop_sending(row, gone)
+        for member in header.removed:  # whose leaf was replaced reads nothing sealed before
+            if member.device in after and member.device != core.device.public:
+                self._seal_again(row, member.device)
         core.emit(
             "members",
             group=row.id.hex(),
@@ -100,6 +132,42 @@ class Epochs:
             removed=[core.name_of(before[device].identity) for device in gone],
         )
 
+    def put_out(self, row: GroupRow) -> None:
+        """The branch that won has us no more. The snapshots stay: another may win yet."""
+        core = self._core
+        members = [member.device for member in core.groups.members(row.id)]
+        left = row.status == GroupStatus.LEAVING
+        row.status = GroupStatus.LEFT if left else GroupStatus.REMOVED
+        core.groups.set_members(row.id, [])
+        core.groups.save(row)
+        self._stop_sending(row, members)
+        core.emit("left" if left else "removed", group=row.id.hex(), name=row.name)
+        if is_of_stranger(core, row):  # or a group that is no request any more stays for each
+            core.forget_group(row.id)
+
+    # --- backwards
+
+    def go_back(self, row: GroupRow, snapshot: Snapshot) -> None:
+        """To an epoch that we left, from where another branch can be followed."""
+        core = self._core
+        if row.status in LIVE or row.status == GroupStatus.LEAVING:
+            core.write_unwritten()
+            core.groups.snapshot(row, core.now)
+        else:
+            row.status = GroupStatus.ACTIVE
+        core.branches.restore(row.id, snapshot)
+        row.head, row.epoch_id = snapshot.head, snapshot.epoch_id
+        row.epoch, row.incarnation = snapshot.epoch, snapshot.incarnation
+        row.epoch_base = row.next_sequence
+        core.groups.save(row)
+        group = core.reload(row)
+        row.name = group_info(group).name
+        core.groups.save(row)
+        core.branches.come_back(row.id, row.head, core.now)
+        self.write_members(row, group)
+
+    # --- rows
+
     def write_members(self, row: GroupRow, group: mls_rs.Group) -> dict[DeviceKey, MemberRow]:
         roster = []
         for member in group.roster():
@@ -108,39 +176,38 @@ class Epochs:
         self._core.groups.set_members(row.id, roster)
         return {member.device: member for member in roster}
 
-    def state_head(self, row: GroupRow) -> None:
-        """Our signed word where we stand; it travels with every message and commit."""
+    def _close_intents(self, row: GroupRow, header: CommitHeader, group: mls_rs.Group) -> None:
+        """Done means: carried by a commit on our path, or its effect is there anyway."""
         core = self._core
-        old = core.groups.statement(row.id, core.device.public)
-        number = Statement.decode(old.payload).number + 1 if old is not None else 1
-        statement = Statement(row.id, number, row.head, row.epoch_id)
-        signed = sign(SignedType.STATEMENT, core.device, statement.encode())
-        core.groups.put_statement(core.device.public, signed, statement)
-
-    def _close_intents(
-        self, row: GroupRow, header: CommitHeader, after: dict[DeviceKey, MemberRow]
-    ) -> None:
-        """Done means: carried by a commit, or its effect is there anyway."""
-        open_intents = self._core.groups.open_intents(row.id)
+        info = group_info(group)
         done = [
-            intent.id
-            for intent, _, _ in open_intents
-            if intent.id in header.intents
-            or (intent.kind is IntentKind.LEAVE and intent.author not in after)
+            wish.intent.id
+            for wish in core.intents.open(row.id)
+            if wish.intent.id in header.intents or self._intents.satisfied(row, wish.intent, info)
         ]
-        self._core.groups.close_intents(row.id, done)
+        core.intents.set_done(row.id, done)
 
-    def _stop_sending(self, row: GroupRow, devices: list[DeviceKey]) -> None:
+    def _stop_sending(self, row: GroupRow, devices: Sequence[DeviceKey]) -> None:
         """What waits for a device that is no member any more is told so, not kept for ever."""
         for device in devices:
             for entry in self._core.outbox.open_entries(row.id, device):
-                if entry.state == "queued":
+                if entry.state in ("queued", "carried"):
                     self._outbox.note(
-                        entry.message, device, State.REFUSED, reason="no-longer-a-member"
+                        entry.message, device, State.REFUSED, reason=NO_LONGER_A_MEMBER
                     )
                     self._core.outbox.remove_messages([entry.message], device)
             for kind in ("welcome", "bundles", "summary"):
                 self._core.outbox.remove_kind(row.id, kind, device)
+
+
+def open_header(content: CommitContent) -> CommitHeader:
+    """Raises Malformed."""
+    header = open_signed(
+        SignedType.COMMIT_HEADER, content.header, CommitHeader.decode, lambda h: h.author
+    )
+    if header.commit != commit_hash(content.mls):
+        raise WrongHeader("a header that is not of its commit")
+    return header
 
 
 def member_ref(member: mls_rs.Member) -> MemberRef:

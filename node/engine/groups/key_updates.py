@@ -84,16 +84,21 @@ class KeyUpdates:
     def _slot(self, row: GroupRow, members: list[DeviceKey]) -> float:
         """The next time that is ours: members take turns from when the epoch began."""
         core = self._core
-        began = min(core.groups.entered_at(row), core.now) + QUIET_S
+        began = min(self._entered(row), core.now) + QUIET_S
         mine = began + SLOT_S * members.index(core.device.public)
         soonest = max(core.now, core.started + AFTER_START_S)
         turns = max(0.0, -(-(soonest - mine) // (SLOT_S * len(members))))
         return mine + turns * SLOT_S * len(members)
 
+    def _entered(self, row: GroupRow) -> float:
+        """When this device came to the group's head."""
+        commit = self._core.branches.commits(row.id).get(row.head)
+        return row.joined if commit is None or commit.entered is None else commit.entered
+
     def _update(self, row: GroupRow) -> None:
         """Not while a wish waits: its commit comes first, and refreshes somebody too."""
         core = self._core
-        if core.groups.open_intents(row.id):
+        if core.intents.open(row.id):
             return
         try:
             with core.undoable():

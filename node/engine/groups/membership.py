@@ -1,56 +1,53 @@
 """Changes that this user makes: create, invite, join, remove, leave, new keys.
 
-Every change is one commit by value. It is made, stored together with the state it leads to, and
-queued for the others, all in one transaction.
+Every change is an intent, and one commit by value carries it, at once where this device can commit.
+It is made, stored together with the state it leads to, and queued for the others, all in one
+transaction.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from functools import partial
-from hashlib import sha256
 
-from identity.bundle import bundle_hash
-from identity.signing import sign
 from node.engine import commands, values
 from node.engine.conversation import check_writable
 from node.engine.core import SUITE_NAMES, Core, epoch_id, group_extensions, group_info
 from node.engine.groups import invitees
-from node.engine.groups.epochs import NO_COMMIT, Epochs, commit_hash
-from node.engine.groups.rules import Change, authorise
-from node.engine.groups.welcome import split_tree
-from node.engine.outbox import Outbox
+from node.engine.groups.committing import Committer
+from node.engine.groups.epochs import NO_COMMIT, Epochs
+from node.engine.groups.intents import Intents, Plan
+from node.engine.groups.rules import with_admins
+from node.engine.groups.statements import Statements
 from node.engine.receipts import Receipts
-from node.engine.values import GroupStatus
+from node.engine.values import LIVE, GroupStatus
 from node.engine.views import group_view
-from node.store.groups import GroupRow, MemberRow
+from node.store.groups import GroupRow
+from node.store.intents import Wish
 from schemas import limits
-from schemas.errors import Blame, Refused
-from schemas.group_records import CommitHeader, Intent, IntentKind, MemberRef
-from schemas.ids import DeviceKey, GroupId, IntentId
+from schemas.errors import Refused
+from schemas.group_records import IntentKind, MemberRef
+from schemas.ids import DeviceKey, GroupId
 from schemas.messages import GroupInfo, GroupKind, InvitePolicy
-from schemas.parcels import (
-    BundleDigest,
-    BundlesContent,
-    CommitContent,
-    IntentContent,
-    TreeChunkContent,
-    WelcomeContent,
-)
-from schemas.records import Signed, SignedType
 
-BUNDLES_PER_PARCEL = 20
 INVITED_AT_ONCE = 50  # devices added by one commit: their KeyPackages fit a parcel
-WELCOME_WITH_TREE = limits.PARCEL_BODY - 64 * limits.KIB  # beside header, bundle and digests
 
 
 class Membership:
-    def __init__(self, core: Core, outbox: Outbox, receipts: Receipts, epochs: Epochs) -> None:
+    def __init__(
+        self,
+        core: Core,
+        receipts: Receipts,
+        epochs: Epochs,
+        statements: Statements,
+        intents: Intents,
+        committer: Committer,
+    ) -> None:
         self._core = core
-        self._outbox = outbox
         self._receipts = receipts
         self._epochs = epochs
+        self._statements = statements
+        self._intents = intents
+        self._committer = committer
 
     # --- creating
 
@@ -71,7 +68,7 @@ class Membership:
         added = invitees.added(core, row, (command.identity,), command.key_packages)
         if not added:
             raise Refused("no-key-package", "no KeyPackage of theirs")
-        self._commit(row, add=command.key_packages, added=added)
+        self._committer.commit(row, add=command.key_packages, added=added)
         return group_view(core, row)
 
     def _create(self, info: GroupInfo, suite: int) -> GroupRow:
@@ -101,19 +98,10 @@ class Membership:
         )
         core.adopt(group_id, mls)
         core.groups.save(row)
-        core.groups.add_commit(
-            group_id,
-            NO_COMMIT,
-            NO_COMMIT,
-            mls.epoch,
-            epoch_id=row.epoch_id,
-            header=None,
-            mls=None,
-            now=core.now,
-        )
+        core.branches.enter(row, None, None, None, row.epoch_id, core.now)
         self._epochs.write_members(row, mls)
         core.write_mls(row)
-        self._epochs.state_head(row)
+        self._statements.current(row)
         return row
 
     # --- changing
@@ -141,16 +129,17 @@ class Membership:
         *,
         admin: bool,
     ) -> None:
-        info = group_info(self._core.mls_group(row.id))
-        new_admins = tuple(dict.fromkeys([*info.admins, *(member.identity for member in added)]))
-        info_after = dataclasses.replace(info, admins=new_admins) if admin else info
-        self._commit(
-            row,
-            add=key_packages,
-            added=added,
-            removed=invitees.replaced(self._core, row, added),
-            info_after=info_after,
-        )
+        wishes = [self._intents.make(row, IntentKind.ADD, members=added, key_packages=key_packages)]
+        info = info_after = group_info(self._core.mls_group(row.id))
+        if admin:
+            people = list(dict.fromkeys(member.identity for member in added))
+            info_after = with_admins(info, people)
+            wishes += [
+                self._intents.make(row, IntentKind.PROMOTE, subject=person) for person in people
+            ]
+        replaced = invitees.replaced(self._core, row, added)
+        plan = Plan(tuple(wishes), tuple(key_packages), tuple(added), tuple(replaced), info_after)
+        self._change(row, plan)
 
     def remove(self, command: commands.RemoveMember) -> values.GroupView:
         row = self._writable(command.group)
@@ -163,12 +152,15 @@ class Membership:
         ]
         if not targets:
             raise Refused("not-a-member", "they are not in this group")
-        self._commit(row, removed=targets)
+        wish = self._intents.make(row, IntentKind.REMOVE, subject=command.identity)
+        info = group_info(self._core.mls_group(row.id))
+        self._change(row, Plan((wish,), (), (), tuple(targets), info))
         return group_view(self._core, row)
 
     def update_key(self, command: commands.UpdateKey) -> values.GroupView:
         row = self._writable(command.group)
-        self._commit(row)
+        wish = self._intents.make(row, IntentKind.UPDATE)
+        self._change(row, Plan((wish,), (), (), (), group_info(self._core.mls_group(row.id))))
         return group_view(self._core, row)
 
     def join(self, command: commands.Join) -> values.GroupView:
@@ -190,143 +182,42 @@ class Membership:
         """A wish that another member commits; nobody can commit their own removal."""
         core = self._core
         row = core.group(command.group)
-        if row.status in (GroupStatus.ACTIVE, GroupStatus.SPLIT):
+        if row.status in LIVE:
             others = [m.device for m in core.groups.members(row.id) if m.device != self._me]
             row.status = GroupStatus.LEAVING if others else GroupStatus.LEFT
             row.accepted = True
             core.groups.save(row)
-            intent = Intent(
-                IntentId(core.random(IntentId.LENGTH)), row.id, self._me, IntentKind.LEAVE
-            )
-            signed = sign(SignedType.INTENT, core.device, intent.encode())
-            self._outbox.put("intent", IntentContent(signed), others, group=row.id)
+            self._intents.tell(row, self._intents.make(row, IntentKind.LEAVE), others)
         return group_view(core, row)
 
-    def carry(self, row: GroupRow, intents: Sequence[tuple[Intent, Signed]]) -> None:
-        """One commit for all these wishes to leave."""
-        leavers = {intent.author for intent, _ in intents}
-        removed = [m for m in self._core.groups.members(row.id) if m.device in leavers]
-        self._commit(row, removed=removed, intents=intents)
+    def carry(self, row: GroupRow, wishes: Sequence[Wish]) -> bool:
+        """One commit for as many of these wishes as this device can carry; whether there was one.
 
-    # --- the commit
+        Raises Refused or MlsError.
+        """
+        plan = self._intents.plan(row, wishes, group_info(self._core.mls_group(row.id)))
+        if plan.wishes:
+            self._commit(row, plan)
+        return bool(plan.wishes)
 
-    def _commit(
-        self,
-        row: GroupRow,
-        *,
-        add: Sequence[bytes] = (),
-        added: Sequence[MemberRef] = (),
-        removed: Sequence[MemberRow] = (),
-        info_after: GroupInfo | None = None,
-        intents: Sequence[tuple[Intent, Signed]] = (),
-    ) -> None:
-        core = self._core
-        group = core.mls_group(row.id)
-        info = group_info(group)
-        before = core.groups.members(row.id)
-        gone = tuple(MemberRef(member.device, member.identity) for member in removed)
-        change = Change(
-            MemberRef(self._me, core.identity.public), tuple(added), gone, info_after or info
+    def _change(self, row: GroupRow, plan: Plan) -> None:
+        """At once; while members disagree, it waits among the wishes until they agree."""
+        if row.status == GroupStatus.ACTIVE:
+            self._commit(row, plan)
+            return
+        others = [member.device for member in self._core.groups.members(row.id)]
+        for wish in plan.wishes:
+            self._intents.wish(row, wish, others)
+
+    def _commit(self, row: GroupRow, plan: Plan) -> None:
+        self._committer.commit(
+            row,
+            add=plan.key_packages,
+            added=plan.added,
+            removed=plan.removed,
+            info_after=plan.info_after,
+            wishes=plan.wishes,
         )
-        authorise(
-            info,
-            {member.identity for member in before},
-            change,
-            {intent.author for intent, _ in intents},
-        )
-        extensions = None
-        if change.info_after != info:
-            extensions = group_extensions(change.info_after)
-        make = partial(
-            group.commit,
-            add=list(add),
-            remove=[member.leaf for member in removed],
-            extensions=extensions,
-            now=int(core.now),
-        )
-        pending = make()
-        if pending.welcome is not None and len(pending.welcome) > WELCOME_WITH_TREE:
-            pending = make(tree_in_welcome=False)
-        header = CommitHeader(
-            commit_hash(pending.message),
-            row.head,
-            row.id,
-            group.epoch + 1,
-            self._me,
-            tuple(added),
-            gone,
-            tuple(intent.id for intent, _ in intents),
-        )
-        signed = sign(SignedType.COMMIT_HEADER, core.device, header.encode())
-        effect = group.apply(pending)
-        parent_epoch_id = row.epoch_id
-        self._epochs.enter(row, group, effect, header, signed, pending.message)
-
-        recipients = [member.device for member in before if member.device != self._me]
-        carried = tuple(wish for _, wish in intents)
-        self._outbox.put(
-            "commit",
-            CommitContent(signed, pending.message, carried),
-            recipients,
-            group=row.id,
-            epoch_id=parent_epoch_id,
-            statement=core.groups.statement(row.id, self._me),
-        )
-        if pending.welcome is not None:
-            devices = [member.device for member in added]
-            self._welcome(row, pending.welcome, signed, devices, pending.tree)
-            self._introduce(row, added, recipients)
-
-    def _welcome(
-        self,
-        row: GroupRow,
-        welcome: bytes,
-        header: Signed,
-        devices: list[DeviceKey],
-        tree: bytes | None,
-    ) -> None:
-        """`tree` follows in chunks when it is not in the Welcome."""
-        core = self._core
-        own = core.people.bundle(core.identity.public)
-        if own is None:
-            raise RuntimeError("an account without a bundle")
-        digests = []
-        for member in core.groups.members(row.id):
-            bundle = core.people.bundle(member.identity)
-            if bundle is not None and member.device not in devices:
-                digests.append(
-                    BundleDigest(member.device, bundle[1].number, bundle_hash(bundle[0]))
-                )
-        chunks = [] if tree is None else split_tree(tree)
-        named = tuple(sha256(chunk).digest() for chunk in chunks)
-        content = WelcomeContent(welcome, header, own[0], tuple(digests), named)
-        self._outbox.put("welcome", content, devices, group=row.id, epoch_id=row.epoch_id)
-        for chunk in chunks:
-            self._outbox.put("tree-chunk", TreeChunkContent(chunk), devices, group=row.id)
-
-    def _introduce(
-        self, row: GroupRow, added: Sequence[MemberRef], others: list[DeviceKey]
-    ) -> None:
-        """Everybody gets what they need to reach everybody, also when we are gone."""
-        members = self._core.groups.members(row.id)
-        newcomers = [member.device for member in added]
-        everyone = [MemberRef(member.device, member.identity) for member in members]
-        self._send_bundles(row, everyone, newcomers)
-        self._send_bundles(row, added, [device for device in others if device not in newcomers])
-
-    def _send_bundles(
-        self, row: GroupRow, about: Sequence[MemberRef], recipients: list[DeviceKey]
-    ) -> None:
-        people = self._core.people
-        for start in range(0, len(about), BUNDLES_PER_PARCEL):
-            part = about[start : start + BUNDLES_PER_PARCEL]
-            bundles = [people.bundle(key) for key in dict.fromkeys(m.identity for m in part)]
-            endpoints = [people.endpoint(member.device) for member in part]
-            content = BundlesContent(
-                tuple(bundle[0] for bundle in bundles if bundle is not None),
-                tuple(endpoint[0] for endpoint in endpoints if endpoint is not None),
-            )
-            self._outbox.put("bundles", content, recipients, group=row.id)
 
     # --- checks
 
@@ -337,13 +228,6 @@ class Membership:
     def _writable(self, group: GroupId) -> GroupRow:
         row = self._core.group(group)
         check_writable(row)
-        if row.status == GroupStatus.SPLIT:
-            raise Refused(
-                "group-split",
-                "two members changed this group at once, and it cannot be changed any more",
-                blame=Blame.ENVIRONMENT,
-                hint="make a new group: this version does not heal a split one",
-            )
         return row
 
 

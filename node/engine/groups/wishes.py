@@ -1,8 +1,9 @@
-"""Signed wishes of members (so far: to leave), carried by one commit of the lowest rank."""
+"""Signed wishes of members, carried by one commit of the lowest rank."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 
 import mls_rs
@@ -11,10 +12,10 @@ from node.engine.core import Core
 from node.engine.groups.membership import Membership
 from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
+from node.store.intents import Wish
 from schemas.errors import Fault
-from schemas.group_records import Intent, IntentKind
+from schemas.group_records import IntentKind
 from schemas.ids import DeviceKey, GroupId
-from schemas.records import Signed
 
 QUIET_S = 1.0
 STEP_S = 0.7  # later ranks wait for the earlier
@@ -32,7 +33,7 @@ class Wishes:
     def tick(self) -> None:
         """Carries what is due; schedules what is new."""
         core = self._core
-        waiting = core.groups.groups_with_open_intents()
+        waiting = core.intents.groups()
         self._due = {group: due for group, due in self._due.items() if group in waiting}
         for group in waiting:
             row = core.groups.get(group)
@@ -48,47 +49,42 @@ class Wishes:
         """Everybody leaves: nobody stays who could commit it."""
         core = self._core
         members = {member.device for member in core.groups.members(row.id)}
-        leaving = {
-            intent.author
-            for intent, _, _ in core.groups.open_intents(row.id)
-            if intent.kind is IntentKind.LEAVE
-        }
-        if members - leaving == {core.device.public}:
+        if members - self._leaving(row) == {core.device.public}:
             row.status = GroupStatus.LEFT
             core.groups.save(row)
             core.groups.set_members(row.id, [])
             core.emit("left", group=row.id.hex(), name=row.name)
 
+    def _leaving(self, row: GroupRow) -> set[DeviceKey]:
+        return {
+            wish.intent.author
+            for wish in self._core.intents.open(row.id)
+            if wish.intent.kind is IntentKind.LEAVE
+        }
+
     def _consider(self, row: GroupRow) -> None:
         core = self._core
         members = {member.device for member in core.groups.members(row.id)}
-        open_intents = core.groups.open_intents(row.id)
-        leaving = [
-            (intent, signed)
-            for intent, signed, _ in open_intents
-            if intent.kind is IntentKind.LEAVE and intent.author in members
-        ]
-        staying = sorted(
-            members - {intent.author for intent, _ in leaving},
-            key=lambda device: rank_key(row, device),
-        )
-        if not leaving or core.device.public not in staying:
+        wishes = [wish for wish in core.intents.open(row.id) if wish.intent.author in members]
+        staying = sorted(members - self._leaving(row), key=lambda device: rank_key(row, device))
+        if not wishes or core.device.public not in staying:
+            self._due.pop(row.id, None)
             return
         epoch_id, when = self._due.get(row.id, (b"", 0.0))
         if epoch_id != row.epoch_id:
             place = min(staying.index(core.device.public), RANKS)
             when = core.now + QUIET_S + STEP_S * place
-            if min(seen for _, _, seen in open_intents) < core.started:
+            if min(wish.seen for wish in wishes) < core.started:
                 when += AFTER_START_S
             self._due[row.id] = (row.epoch_id, when)
         if when <= core.now:
             self._due[row.id] = (row.epoch_id, core.now + AGAIN_S)
-            self._carry(row, leaving)
+            self._carry(row, wishes)
 
-    def _carry(self, row: GroupRow, leaving: list[tuple[Intent, Signed]]) -> None:
+    def _carry(self, row: GroupRow, wishes: Sequence[Wish]) -> None:
         """A wish that cannot be carried must not stop the clock for everything else."""
         with suppress(Fault, mls_rs.MlsError), self._core.undoable():
-            self._membership.carry(row, leaving)
+            self._membership.carry(row, wishes)
 
     def clock_went_back(self) -> None:
         self._due.clear()

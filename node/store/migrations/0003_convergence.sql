@@ -23,3 +23,7 @@ ALTER TABLE key_packages ADD COLUMN used REAL;
 ALTER TABLE ledger ADD COLUMN carrier BLOB;
 -- The peer that handed an early parcel over
 ALTER TABLE future ADD COLUMN via BLOB;
+
+-- What was given up with a branch that may lose yet
+CREATE INDEX ledger_gone ON ledger (group_id)
+    WHERE state = 'refused' AND reason IN ('no-longer-a-member', 'not-a-member');

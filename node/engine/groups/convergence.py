@@ -1,0 +1,369 @@
+"""Convergence: the shell around fork choice that moves this device to the branch that was chosen.
+
+The rule is stated in `fork_choice`; here stand its times and its ways: what is said before and
+after choosing, how a branch is entered, and what is done by who cannot enter it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mls_rs
+
+from node.engine.core import Core, GroupDamaged
+from node.engine.groups.epochs import Epochs, WrongHeader
+from node.engine.groups.fork_choice import Node, Rule, Tree, Votes, choose, undecided
+from node.engine.groups.intents import Intents
+from node.engine.groups.repair import Repair
+from node.engine.groups.statements import Statements
+from node.engine.groups.ways import Ways
+from node.engine.groups.welcome import Welcomes
+from node.engine.values import LIVE, GroupStatus
+from node.store.groups import GroupRow
+from node.store.intents import Wish
+from schemas.errors import Blame, Fault, Malformed
+from schemas.group_records import CommitHeader
+from schemas.ids import CommitHash, DeviceKey, GroupId
+from schemas.parcels import CommitContent
+
+ROUNDS = 8  # of looks in one batch: what was entered may bring more to look at
+RIVALS = 4  # headers that contradict each other about one commit
+
+
+class _NoWay(Fault):
+    """A branch cannot be entered as it seemed: its commit, or a Welcome to it, is no good."""
+
+    def __init__(self, commit: CommitHash, error: Fault | mls_rs.MlsError, what: str) -> None:
+        super().__init__(error.code, f"a bad {what}", blame=Blame.PEER)
+        self.commit = commit
+        self.what = what  # "commit", "header" or "welcome"
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A group's branches as this device knows them."""
+
+    tree: Tree
+    statements: dict[DeviceKey, CommitHash]
+    equivocators: frozenset[DeviceKey]
+    head: CommitHash  # where we stand, or last stood
+
+    @property
+    def votes(self) -> Votes:
+        return Votes(self.statements, self.equivocators)
+
+
+class Convergence:
+    """`entered` is told of each group that came to another epoch, for what waited for it."""
+
+    def __init__(
+        self,
+        core: Core,
+        epochs: Epochs,
+        statements: Statements,
+        intents: Intents,
+        repair: Repair,
+        welcomes: Welcomes,
+        rule: Rule,
+    ) -> None:
+        self._core = core
+        self._epochs = epochs
+        self._statements = statements
+        self._intents = intents
+        self._repair = repair
+        self._welcomes = welcomes
+        self._rule = rule
+        self.entered: Callable[[GroupId], None] = lambda group: None
+        self._dirty = {row.id for row in core.groups.all() if core.branches.forked(row.id)}
+        self._looked: set[GroupId] = set()  # in this batch
+        self._due: dict[GroupId, float] = {}
+        self._rivals: defaultdict[
+            tuple[GroupId, CommitHash], list[tuple[CommitHeader, CommitContent]]
+        ] = defaultdict(list)
+
+    # --- what is new
+
+    def look_at(self, group: GroupId, *, forks_only: bool = False) -> None:
+        """Something about its branches is new; with `forks_only` it matters where there is one."""
+        if not forks_only or self._core.branches.forked(group):
+            self._dirty.add(group)
+
+    def is_settled(self, group: GroupId) -> bool:
+        return group not in self._dirty and group not in self._due
+
+    def keep_intents(self, row: GroupRow, header: CommitHeader, content: CommitContent) -> None:
+        """Of a commit that we may never enter: whoever loses it may want them again."""
+        carried = self._intents.of_commit(row, content.intents, header.intents)
+        for intent, signed in zip(carried, content.intents, strict=True):
+            self._core.intents.add(Wish(intent, signed), self._core.now, done=True)
+
+    def note_rival(self, group: GroupId, header: CommitHeader, content: CommitContent) -> None:
+        """Another header of one commit: one of the two lies, and its bytes will tell."""
+        rivals = self._rivals[group, header.commit]
+        if len(rivals) < RIVALS and all(header != other for other, _ in rivals):
+            rivals.append((header, content))
+
+    # --- the end of a batch
+
+    def tick(self) -> None:
+        now = self._core.now
+        self._looked = set()
+        for _ in range(ROUNDS):
+            due = {group for group, when in self._due.items() if when <= now}
+            groups, self._dirty = sorted(self._dirty | due), set()
+            if not groups:
+                return
+            for group in groups:
+                self._looked.add(group)
+                self._due.pop(group, None)
+                self._settle(group)
+
+    def undo_batch(self) -> None:
+        """It could not be committed: what was looked at is to be looked at again."""
+        self._dirty |= self._looked
+
+    def clock_went_back(self) -> None:
+        self._dirty |= set(self._due)
+        self._due.clear()
+
+    def next_due(self) -> float | None:
+        return min(self._due.values(), default=None)
+
+    def _settle(self, group: GroupId) -> None:
+        """A group that cannot be settled does not stop the others."""
+        core = self._core
+        for _ in range(len(core.branches.commits(group)) + 1):
+            row = core.groups.get(group)
+            if row is None or row.status in (GroupStatus.LEFT, GroupStatus.RESTORED):
+                return
+            try:
+                with core.undoable():
+                    self._choose(row)
+            except _NoWay as found:
+                self._condemn(group, found)
+            except (Fault, mls_rs.MlsError) as error:
+                core.count(f"settle-{error.code}")
+                return
+            else:
+                return
+
+    def _condemn(self, group: GroupId, found: _NoWay) -> None:
+        """So that it is not tried again."""
+        branches = self._core.branches
+        self._core.count(f"bad-{found.what}-{found.code}")
+        rivals = self._rivals.pop((group, found.commit), [])
+        match found.what:
+            case "commit":
+                branches.set_invalid(group, found.commit, found.code)
+            case "welcome":
+                branches.drop_welcome(group, found.commit)
+            case "header":
+                branches.drop(group, found.commit)
+                if rivals:
+                    header, content = rivals.pop(0)
+                    branches.add(group, header, content.header, content.mls, self._core.now)
+                    self._rivals[group, found.commit] = rivals
+
+    # --- choosing
+
+    def _choose(self, row: GroupRow) -> None:
+        core, rule = self._core, self._rule
+        view = self._view(row)
+        if view is None:
+            return
+        me = core.device.public
+        tree, ways = view.tree, Ways(core, row, view.tree)
+        if row.status in LIVE and rule.emit:
+            self._say_before_choosing(row, view)
+        target = choose(tree, view.votes, rule=rule)
+        if me in tree.members(target):
+            if not ways.leads_to(target):
+                self._strand(row, view, target, "readmission")
+                target = choose(tree, view.votes, ways.leads_to, rule)
+            elif row.status == GroupStatus.STRANDED:
+                row.status = GroupStatus.ACTIVE
+                core.groups.save(row)
+        else:
+            removal = ways.exit(target)
+            if removal is not None:
+                target = removal
+            else:  # we never were in it: who invited us is on a branch that lost
+                self._strand(row, view, None, "removed-by-branch")
+                target = view.head
+        self._go(row, view, ways, target)
+
+    def _go(self, row: GroupRow, view: _View, ways: Ways, target: CommitHash) -> None:
+        core, rule, tree = self._core, self._rule, view.tree
+        out = row.status == GroupStatus.REMOVED
+        stays = core.device.public in tree.members(target)
+        if out and not stays:
+            self._say_where_held(row, view, ways)
+            return
+        if not out and tree.is_below(view.head, target):
+            self._after(row, view, (), ())
+            return
+        fork = tree.common(target, view.head)
+        undone = tree.path(view.head)[len(tree.path(fork)) :]
+        if undone and not out and self._must_wait(row, view, fork):
+            return
+        if rule.final_bound is not None and len(undone) > rule.final_bound:
+            return
+        if not stays and ways.to(target) is None:
+            self._epochs.put_out(row)  # by its header alone: its bytes cannot be processed
+            return
+        self._move(row, ways, target)
+        self._after(row, view, undone, tree.path(target)[len(tree.path(fork)) :])
+        self._dirty.add(row.id)  # from there, there may be more to choose
+        self.entered(row.id)
+
+    def _must_wait(self, row: GroupRow, view: _View, fork: CommitHash) -> bool:
+        """A sideways move waits a moment from the first sight of the fork, for others' votes."""
+        core, rule = self._core, self._rule
+        commits = core.branches.commits(row.id)
+        arrivals = sorted(commits[child].arrival for child in view.tree.children(fork))
+        since = arrivals[1] if rule.hold else core.now  # the latter: an alternative, see RULES
+        if not since <= core.now < since + rule.quiet_s:
+            return False
+        self._due[row.id] = since + rule.quiet_s
+        if row.status == GroupStatus.ACTIVE:
+            row.status = GroupStatus.SPLIT
+            core.groups.save(row)
+            self._repair.tell_of_split(row, view.tree, fork)
+        return True
+
+    def _strand(self, row: GroupRow, view: _View, target: CommitHash | None, reason: str) -> None:
+        """The branch that won cannot be entered: ask it to take us in; ours stays usable."""
+        if row.status in LIVE and row.status != GroupStatus.STRANDED:
+            row.status = GroupStatus.STRANDED
+            self._core.groups.save(row)
+            self._repair.tell_of_waiting(row, reason)
+        if row.status == GroupStatus.STRANDED and target is not None:
+            self._intents.ask_readmission(row, view.tree.members(target))
+
+    # --- saying
+
+    def _say_before_choosing(self, row: GroupRow, view: _View) -> None:
+        """Who has been on a branch for a while says so before looking at a late sibling."""
+        core, tree = self._core, view.tree
+        path = tree.path(view.head)
+        place = {commit: index for index, commit in enumerate(path)}
+        commits = core.branches.commits(row.id)
+        for fork in undecided(tree, view.head, self._said(row), core.device.public):
+            child = commits.get(path[place[fork] + 1])
+            since = core.now if child is None or child.entered is None else child.entered
+            if core.now - since >= self._rule.first_s:
+                self._say_head(row, view)
+                return
+
+    def _after(
+        self,
+        row: GroupRow,
+        view: _View,
+        undone: tuple[CommitHash, ...],
+        new: tuple[CommitHash, ...],
+    ) -> None:
+        """We are where we chose to be: repair what the move undid, and say where we stand."""
+        if row.status == GroupStatus.SPLIT:
+            row.status = GroupStatus.ACTIVE
+            self._core.groups.save(row)
+        if row.status not in LIVE and row.status != GroupStatus.LEAVING:
+            return
+        forks = undecided(view.tree, row.head, self._said(row), self._core.device.public)
+        self._repair.after_choice(row, view.tree, undone, new, forks)
+        if forks and self._rule.emit:
+            self._say_head(row, view)
+
+    def _say_head(self, row: GroupRow, view: _View) -> None:
+        core, tree = self._core, view.tree
+        signed = self._statements.current(row)
+        view.statements[core.device.public] = row.head
+        members = set(tree.members(row.head))
+        for fork in tree.forks():
+            members |= set(tree.members(fork))
+        self._statements.tell(row, signed, sorted(members))
+
+    def _say_where_held(self, row: GroupRow, view: _View, ways: Ways) -> None:
+        """Who is removed states the best branch whose secrets it still holds."""
+        core, tree = self._core, view.tree
+        me = core.device.public
+        held = choose(tree, view.votes, ways.held_below, self._rule)
+        epoch_id = core.branches.commits(row.id)[held].epoch_id
+        if not self._rule.emit or epoch_id is None or me not in tree.members(held):
+            return
+        forks = undecided(tree, held, self._said(row), me)
+        if forks:
+            signed = self._statements.say(row, held, epoch_id)
+            self._statements.tell(row, signed, sorted(tree.members(forks[0])))
+
+    def _said(self, row: GroupRow) -> CommitHash | None:
+        statement = self._core.branches.statements(row.id).get(self._core.device.public)
+        return None if statement is None else statement.commit
+
+    # --- moving
+
+    def _move(self, row: GroupRow, ways: Ways, target: CommitHash) -> None:
+        """To a commit, from the nearest place on its path that we hold or have a Welcome to."""
+        core = self._core
+        way = ways.to(target)
+        if way is None:
+            raise Malformed("no-way", "a branch that cannot be entered")
+        start, steps = way
+        out = row.status == GroupStatus.REMOVED
+        if start in ways.snapshots and (out or start != row.head):
+            self._epochs.go_back(row, ways.snapshots[start])
+        elif start in ways.welcomes and start != row.head:
+            self._enter_by_welcome(row, start)
+        for commit in steps:
+            found = core.branches.content(row.id, commit)
+            if found is None:
+                raise Malformed("no-way", "a commit that is not here")
+            header = CommitHeader.decode(found[0].payload)
+            wishes = [core.intents.get(row.id, intent) for intent in header.intents]
+            intents = tuple(wish.signed for wish in wishes if wish is not None)
+            try:
+                self._epochs.follow(row, header, CommitContent(*found, intents))
+            except GroupDamaged:
+                raise
+            except WrongHeader as error:
+                raise _NoWay(commit, error, "header") from error
+            except (Fault, mls_rs.MlsError) as error:
+                raise _NoWay(commit, error, "commit") from error
+
+    def _enter_by_welcome(self, row: GroupRow, commit: CommitHash) -> None:
+        body = self._core.branches.welcome(row.id, commit)
+        if body is None:
+            raise Malformed("no-way", "a Welcome that is not here")
+        try:
+            self._welcomes.enter_branch(row, body)
+        except (Fault, mls_rs.MlsError) as error:
+            raise _NoWay(commit, error, "welcome") from error
+
+    def _view(self, row: GroupRow) -> _View | None:
+        """None when nothing is left of where we stood."""
+        core = self._core
+        head = row.head
+        members = {member.device: member.identity for member in core.groups.members(row.id)}
+        if row.status == GroupStatus.REMOVED:
+            last = self._repair.last_held(row)
+            if last is None:
+                return None
+            head, members = last
+        nodes = [
+            Node(
+                commit.hash,
+                commit.parent,
+                commit.header.author,
+                commit.header.added,
+                commit.header.removed,
+            )
+            for commit in core.branches.commits(row.id).values()
+            if commit.header is not None and commit.invalid is None
+        ]
+        statements = {
+            device: statement.commit
+            for device, statement in core.branches.statements(row.id).items()
+        }
+        tree = Tree(row.id, nodes, anchor=head, members=members)
+        return _View(tree, statements, core.branches.equivocators(row.id), head)

@@ -1,0 +1,249 @@
+"""Intents: signed wishes to change a group, which any member may carry if their author may do it.
+
+Every change is one. A commit names those it carries; one that is lost with a branch becomes
+pending again, and is carried by the next commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import mls_rs
+
+from identity.signing import open_signed, sign
+from node.engine.core import Core
+from node.engine.groups import invitees
+from node.engine.groups.rules import Change, authorise, with_admins
+from node.engine.outbox import Outbox
+from node.store.groups import GroupRow, MemberRow
+from node.store.intents import Wish
+from schemas.errors import Fault, Malformed, Refused
+from schemas.group_records import Intent, IntentKind, MemberRef
+from schemas.ids import DeviceKey, IdentityKey, IntentId
+from schemas.messages import GroupInfo
+from schemas.parcels import IntentContent
+from schemas.records import Signed, SignedType
+
+OPEN_WISHES = 8  # of one device in a group; each is read again at every look
+KEY_PACKAGE_LIFETIME_S = 90 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one commit would do for some wishes."""
+
+    wishes: tuple[Wish, ...]
+    key_packages: tuple[bytes, ...]
+    added: tuple[MemberRef, ...]
+    removed: tuple[MemberRow, ...]
+    info_after: GroupInfo
+
+    @property
+    def change(self) -> tuple[tuple[MemberRef, ...], tuple[MemberRef, ...]]:
+        """(added, removed)."""
+        return self.added, tuple(MemberRef(m.device, m.identity) for m in self.removed)
+
+
+class Intents:
+    def __init__(self, core: Core, outbox: Outbox) -> None:
+        self._core = core
+        self._outbox = outbox
+
+    # --- ours
+
+    def make(
+        self,
+        row: GroupRow,
+        kind: IntentKind,
+        *,
+        subject: IdentityKey | None = None,
+        members: Sequence[MemberRef] = (),
+        key_packages: Sequence[bytes] = (),
+    ) -> Wish:
+        """Signed by this device; not stored yet."""
+        core = self._core
+        intent = Intent(
+            IntentId(core.random(IntentId.LENGTH)),
+            row.id,
+            core.device.public,
+            kind,
+            subject,
+            tuple(members),
+        )
+        signed = sign(SignedType.INTENT, core.device, intent.encode())
+        return Wish(intent, signed, tuple(key_packages), core.now)
+
+    def wish(self, row: GroupRow, wish: Wish, to: Collection[DeviceKey]) -> None:
+        """Keeps it as pending, and tells these members."""
+        self._core.intents.add(wish, self._core.now)
+        self.tell(row, wish, to)
+
+    def tell(self, row: GroupRow, wish: Wish, to: Collection[DeviceKey]) -> None:
+        others = sorted(set(to) - {self._core.device.public})
+        content = IntentContent(wish.signed, wish.key_packages)
+        self._outbox.put("intent", content, others, group=row.id)
+
+    def ask_readmission(self, row: GroupRow, to: Collection[DeviceKey]) -> None:
+        """For a new leaf in place of ours, once: catch-up spreads it."""
+        core = self._core
+        me = core.device.public
+        if any(
+            wish.intent.kind is IntentKind.READMIT and wish.intent.author == me
+            for wish in core.intents.open(row.id)
+        ):
+            return
+        package = core.mls.key_package(
+            row.suite, now=int(core.now), lifetime_s=KEY_PACKAGE_LIFETIME_S
+        )
+        core.write_log()
+        core.key_packages.describe(
+            package.reference,
+            row.suite,
+            package.message,
+            last_resort=False,
+            request=b"readmit" + row.id + package.reference,
+        )
+        wish = self.make(row, IntentKind.READMIT, key_packages=(package.message,))
+        self.wish(row, wish, to)
+
+    # --- others'
+
+    def receive(self, row: GroupRow, content: IntentContent) -> bool:
+        """Whether it is news. Raises Malformed, Refused."""
+        core = self._core
+        intent = open_signed(SignedType.INTENT, content.intent, Intent.decode, lambda i: i.author)
+        members = {member.device for member in core.groups.members(row.id)}
+        if intent.group != row.id or intent.author not in members:
+            raise Malformed("not-a-member", "a wish of a stranger")
+        known = core.intents.get(row.id, intent.id)
+        if known is not None and (known.key_packages or not content.key_packages):
+            return False
+        if known is None and core.intents.open_of(row.id, intent.author) >= OPEN_WISHES:
+            raise Refused("too-many-wishes", "enough wishes of one device")
+        named = {member.device for member in intent.members} | {intent.author}
+        for package in content.key_packages:
+            if DeviceKey(core.library.verify_key_package(package).signature_key) not in named:
+                raise Malformed("wrong-key-package", "a KeyPackage that the wish does not name")
+        core.intents.add(Wish(intent, content.intent, content.key_packages), core.now)
+        return known is None
+
+    def of_commit(
+        self, row: GroupRow, signed: Sequence[Signed], named: Collection[IntentId]
+    ) -> list[Intent]:
+        """The intents beside a commit, which its header names one by one. Raises Malformed."""
+        found = [
+            open_signed(SignedType.INTENT, each, Intent.decode, lambda i: i.author)
+            for each in signed
+        ]
+        ids = [intent.id for intent in found]
+        if sorted(ids) != sorted(named) or any(intent.group != row.id for intent in found):
+            raise Malformed("wrong-header", "intents that are not those of the commit")
+        return found
+
+    # --- what they come to
+
+    def satisfied(self, row: GroupRow, intent: Intent, info: GroupInfo) -> bool:
+        """Its effect is there, whoever brought it about."""
+        members = self._core.groups.members(row.id)
+        devices = {member.device for member in members}
+        match intent.kind:
+            case IntentKind.LEAVE:
+                return intent.author not in devices
+            case IntentKind.REMOVE:
+                return all(member.identity != intent.subject for member in members)
+            case IntentKind.ADD:
+                return all(member.device in devices for member in intent.members)
+            case IntentKind.PROMOTE:
+                return intent.subject in info.admins
+            case IntentKind.READMIT | IntentKind.UPDATE:
+                return False  # only a commit that names it
+
+    def plan(self, row: GroupRow, wishes: Sequence[Wish], info: GroupInfo) -> Plan:
+        """What this device can do about them in one commit; the rest waits for others."""
+        taken = Plan((), (), (), (), info)
+        for wish in wishes:
+            plan = self._with(row, taken, wish)
+            if plan is not None and self._allowed(row, plan, info):
+                taken = plan
+        return taken
+
+    def _allowed(self, row: GroupRow, plan: Plan, info: GroupInfo) -> bool:
+        core = self._core
+        members = {m.device: m.identity for m in core.groups.members(row.id)}
+        me = MemberRef(core.device.public, core.identity.public)
+        try:
+            authorise(
+                info,
+                members,
+                Change(me, *plan.change, plan.info_after),
+                [wish.intent for wish in plan.wishes],
+            )
+        except Refused:
+            return False
+        return True
+
+    def _with(self, row: GroupRow, plan: Plan, wish: Wish) -> Plan | None:
+        core = self._core
+        intent, me = wish.intent, core.device.public
+        members = core.groups.members(row.id)
+        owners = {member.device: member.identity for member in members}
+        packages: tuple[bytes, ...] = ()
+        added: list[MemberRef] = []
+        removed: list[MemberRow] = []
+        info = plan.info_after
+        match intent.kind:
+            case IntentKind.LEAVE:
+                removed = [member for member in members if member.device == intent.author]
+            case IntentKind.REMOVE:
+                removed = [member for member in members if member.identity == intent.subject]
+            case IntentKind.PROMOTE if intent.subject is not None:
+                info = with_admins(info, [intent.subject])
+            case IntentKind.ADD:
+                missing = [member for member in intent.members if member.device not in owners]
+                packages, added = self._packages(row, wish, missing)
+                removed = invitees.replaced(core, row, added)
+            case IntentKind.READMIT if intent.author in owners:
+                again = MemberRef(intent.author, owners[intent.author])
+                packages, added = self._packages(row, wish, [again])
+                removed = [member for member in members if member.device == intent.author]
+        gone = {member.device for member in plan.removed}
+        coming = {member.device for member in plan.added}
+        if me in {member.device for member in removed} or coming & {m.device for m in added}:
+            return None
+        if not added and not removed and info == plan.info_after:
+            return None
+        return Plan(
+            (*plan.wishes, wish),
+            plan.key_packages + packages,
+            (*plan.added, *added),
+            (*plan.removed, *(member for member in removed if member.device not in gone)),
+            info,
+        )
+
+    def _packages(
+        self, row: GroupRow, wish: Wish, wanted: Sequence[MemberRef]
+    ) -> tuple[tuple[bytes, ...], list[MemberRef]]:
+        """The KeyPackages beside a wish that this group can use now, and whom they add."""
+        core = self._core
+        packages, added = [], []
+        for package in wish.key_packages:
+            try:
+                info = core.library.verify_key_package(package)
+                owner = core.credential_owner(info.signature_key, info.credential)
+                member = MemberRef(DeviceKey(info.signature_key), owner)
+            except (Fault, mls_rs.MlsError):
+                continue
+            current = info.suite == row.suite and info.not_before <= core.now < info.not_after
+            if current and member in wanted and member not in added:
+                packages.append(package)
+                added.append(member)
+        return tuple(packages), added
+
+
+def encode_intents(intents: Sequence[Signed]) -> bytes:
+    """What a commit's authenticated data holds: they may be what authorises it, and everybody who
+    has the commit judges it by the same."""
+    return b"".join(
+        len(data).to_bytes(4, "little") + data for data in (each.encode() for each in intents)
+    )

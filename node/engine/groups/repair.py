@@ -1,0 +1,257 @@
+"""After a choice between branches: what the lost one held is brought to the one that won.
+
+Intents that were lost become pending again, own messages that the branch cannot read are sealed
+again under the same id, Welcomes of the lost branch are withdrawn; and the user is told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+from node.engine.conversation import GROUP_SPLIT, Conversation
+from node.engine.core import Core, group_info
+from node.engine.groups.fork_choice import Rule, Tree
+from node.engine.groups.intents import Intents
+from node.engine.outbox import Outbox
+from node.engine.values import State
+from node.store.groups import GroupRow
+from node.store.intents import Wish
+from schemas.group_records import Intent, IntentKind
+from schemas.ids import CommitHash, DeviceKey, EpochId, IdentityKey, MessageId
+
+_WAITING = {
+    "readmission": "the others went on with a branch that this device cannot enter. It asked them"
+    " to take it in again; until then it goes on with its own",
+    "removed-by-branch": "the member who invited you was on a branch that lost. The invitation is"
+    " made again by itself",
+}
+
+
+class Repair:
+    def __init__(
+        self, core: Core, outbox: Outbox, conversation: Conversation, intents: Intents, rule: Rule
+    ) -> None:
+        self._core = core
+        self._outbox = outbox
+        self._conversation = conversation
+        self._intents = intents
+        self._rule = rule
+
+    # --- messages
+
+    def seal_again_for(self, row: GroupRow, device: DeviceKey) -> None:
+        """Everything of ours that it does not have: its leaf is new, and reads nothing older."""
+        if self._rule.reseal:
+            self._seal_open(row, frozenset(), only=device)
+
+    def _seal_open(
+        self, row: GroupRow, readable: frozenset[EpochId], only: DeviceKey | None = None
+    ) -> int:
+        """Seals again what waits for members and is sealed in none of the `readable` epochs.
+
+        Answers how many messages.
+        """
+        core = self._core
+        me = core.device.public
+        members = {member.device for member in core.groups.members(row.id)} - {me}
+        sealed = core.messages.sealed_in(row.id, me)
+        again: dict[MessageId, list[DeviceKey]] = {}
+        for entry in core.outbox.unsettled(row.id, only):
+            waits_for_us = entry.reason == GROUP_SPLIT or entry.state == State.REFUSED
+            if entry.device not in members:
+                if entry.state == State.QUEUED and not waits_for_us:
+                    self._outbox.note(
+                        entry.message, entry.device, State.REFUSED, reason="no-longer-a-member"
+                    )
+                continue
+            if sealed.get(entry.sequence) in readable and not waits_for_us:
+                continue
+            if waits_for_us:
+                fresh = dataclasses.replace(entry, state=State.QUEUED.value, reason=None)
+                core.outbox.write_ledger([fresh])
+            again.setdefault(entry.message, []).append(entry.device)
+        for message, devices in again.items():
+            self._conversation.seal_again(row, message, devices)
+        return len(again)
+
+    # --- after a choice
+
+    def after_choice(
+        self,
+        row: GroupRow,
+        tree: Tree,
+        undone: Sequence[CommitHash],
+        new: Sequence[CommitHash],
+        forks: Sequence[CommitHash],
+    ) -> None:
+        """`undone` and `new` are what we left and what we entered, in order; `forks` were open."""
+        core = self._core
+        lost = self._reopen(row, tree, undone, new)
+        self._withdraw_welcomes(row, tree, undone, new)
+        readable = frozenset(
+            commit.epoch_id
+            for commit in map(core.branches.commits(row.id).get, tree.path(row.head))
+            if commit is not None and commit.epoch_id is not None
+        )
+        resent = self._seal_open(row, readable) if self._rule.reseal else 0
+        if undone or forks:
+            self._tell_of_healing(row, tree, undone, forks, lost, resent)
+
+    def _reopen(
+        self, row: GroupRow, tree: Tree, undone: Iterable[CommitHash], new: Iterable[CommitHash]
+    ) -> list[str]:
+        """Wishes that the lost commits carried wait again; answers them in words."""
+        core = self._core
+        kept = set(self._carried(row, new))
+        info = group_info(core.mls_group(row.id))
+        members = [member.device for member in core.groups.members(row.id)]
+        again = []
+        for wish in self._wishes(row, undone):
+            intent = wish.intent
+            if intent.id in kept or self._intents.satisfied(row, intent, info):
+                continue
+            mine = intent.author == core.device.public
+            if intent.kind is IntentKind.READMIT or (intent.kind is IntentKind.UPDATE and not mine):
+                continue  # who needs it still asks anew
+            if intent.kind is IntentKind.UPDATE:
+                core.groups.set_key_update(row.id, row.lamport, core.clock.believed)
+            else:
+                core.intents.set_done(row.id, [intent.id], done=False)
+                if mine:
+                    self._intents.tell(row, wish, members)
+            again.append(self._in_words(intent))
+        return again
+
+    def _carried(self, row: GroupRow, commits: Iterable[CommitHash]) -> list[bytes]:
+        known = self._core.branches.commits(row.id)
+        headers = [known[commit].header for commit in commits]
+        return [intent for header in headers if header is not None for intent in header.intents]
+
+    def _wishes(self, row: GroupRow, commits: Iterable[CommitHash]) -> Iterator[Wish]:
+        known = self._core.branches.commits(row.id)
+        for commit in commits:
+            header = known[commit].header
+            for intent in () if header is None else header.intents:
+                wish = self._core.intents.get(row.id, intent)
+                if wish is not None:
+                    yield wish
+
+    def _withdraw_welcomes(
+        self, row: GroupRow, tree: Tree, undone: Iterable[CommitHash], new: Iterable[CommitHash]
+    ) -> None:
+        """Ours to a branch that lost; another follows when the wish is carried again."""
+        core = self._core
+        nodes = [tree.nodes[commit] for commit in undone if commit in tree]
+        entered = {member.device for commit in new for member in tree.nodes[commit].added}
+        for node in nodes:
+            if node.author == core.device.public:
+                for member in node.added:
+                    if member.device not in entered:
+                        core.outbox.remove_kind(row.id, "welcome", member.device)
+
+    # --- where we were
+
+    def last_held(self, row: GroupRow) -> tuple[CommitHash, dict[DeviceKey, IdentityKey]] | None:
+        """The last epoch that we have a snapshot of, and who was in it."""
+        core = self._core
+        commits = core.branches.commits(row.id)
+        held = [
+            (commits[head].entered or 0.0, snapshot.epoch, head, snapshot)
+            for head, snapshot in core.branches.snapshots(row.id).items()
+            if head in commits
+        ]
+        if not held:
+            return None
+        snapshot = max(held, key=lambda entry: entry[:3])[3]
+        state = core.groups.snapshot_state(row.id, snapshot.epoch_id)
+        if state is None:
+            return None
+        roster = core.mls.load_group(row.id, *state).roster()
+        return snapshot.head, {
+            DeviceKey(member.signature_key): IdentityKey(member.credential[:32])
+            for member in roster
+        }
+
+    # --- news
+
+    def tell_of_split(self, row: GroupRow, tree: Tree, fork: CommitHash) -> None:
+        names = self._authors(tree, tree.children(fork))
+        self._core.emit(
+            "group-split",
+            group=row.id.hex(),
+            name=row.name,
+            by=_listed(names),
+            detail=f"{_listed(names)} changed it at the same time; this is settled in a moment, and"
+            " nothing is lost",
+        )
+
+    def tell_of_waiting(self, row: GroupRow, reason: str) -> None:
+        self._core.emit(
+            "group-waits",
+            group=row.id.hex(),
+            name=row.name,
+            reason=reason,
+            detail=_WAITING[reason],
+        )
+
+    def _tell_of_healing(
+        self,
+        row: GroupRow,
+        tree: Tree,
+        undone: Sequence[CommitHash],
+        forks: Sequence[CommitHash],
+        lost: Sequence[str],
+        resent: int,
+    ) -> None:
+        at = {tree.nodes[undone[0]].parent} if undone and undone[0] in tree else set()
+        children = [child for fork in [*at, *forks] for child in tree.children(fork)]
+        names = self._authors(tree, children)
+        parts = [f"{_listed(names)} changed the group at the same time, and it is one group again"]
+        if lost:
+            parts.append(f"proposed again: {_listed(lost)}")
+        if resent:
+            parts.append(f"{resent} of your messages sent again")
+        parts.append("nothing was lost")
+        self._core.emit(
+            "group-healed",
+            group=row.id.hex(),
+            name=row.name,
+            by=names,
+            proposed_again=list(lost),
+            resent=resent,
+            readmitted=[],
+            lost=[],
+            detail="; ".join(parts),
+        )
+
+    def _authors(self, tree: Tree, commits: Iterable[CommitHash]) -> list[str]:
+        names = []
+        for commit in commits:
+            node = tree.nodes[commit]
+            owners = tree.members(node.parent)
+            names.append(self._core.name_of(owners[node.author]))
+        return list(dict.fromkeys(names))
+
+    def _in_words(self, intent: Intent) -> str:
+        core = self._core
+        match intent.kind:
+            case IntentKind.ADD:
+                people = dict.fromkeys(member.identity for member in intent.members)
+                return f"invitation of {_listed([core.name_of(person) for person in people])}"
+            case IntentKind.REMOVE if intent.subject is not None:
+                return f"removal of {core.name_of(intent.subject)}"
+            case IntentKind.PROMOTE if intent.subject is not None:
+                return f"{core.name_of(intent.subject)} as an admin"
+            case IntentKind.LEAVE:
+                owner = core.people.owner(intent.author)
+                return f"leaving of {'somebody' if owner is None else core.name_of(owner)}"
+            case _:
+                return "new keys"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """In a sentence: "a", "a and b", "a, b and c"."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
