@@ -67,23 +67,6 @@ def _group(event: Event) -> str:
     return event.get("name") or "a conversation"
 
 
-def _healed(event: Event) -> str:
-    """Whose changes met, and what became of the changes and messages of the branch that lost."""
-    resent = event.get("resent", 0)
-    met = f"changes by {' and '.join(event['by'])} met" if event.get("by") else ""
-    told = [
-        event.get("detail") or met,
-        f"proposed again: {', '.join(event['proposed_again'])}"
-        if event.get("proposed_again")
-        else "",
-        f"{resent} message{'s' if resent > 1 else ''} of yours sent again" if resent else "",
-        f"taken in again: {', '.join(event['readmitted'])}" if event.get("readmitted") else "",
-        f"lost: {', '.join(event['lost'])}" if event.get("lost") else "",
-    ]
-    what = "; ".join(part for part in told if part)
-    return f"{_group(event)} is one group again" + (f": {what}" if what else "")
-
-
 def _request(event: Event) -> str:
     what = f"invites you to {event['name']}" if event.get("name") else "writes to you"
     return f"{event['inviter_name']} {what}: quicnprotochat join {event['group'][:8]}"
@@ -101,7 +84,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         f"{e['member']}'s device refused the invitation to {e['name'] or 'talk'}: {e['reason']}"
     ),
     "group-split": lambda e: f"{_group(e)} is split: {e['detail']}",
-    "group-healed": _healed,
+    "group-healed": lambda e: f"{_group(e)}: {e['detail']}",
     "group-waits": lambda e: f"{_group(e)} waits: {e['detail']}",
     "equivocation": lambda e: f"WARNING in {_group(e)}: {e['detail']}",
     "contact-changed": lambda e: f"news of {e['name']}: how to reach them, or their keys",

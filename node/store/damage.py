@@ -138,7 +138,7 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
         "first": _signed(Statement.decode),
         "second": _signed(Statement.decode),
     },
-    "welcomes": {"group_id": _GROUP, "commit_hash": _HASH},
+    "welcomes": {"group_id": _GROUP, "commit_hash": _HASH, "body": _read_by(ParcelBody.decode)},
     "intents": {
         "group_id": _GROUP,
         "author": _DEVICE,

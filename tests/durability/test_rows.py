@@ -45,7 +45,7 @@ INSERT INTO future SELECT 1, id, 1, zeroblob(32), 'direct', zeroblob(9), 1.0, NU
   FROM groups LIMIT 1;
 INSERT INTO ciphertexts SELECT id, zeroblob(32), 1, epoch_id, zeroblob(9), 1e10 FROM groups;
 INSERT INTO equivocations SELECT group_id, device, signed, signed FROM statements LIMIT 1;
-INSERT INTO welcomes SELECT id, zeroblob(32), zeroblob(9), 1.0 FROM groups LIMIT 1;
+INSERT INTO welcomes SELECT group_id, zeroblob(32), body, 1.0 FROM payloads LIMIT 1;
 """  # of tables that are empty in the fixture
 
 
@@ -179,7 +179,7 @@ def test_no_value_in_any_column_stops_the_node(
         ("commits", "header", "x'01'", None),
         ("commits", "entered", "9e999", 0.0),
         ("equivocations", "first", "x'01'", None),
-        ("welcomes", "commit_hash", "x'01'", None),
+        ("welcomes", "body", "x'01'", None),
         ("intents", "key_packages", "x'0500000041'", b""),
         ("key_packages", "used", "9e999", 0.0),
         ("ledger", "carrier", "x'01'", "null"),

@@ -73,4 +73,4 @@ async def test_a_fork_is_a_line_for_scripts(
     if as_json:
         assert [json.loads(line) for line in out.splitlines()] == [fork("group-healed")]
     else:
-        assert (out, err) == ("", "-- friends is one group again: so it\\x1b is\n")
+        assert (out, err) == ("", "-- friends: so it\\x1b is\n")
