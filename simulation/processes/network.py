@@ -97,7 +97,7 @@ class Network:
     def __init__(self, seed: int = 0) -> None:
         self.trouble = Trouble()
         self.carried = self.lost = self.refused = 0  # frames: handed over, by dice, cut
-        self._dice = random.Random(seed)  # noqa: S311 - a seed repeats it
+        self._dice = random.Random(seed)
         self._ports: dict[int, int] = {}  # place's number: its TAP
         self._cut: set[tuple[int, int]] = set()  # from, to
         self._holders: list[subprocess.Popen[bytes]] = []

@@ -3,74 +3,74 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-import apsw
-
-from node.demo.processes import Daemon, Person, StepFailed, environment
+from node.api import operations as op
+from node.api import shapes as s
+from node.demo.processes import NODE, Daemon, Person, StepFailed, environment
 from node.home import create_home
 from simulation.processes.network import Place
 from simulation.processes.talk import Controlled
 
 _PORT: Final = 7000
-_BUSY_MS: Final = 5000
 _ROOT: Final = Path(__file__).parents[2]
 
 
 @dataclass
 class NodeProcess(Person, Controlled):
-    """Somebody whose node runs at a place; `options` are more words for `run`."""
+    """Somebody whose node `program` runs; `options` are more words for `run`."""
 
-    place: Place | None = None
+    listen: str = "127.0.0.1:0"
+    program: tuple[str, ...] = NODE
     options: tuple[str, ...] = ()
     stopped = False
 
-    def init(self) -> None:
-        """As the command of that name, without the half second that a process costs."""
-        create_home(self.home, self.name)
+    @classmethod
+    def at(cls, place: Place, name: str, folder: Path, *options: str) -> Self:
+        """One whose node runs in that namespace; its user's commands need not."""
+        listen = f"{place.address}:{_PORT}"
+        return cls(name, folder, listen=listen, program=(*place.enter, *NODE), options=options)
 
     def run(self) -> None:
-        """Start the node and wait until it is ready. Raises StepFailed."""
-        assert self.place is not None
-        where = ("--no-mdns", "--listen", f"{self.place.address}:{_PORT}")
+        """Make the account if there is none, start the node, wait until it is ready.
+
+        Raises StepFailed.
+        """
+        if not self.home.exists():
+            create_home(self.home, self.name)
+        words = ("--home", str(self.home), "--json", "-v", "run", "--no-mdns")
         self.node = Daemon(
             f"{self.name}'s node",
-            [*self.place.enter, *self._command(), "-v", "run", *where, *self.options],
+            [*self.program, *words, "--listen", self.listen, *self.options],
             self.home.with_suffix(".log"),
-            environment(),
+            {**environment(), "PYTHONPATH": str(_ROOT)},
         )
-        self.device = str(self.node.ready["device"])
+        account = self.call(op.WHOAMI, s.Nothing())
+        self.identity, self.device = account.identity, account.device
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """A command of its user, started and not waited for."""
+        return subprocess.Popen(
+            [*self._command(), *words], stdout=subprocess.PIPE, text=True, env=environment()
+        )
 
     def sleep(self) -> None:
         """Nothing of it runs; its sockets stay."""
         self._signal(signal.SIGSTOP)
 
     def wake(self) -> None:
+        """Goes on where it was; nothing happens to one that is awake."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
         assert self.node is not None
         self.node.process.send_signal(number)
         self.stopped = number is signal.SIGSTOP
-
-    def epoch_id(self, group: str) -> str:
-        """Where it stands, from its disk: members of one epoch number may be of two branches.
-
-        Empty when it does not know the group.
-        """
-        connection = apsw.Connection(str(self.home / "node.db"), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            connection.set_busy_timeout(_BUSY_MS)
-            found = connection.execute(
-                "SELECT epoch_id FROM groups WHERE id = ?", (bytes.fromhex(group),)
-            ).fetchone()
-        finally:
-            connection.close()
-        return bytes(found[0]).hex() if found else ""
 
     def healed(self, timeout_s: float) -> dict[str, Any]:
         """The next `group-healed` that its user is told. Raises StepFailed."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from simulation.scenario import Sim, Violation
+from node.demo.processes import StepFailed
+from simulation.processes.stage import ProcessStage
+from simulation.scenario import Scenario, Sim, Violation
 
 LATENCY_S: Final = (0.005, 0.015)  # of a frame, one way
 LOSS: Final = 0.01
@@ -14,19 +14,7 @@ PARTED_S: Final = 4.0
 ASLEEP_S: Final = 6.0
 CONVERGES_S: Final = 30.0
 ARRIVES_S: Final = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessScenario:
-    """`relayed`: there is a relay, and all nodes use it."""
-
-    name: str
-    play: Callable[[Sim], None]
-    relayed: bool = False
-
-    @property
-    def summary(self) -> str:
-        return (self.play.__doc__ or "").partition("\n")[0]
+TOLD_S: Final = 5.0
 
 
 def partition_and_heal(sim: Sim) -> None:
@@ -44,6 +32,7 @@ def partition_and_heal(sim: Sim) -> None:
     _all_talk(sim, group)
     sim.heal()
     sim.converge(group, within=CONVERGES_S)
+    _all_are_told(sim, group)
     _all_talk(sim, group)
 
 
@@ -64,6 +53,7 @@ def laptop_asleep(sim: Sim) -> None:
     sim.wait(ASLEEP_S)
     sim.wake(cy)
     sim.converge(group, within=CONVERGES_S)
+    _all_are_told(sim, group)
     _all_talk(sim, group)
 
 
@@ -86,6 +76,18 @@ def relay_withholds(sim: Sim) -> None:
     sim.stage.release()  # late, what everybody has already
 
 
+def _all_are_told(sim: Sim, group: str) -> None:
+    """Every user heard once that the group was split and is healed, and that nothing was lost."""
+    assert isinstance(sim.stage, ProcessStage)
+    for node in sim.nodes:
+        try:
+            told = sim.stage.healed(node, TOLD_S)
+        except StepFailed as failed:
+            raise Violation("users-told", str(failed), node) from None
+        if told["group"] != group or told["lost"]:
+            raise Violation("users-told", f"of {told}", node)
+
+
 def _is_shown(sim: Sim, message: str | None) -> bool:
     cy = sim.nodes[-1]
     return message in {line.message for line in sim.stage.shown(cy, sim.groups[0])}
@@ -99,8 +101,8 @@ def _all_talk(sim: Sim, group: str) -> None:
 PROCESS_SCENARIOS: Final = {
     scenario.name: scenario
     for scenario in (
-        ProcessScenario("partition-and-heal", partition_and_heal),
-        ProcessScenario("laptop-asleep", laptop_asleep),
-        ProcessScenario("relay-withholds", relay_withholds, relayed=True),
+        Scenario("partition-and-heal", 3, partition_and_heal),
+        Scenario("laptop-asleep", 3, laptop_asleep),
+        Scenario("relay-withholds", 3, relay_withholds, frozenset({"relay", "withholding"})),
     )
 }

@@ -13,7 +13,7 @@ from typing import Any, Final
 from node.api import operations as op
 from node.api import shapes as s
 from schemas.errors import Blame, Fault
-from simulation.processes.network import Network, Trouble, reason_against
+from simulation.processes.network import Network, Place, Trouble, reason_against
 from simulation.processes.node_process import NodeProcess, RelayProcess
 from simulation.processes.talk import Reader
 from simulation.stage import Group, Message, Node, Owed, Shown, Standing
@@ -22,24 +22,25 @@ _HISTORY: Final = 500
 
 
 class ProcessStage:
-    """A `simulation.stage.Stage` of real nodes, with a relay if `relayed`. See `opened`."""
+    """A `simulation.stage.Stage` of real nodes, with a relay if wanted. See `opened`."""
 
-    features = frozenset({"withholding", "one-way"})
+    features = frozenset({"relay", "withholding", "one-way"})
 
-    def __init__(self, folder: Path, network: Network, *, relayed: bool) -> None:
+    def __init__(self, folder: Path, network: Network, *, relay: bool) -> None:
         self._folder = folder
         self._network = network
         self._began = time.monotonic()
         self._nodes: dict[Node, NodeProcess] = {}
+        self._places: dict[Node, Place] = {}
         self._shown: dict[tuple[Node, Group], Reader] = {}
         self._said: dict[Message, tuple[Node, int]] = {}  # author, its number among theirs
         self._counts: Counter[tuple[Node, Group]] = Counter()
-        self._relay = RelayProcess(folder, network.add()) if relayed else None
-        self.notes: list[tuple[float, str]] = []
+        self._relay = RelayProcess(folder, network.add()) if relay else None
+        self.lines: list[str] = []  # the event log
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, folder: Path, seed: int, *, relayed: bool) -> Iterator[ProcessStage]:
+    def opened(cls, folder: Path, seed: int, *, relay: bool) -> Iterator[ProcessStage]:
         """A stage whose processes end with it. Raises Fault `no-namespaces`; StepFailed."""
         if reason := reason_against():
             raise Fault(
@@ -49,7 +50,7 @@ class ProcessStage:
                 hint=reason.partition(": ")[2],
             )
         with Network(seed) as network, ExitStack() as ends:
-            stage = cls(folder, network, relayed=relayed)
+            stage = cls(folder, network, relay=relay)
             ends.callback(stage._end)
             yield stage
 
@@ -73,11 +74,10 @@ class ProcessStage:
 
     def start(self, node: Node) -> None:
         options = () if self._relay is None else ("--relay", self._relay.address)
-        process = NodeProcess(node, self._folder, place=self._network.add(), options=options)
-        self._nodes[node] = process
-        process.init()
+        place = self._network.add()
+        process = NodeProcess.at(place, node, self._folder, *options)
+        self._places[node], self._nodes[node] = place, process
         process.run()
-        process.identity = process.call(op.WHOAMI, s.Nothing()).identity
 
     def acquaint(self, node: Node, others: Sequence[Node]) -> None:
         for other in others:
@@ -101,33 +101,36 @@ class ProcessStage:
         process.run()
 
     def fill_disk(self, node: Node, full: bool) -> None:
-        raise _cannot("fill a disk")
+        if full:
+            raise _cannot("fill a disk")
 
     def set_clock(self, node: Node, ahead_s: float) -> None:
-        raise _cannot("set a clock")
+        if ahead_s:
+            raise _cannot("set a clock")
 
     def clone(self, node: Node, name: Node) -> None:
         raise _cannot("clone a node")
 
+    def deafen(self, node: Node) -> None:
+        raise _cannot("make a node deaf")
+
     # --- the network
 
     def partition(self, sides: Sequence[Collection[Node]]) -> None:
-        places = [[self._nodes[node].place for node in side] for side in sides]
+        places = [[self._places[node] for node in side] for side in sides]
         if self._relay is not None:
             places[0].append(self._relay.place)
-        self._network.part([[each for each in side if each is not None] for side in places])
-        self.note(" | ".join(" ".join(side) for side in sides))
+        self._network.part(places)
+
+    def isolate(self) -> None:
+        self._network.part([[place] for place in self._places.values()])
 
     def heal(self) -> None:
         """As a cable that is plugged in again: no node is told, each finds out by trying."""
         self._network.heal()
-        self.note("healed")
 
     def cut(self, source: Node, target: Node) -> None:
-        here, there = self._nodes[source].place, self._nodes[target].place
-        assert here is not None
-        assert there is not None
-        self._network.cut(here, there)
+        self._network.cut(self._places[source], self._places[target])
         self.note(f"{source} does not reach {target}")
 
     def trouble(
@@ -137,7 +140,9 @@ class ProcessStage:
 
     def withhold(self, recipients: Collection[Node]) -> None:
         if self._relay is None:
-            raise _cannot("withhold without a relay")
+            if recipients:
+                raise _cannot("withhold without a relay")
+            return
         self._relay.withhold([self._nodes[node].device for node in recipients])
         self.note(f"the relay withholds what is for {' '.join(recipients) or 'nobody'}")
 
@@ -212,7 +217,7 @@ class ProcessStage:
         return [Owed(row.name, row.state, row.reason) for row in rows]
 
     def note(self, text: str) -> None:
-        self.notes.append((self.now, text))
+        self.lines.append(f"{self.now:8.3f}  {text}")
 
     # --- of this stage alone
 

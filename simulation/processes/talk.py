@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
+
+import apsw
 
 from node.api import operations as op
 from node.api import shapes as s
@@ -18,6 +20,7 @@ from schemas.errors import Fault
 
 SETTLE_S: Final = 45.0
 LOOK_S: Final = 0.02
+_BUSY_MS: Final = 5000
 SETTLED: Final = ("delivered", "read")
 
 R = TypeVar("R")
@@ -66,6 +69,21 @@ class Controlled:
                 return None
 
         return wait_until(accept, f"{self.name} is invited", deadline_s)
+
+    def epoch_id(self, group: str) -> str:
+        """Where it stands, from its disk: members of one epoch number may be of two branches.
+
+        Empty when it does not know the group.
+        """
+        connection = apsw.Connection(str(self.home / "node.db"), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(_BUSY_MS)
+            found = connection.execute(
+                "SELECT epoch_id FROM groups WHERE id = ?", (bytes.fromhex(group),)
+            ).fetchone()
+        finally:
+            connection.close()
+        return bytes(found[0]).hex() if found else ""
 
     def states(self, message: str) -> dict[str, str]:
         """The ledger of an own message: state by recipient's device."""
@@ -119,7 +137,7 @@ class Accepted:
 class Talk:
     """One group, everything that was said in it, and what must be true of that in the end."""
 
-    def __init__(self, group: str, members: list[Controlled]) -> None:
+    def __init__(self, group: str, members: Sequence[Controlled]) -> None:
         self.group = group
         self.members = list(members)
         self.founders = list(members)  # the others joined later
@@ -206,13 +224,13 @@ class Talk:
             assert set(texts) <= known, "a message that nobody sent"
 
     def _check_epochs(self, deadline_s: float) -> None:
-        def epochs() -> set[tuple[int, str]]:
-            found = [node.group(self.group) for node in self.members]
-            return {(group.epoch, group.status) for group in found}
+        def epochs() -> set[tuple[int, str, str]]:
+            found = [(node, node.group(self.group)) for node in self.members]
+            return {(group.epoch, group.status, node.epoch_id(self.group)) for node, group in found}
 
         def agreed() -> bool:
             found = epochs()
-            return len(found) == 1 and {status for _, status in found} == {"active"}
+            return len(found) == 1 and {status for _, status, _ in found} == {"active"}
 
         try:
             wait_until(agreed, "the members agree on the epoch", deadline_s)
