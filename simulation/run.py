@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,7 @@ class Result:
     finding: Finding | None
     engine_events: int
     virtual_s: float
+    cpu_s: float  # of this process: others do not count
     wall_s: float
     messages: int
     refused: int
@@ -72,6 +74,7 @@ class Result:
             },
             "engine_events": self.engine_events,
             "virtual_s": self.virtual_s,
+            "cpu_s": self.cpu_s,
             "wall_s": self.wall_s,
             "messages": self.messages,
             "refused": self.refused,
@@ -113,7 +116,7 @@ def calm_down(sim: Sim) -> None:
 def run(plan: Plan, *, print_lines: bool = False) -> Result:
     """Tier 1. Whatever happens in it is in the answer; an engine that raises is a violation too."""
     scenario = SCENARIOS[plan.scenario]
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), time.process_time()
     world = World(plan.seed, relay="relay" in scenario.needs, mls=plan.mls)
     world.print_lines = print_lines
     sim = None
@@ -132,6 +135,7 @@ def run(plan: Plan, *, print_lines: bool = False) -> Result:
         finding,
         world.engine_events,
         world.now,
+        time.process_time() - worked,
         time.perf_counter() - begun,
         0 if record is None else len(record.sent),
         0 if record is None else record.refused,
@@ -142,6 +146,4 @@ def run(plan: Plan, *, print_lines: bool = False) -> Result:
 
 
 def _told(error: Exception) -> str:
-    import traceback
-
     return "".join(traceback.format_exception(error))

@@ -24,6 +24,7 @@ import itertools
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from schemas.errors import Fault
 from simulation.stage import Group, Message, Node, Stage, Standing
@@ -105,7 +106,7 @@ class Sim:
     def __init__(self, stage: Stage, nodes: int, seed: int) -> None:
         self.stage = stage
         self.seed = seed
-        self.rng = random.Random(f"scenario {seed}")  # noqa: S311 - a seed repeats it
+        self.rng = random.Random(f"scenario {seed}")
         self.nodes: list[Node] = []
         self.insiders: set[Node] = set()  # their word counts for nothing in the invariants
         self.groups: list[Group] = []
@@ -122,19 +123,22 @@ class Sim:
         """Seconds since the beginning."""
         return self.stage.now
 
-    def at(self, when: float, action: Callable[[], object]) -> None:
-        """`action` happens then (seconds since the beginning)."""
-        heapq.heappush(self._agenda, (max(when, self.now), next(self._order), action))
+    def at(self, when: float, action: Callable[..., object], *args: object) -> None:
+        """`action(*args)` happens then (seconds since the beginning)."""
+        bound: Callable[[], object] = partial(action, *args)
+        heapq.heappush(self._agenda, (max(when, self.now), next(self._order), bound))
 
-    def after(self, seconds: float, action: Callable[[], object]) -> None:
-        self.at(self.now + seconds, action)
+    def after(self, seconds: float, action: Callable[..., object], *args: object) -> None:
+        self.at(self.now + seconds, action, *args)
 
-    def every(self, seconds: float, action: Callable[[], object], *, during: float) -> None:
-        """`action` about that often, for so long; each time is drawn."""
+    def every(
+        self, seconds: float, action: Callable[..., object], *args: object, during: float
+    ) -> None:
+        """`action(*args)` about that often, for so long; each time is drawn."""
         when = self.now
         end = self.now + during
         while (when := when + self.rng.uniform(0.5, 1.5) * seconds) < end:
-            self.at(when, action)
+            self.at(when, action, *args)
 
     def wait(self, seconds: float) -> None:
         self.wait_until(self.now + seconds)
@@ -212,7 +216,7 @@ class Sim:
         if here and self._allowed(lambda: self.stage.join(node, group)):
             return
         if self.now < deadline:
-            self.after(LOOK_S, lambda: self._join_soon(node, group, deadline))
+            self.after(LOOK_S, self._join_soon, node, group, deadline)
 
     # --- machines and network
 
@@ -228,6 +232,15 @@ class Sim:
         if self.stage.awake(node):
             self.stage.crash(node, point)
 
+    def full_disk(self, node: Node, *, for_s: float) -> None:
+        """Nothing can be written there for so long."""
+        self.stage.fill_disk(node, True)
+        self.after(for_s, self.stage.fill_disk, node, False)
+
+    def deafen(self, node: Node) -> None:
+        """It heeds nothing that it hears."""
+        self.stage.deafen(node)
+
     def clone(self, node: Node) -> Node:
         """A copy of its disk in an insider's hands, asleep; both count as insiders now."""
         name = f"{node}'{next(self._clones)}"
@@ -238,6 +251,11 @@ class Sim:
     def partition(self, *sides: Collection[Node]) -> None:
         self.note(f"partition {'|'.join(str(len(side)) for side in sides)}")
         self.stage.partition(sides)
+
+    def only_by_relay(self) -> None:
+        """Nobody reaches anybody but the relay."""
+        self.note("only by relay")
+        self.stage.isolate()
 
     def heal(self) -> None:
         self.note("healed")
@@ -280,9 +298,12 @@ class Sim:
         gone = self._do(node, lambda: self.stage.leave(node, group))
         return self._note_removed(group, node) if gone else False
 
-    def remove(self, node: Node, group: Group, other: Node) -> bool:
+    def remove(self, node: Node, group: Group, other: Node, *, wanted: bool = True) -> bool:
+        """`wanted`: it must hold in the end."""
         gone = self._do(node, lambda: self.stage.remove(node, group, other))
-        return self._note_removed(group, other) if gone else False
+        if gone and not wanted:
+            self.record.ever_removed.add((group, other))
+        return self._note_removed(group, other) if gone and wanted else gone
 
     def _note_removed(self, group: Group, node: Node) -> bool:
         self.record.removed[group, node] = self.now
@@ -309,7 +330,7 @@ class Sim:
         for _ in range(count):
             node = self.rng.choice(list(among))
             when = self.rng.uniform(0, during)
-            self.after(when, lambda node=node: self.update_key(node, group))  # type: ignore[misc]
+            self.after(when, self.update_key, node, group)
 
     def _do(self, node: Node, action: Callable[[], None]) -> bool:
         return self.stage.awake(node) and self._allowed(action)
@@ -326,7 +347,30 @@ class Sim:
         self.record.refused += 1
         self.note(f"refused: {fault.code}")
 
+    # --- what must hold here
+
+    def claim(self, invariant: str, holds: bool, detail: str) -> None:
+        """Raises Violation unless it holds."""
+        if not holds:
+            raise Violation(invariant, detail)
+
+    def settle_removals(self, group: Group) -> None:
+        """Of removals that exclude each other, those that came about are to hold."""
+        members = self.members(group)
+        for key in list(self.record.removed):
+            if key[0] == group and key[1] in members:
+                del self.record.removed[key]
+
     # --- what can be seen
+
+    def members(self, group: Group) -> set[Node]:
+        """As the honest who are awake and active see them; all of those, while they differ."""
+        active = [at for at in self.standings(group).values() if at.status == ACTIVE]
+        return set().union(*(at.members for at in active))
+
+    def epoch(self, group: Group) -> int:
+        """The highest that an honest node stands at."""
+        return max((at.epoch for at in self.standings(group).values()), default=0)
 
     def standings(self, group: Group) -> dict[Node, Standing]:
         """Of the honest nodes that are awake and know the group."""

@@ -50,7 +50,7 @@ class Stage(Protocol):
 
     features: frozenset[str]
     """What this tier can do beyond the rest: "clones", "withholding", "crash-points", "one-way",
-    "disk-full", "skew". A scenario that needs more is refused before it starts."""
+    "disk-full", "skew", "relay" (everybody uses one). A scenario that needs more is refused."""
 
     # --- time
 
@@ -100,6 +100,9 @@ class Stage(Protocol):
 
     def partition(self, sides: Sequence[Collection[Node]]) -> None:
         """Nodes of different sides do not reach each other; a relay is on the first side's."""
+
+    def isolate(self) -> None:
+        """No two nodes reach each other; all reach the relay ("relay")."""
 
     def heal(self) -> None:
         """All reach all again, `cut` or not, and learn of it as of a change of network."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class VirtualClock:
-    """`now` is seconds since the beginning. What is due at one moment happens in the order asked."""
+    """`now` is seconds since the beginning; what is due at one moment happens as it was asked."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -60,7 +60,7 @@ class Courier:
     def look_around(self) -> None:
         """After a start, a wake or a change of network: links that died are found dead, failures
         of the past do not count, and those who know us are greeted."""
-        for device, link in list(self.links.items()):
+        for link in list(self.links.values()):
             if not self._network.alive(link):
                 self._network.end(link, 0.0)
         for device, pursuit in self._pursuits.items():
@@ -157,9 +157,7 @@ class Courier:
         self.links[device] = link
         pursuit = self._pursuits.setdefault(device, _Pursuit())
         pursuit.failures, pursuit.not_before, pursuit.under_way = 0, 0.0, False
-        self._machine.submit(
-            c.LinkUp(device, hello), lambda wish: self._greeted(link, peer, wish)
-        )
+        self._machine.submit(c.LinkUp(device, hello), lambda wish: self._greeted(link, peer, wish))
         self._machine.submit(c.Retry(device))
         if device in self._carrying:
             self._carry(device)
@@ -215,7 +213,9 @@ class Courier:
         if device not in self.links and self._want(device, LIMITS.pursue_s).under_way:
             return  # `linked` or `_failed` goes on
         self._more.pop(device, None)
-        self._machine.submit(c.TakeDue(device, LIMITS.take), lambda items: self._taken(device, items))
+        self._machine.submit(
+            c.TakeDue(device, LIMITS.take), lambda items: self._taken(device, items)
+        )
 
     def _taken(self, device: DeviceKey, items: tuple[v.OutboxItem, ...] | Fault) -> None:
         self._carrying.discard(device)
@@ -276,9 +276,7 @@ class Courier:
         def judged(verdict: object) -> None:
             if isinstance(verdict, Fault):
                 peers = verdict.blame is Blame.PEER
-                verdict = (
-                    v.Rejected(verdict.code) if peers else v.Deferred(LIMITS.engine_failed_s)
-                )
+                verdict = v.Rejected(verdict.code) if peers else v.Deferred(LIMITS.engine_failed_s)
             answer(verdict)  # type: ignore[operator]
 
         if self._machine.world.deaf(self._machine):

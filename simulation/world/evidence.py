@@ -34,9 +34,7 @@ class Evidence:
         members: frozenset[bytes],
     ) -> None:
         """Members of one epoch agree on its authenticator, and on who is a member."""
-        first, name = self._authenticators.setdefault(
-            (group, epoch), (authenticator, machine.name)
-        )
+        first, name = self._authenticators.setdefault((group, epoch), (authenticator, machine.name))
         if first != authenticator:
             raise Violation(
                 "one-authenticator",
@@ -93,13 +91,19 @@ def queues_within_caps(machine: Machine) -> None:
     for what, sql, cap in _CAPS:
         rows = machine.disk.execute(sql).fetchall()
         for (found,) in rows:
-            if found is not None and found > cap:
+            if isinstance(found, int) and found > cap:
                 raise Violation("within-caps", f"{found} {what}; the cap is {cap}", machine.name)
 
 
 _CAPS = (
-    ("early parcels of a group", "SELECT count(*) FROM future GROUP BY group_id",
-     limits.FUTURE_MESSAGES),
-    ("bytes of early parcels", "SELECT sum(length(body)) FROM future GROUP BY group_id",
-     limits.FUTURE_BYTES),
+    (
+        "early parcels of a group",
+        "SELECT count(*) FROM future GROUP BY group_id",
+        limits.FUTURE_MESSAGES,
+    ),
+    (
+        "bytes of early parcels",
+        "SELECT sum(length(body)) FROM future GROUP BY group_id",
+        limits.FUTURE_BYTES,
+    ),
 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +13,7 @@ from node.engine import commands as c
 from node.engine import values as v
 from node.engine.engine import Engine
 from node.store.database import MIGRATIONS
-from schemas.errors import Fault
+from schemas.errors import Blame, Fault
 from schemas.ids import DeviceKey, GroupId
 from simulation.stage import Node, Shown, Standing
 from simulation.world.courier import Courier
@@ -91,8 +90,11 @@ class Machine:
     # --- the engine's thread
 
     def submit(
-        self, command: c.Command[R], then: Callable[[R | Fault], None] | None = None,
-        *, durable: bool = False,
+        self,
+        command: c.Command[R],
+        then: Callable[[R | Fault], None] | None = None,
+        *,
+        durable: bool = False,
     ) -> None:
         """Into the next batch. `then` is void when the process crashes first, unless `durable`:
         that one looks at the disk's side of things, and is called whenever the batch is on it."""
@@ -107,7 +109,9 @@ class Machine:
         self._queue.append((command, answer.append, True))
         self._run_batch()
         if not answer:
-            raise Fault("crashed", "the process crashed before it answered")
+            raise Fault(
+                "crashed", "the process crashed before it answered", blame=Blame.ENVIRONMENT
+            )
         if isinstance(answer[0], Fault):
             raise answer[0]
         return answer[0]  # type: ignore[no-any-return]
@@ -206,7 +210,7 @@ class Machine:
         for message in found:
             seen[message.group] = max(seen.get(message.group, 0), message.arrival)
 
-        def moved(answer: None | Fault) -> None:
+        def moved(answer: Fault | None) -> None:
             if not isinstance(answer, Fault):
                 for message in found:
                     self.shown.setdefault(message.group, []).append(self.world.as_shown(message))
@@ -227,7 +231,12 @@ class Machine:
         if row is not None:
             status = str(row.status) if row.accepted else INVITED
             epoch = row.epoch_id.hex()
-            if cached is not None and cached[1] is not None and cached[1].epoch_id == epoch and cached[1].status == status:
+            if (
+                cached is not None
+                and cached[1] is not None
+                and cached[1].epoch_id == epoch
+                and cached[1].status == status
+            ):
                 standing = cached[1]
             else:
                 names = frozenset(

@@ -32,9 +32,7 @@ class Link:
     def other(self, machine: Machine) -> Machine:
         return self.ends[1] if machine is self.ends[0] else self.ends[0]
 
-    def carry(
-        self, sender: Machine, deliver: Callable[[], object], *, twice: bool = False
-    ) -> None:
+    def carry(self, sender: Machine, deliver: Callable[[], object], *, twice: bool = False) -> None:
         """One frame; it arrives while the link lives and nothing cuts the way."""
         network, recipient = self.network, self.other(sender)
         delay = network.latency()
@@ -69,6 +67,7 @@ class Network:
         self.loss = self.duplicates = self.reorder = 0.0
         self._by_device: dict[DeviceKey, list[Machine]] = {}
         self._side: dict[Node, int] = {}
+        self._isolated = False
         self._cut: set[tuple[Node, Node]] = set()
         self._links: dict[int, Link] = {}
 
@@ -85,6 +84,7 @@ class Network:
         return (
             source.up
             and target.up
+            and not self._isolated
             and self._side.get(source.name, 0) == self._side.get(target.name, 0)
             and (source.name, target.name) not in self._cut
         )
@@ -119,7 +119,12 @@ class Network:
         self._cut.add((source, target))
         self._end_dead()
 
+    def isolate(self) -> None:
+        self._isolated = True
+        self._end_dead()
+
     def heal(self) -> None:
+        self._isolated = False
         self._side.clear()
         self._cut.clear()
 

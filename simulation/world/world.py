@@ -14,10 +14,10 @@ from node.engine.engine import BatchResult
 from schemas.errors import Blame, Fault
 from schemas.ids import EpochId, GroupId, IdentityKey, MessageId
 from simulation.stage import Group, Message, Node, Owed, Shown, Standing
-from simulation.world import means
 from simulation.world.clock import VirtualClock
 from simulation.world.evidence import Evidence, queues_within_caps
 from simulation.world.machine import Machine, copy_of, in_memory
+from simulation.world.means import MODEL, means
 from simulation.world.network import Network
 from simulation.world.relay import ADDRESS, Relay
 
@@ -35,14 +35,14 @@ class World:
         {"clones", "withholding", "crash-points", "one-way", "disk-full", "skew", "relay"}
     )
 
-    def __init__(self, seed: int, *, relay: bool = False, mls: str = means.MODEL) -> None:
+    def __init__(self, seed: int, *, relay: bool = False, mls: str = MODEL) -> None:
         self.seed = seed
         self.epoch = START
         self.clock = VirtualClock()
-        self.rng = Random(f"{seed} world")  # noqa: S311 - a seed repeats it
-        self.network = Network(self.clock, Random(f"{seed} network"))  # noqa: S311
+        self.rng = Random(f"{seed} world")
+        self.network = Network(self.clock, Random(f"{seed} network"))
         self.relay = Relay(self.network, START) if relay else None
-        self.library, self.suite, self.seal = means.of(mls)
+        self.library, self.suite, self.seal = means(mls, seed)
         self.evidence = Evidence()
         self.machines: dict[Node, Machine] = {}
         self.events: Counter[str] = Counter()
@@ -135,6 +135,9 @@ class World:
 
     def partition(self, sides: Sequence[Collection[Node]]) -> None:
         self.network.partition(sides)
+
+    def isolate(self) -> None:
+        self.network.isolate()
 
     def heal(self) -> None:
         self.network.heal()
