@@ -104,6 +104,8 @@ def test_the_chain_ends_at_a_header_that_does_not_fit_who_is_there() -> None:
     assert tree("ada bob", *nodes, anchor=3).root == at(0)
     assert tree("ada cy", *nodes, anchor=3).root == at(2)  # bob was not there, so 2 is not his
     assert tree("cy", *nodes, anchor=3).root == at(3)
+    of_a_stranger = tree("ada bob", made(3, 2, "eve", add="bob"), anchor=3)
+    assert of_a_stranger.members(of_a_stranger.root) == roster("ada bob")
 
 
 def test_of_two_headers_for_one_commit_everybody_takes_the_same() -> None:

@@ -46,6 +46,15 @@ def test_a_statement_about_the_fork_itself_or_an_unknown_commit_takes_no_side() 
         assert head(forked, said({"ada": side, "bob": 0, "cy": 77, "dan": 0})) == side
 
 
+def test_a_statement_on_another_branch_says_nothing_about_the_forks_of_this_one() -> None:
+    first, second = by_rank(20, "ada bob")
+    for this, other in ((20, 30), (20, 10)):
+        nodes = [made(this, 0, "ada"), made(other, 0, "bob")]
+        nodes += [made(1, this, first), made(2, this, second)]
+        words = {"ada": this, "cy": this, "dan": this, "bob": other, "eve": other}
+        assert head(tree("ada bob cy dan eve", *nodes), said(words)) == 1
+
+
 def test_a_person_has_one_vote_however_many_devices() -> None:
     names = "ada ada/2 ada/3 bob cy"
     forked = tree(names, made(1, 0, "ada"), made(2, 0, "bob"))

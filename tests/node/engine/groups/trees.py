@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from hypothesis import strategies as st
 
@@ -61,28 +61,48 @@ def by_rank(parent: int, names: str) -> list[str]:
 PEOPLE = "ada ada/2 ada/3 bob bob/2 cy dan eve"
 FOUNDERS = "ada ada/2 ada/3 bob bob/2 cy"
 _names = st.sampled_from(PEOPLE.split())
+_dice = st.randoms(use_true_random=True)  # one draw a tree: single ones take ten times as long
 
 
 @st.composite
-def histories(draw: st.DrawFn, *, most: int = 14) -> list[Node]:
+def histories(draw: st.DrawFn) -> list[Node]:
     """Commits on a group that FOUNDERS began, most of them valid, many of them siblings."""
-    numbers = draw(st.lists(st.integers(1, 999), unique=True, min_size=1, max_size=most))
+    size, dice = draw(st.integers(1, 16)), draw(_dice)
+    numbers = dice.sample(range(1, 999), size)
+    there = {0: set(FOUNDERS.split())}
     nodes = []
     for index, number in enumerate(numbers):
-        parent = [0, *numbers][draw(st.integers(max(0, index - 3), index))]
-        changes = {"add": "", "remove": ""}
-        for change in draw(st.sampled_from([(), (), (), ("add",), ("remove",), tuple(changes)])):
-            changes[change] = draw(_names)
-        nodes.append(made(number, parent, draw(_names), **changes))
+        parent = dice.choice([0, *numbers][max(0, index - 3) : index + 1])
+        before = there[parent]
+        author = dice.choice(sorted(before)) if before else "eve"
+        others, absent = sorted(before - {author}), sorted({*PEOPLE.split()} - before)
+        add, remove = set(), set()
+        kind = dice.choice(["", "", "", "", "add", "remove", "both", "readmit", "lie"])
+        if kind in ("add", "both") and absent:
+            add.add(dice.choice(absent))
+        if kind in ("remove", "both") and others:
+            remove.add(dice.choice(others))
+        if kind == "readmit":
+            remove = add = set(others[:1])
+        if kind == "lie":
+            author, *changed = dice.choices(PEOPLE.split(), k=3)
+            add, remove = set(changed[:1]), set(changed[1:])
+        there[number] = before - remove | add
+        nodes.append(made(number, parent, author, add=" ".join(add), remove=" ".join(remove)))
     return nodes
 
 
 @st.composite
-def ballots(draw: st.DrawFn, nodes: Iterable[Node]) -> Votes:
+def ballots(draw: st.DrawFn, nodes: Sequence[Node]) -> Votes:
     """Statements for known commits, for the start, and for one that nobody knows."""
-    commits = st.sampled_from([at(0), at(1000), *(node.hash for node in nodes)])
-    statements = draw(st.dictionaries(_names.map(device), commits, max_size=len(PEOPLE.split())))
-    return Votes(statements, draw(st.frozensets(_names.map(device), max_size=2)))
+    dice = draw(_dice)
+    commits = [at(0), at(1000), *(node.hash for node in nodes), *(node.hash for node in nodes)]
+    speakers = dice.sample(PEOPLE.split(), dice.randint(0, 8))
+    two_faced = dice.sample(PEOPLE.split(), dice.choice([0, 0, 1, 2]))
+    return Votes(
+        {device(name): dice.choice(commits) for name in speakers},
+        frozenset(device(name) for name in two_faced),
+    )
 
 
 garbage = st.lists(
