@@ -8,7 +8,7 @@ both, most of it the binding's own tests.
 What differs from mls-rs:
 - Nothing is secret to who looks into the bytes: the API alone refuses who lacks an epoch's secret.
   Signatures are checksums, so that nobody signs for another leaf merely because no function does.
-- Messages and commits have other sizes, and lengths are not padded.
+- Sizes are within a fifth of the real ones where no leaf is fresh (`sizes`); blobs are smaller.
 - A committer's credential is not validated again with each commit: it cannot have changed.
 - No external commits (`rejoin`, `group_info`), pre-shared keys, policies (`authorize_commit` is
   there), proposals by reference, re-initialisation: NotImplementedError, or no way to make them.

@@ -16,6 +16,9 @@ KNOWN_TO_ALL: Final = frozenset(range(1, 6))
 """RFC 9420 section 7.2: extension types that no leaf lists."""
 
 
+LEAF_KEY: Final = 16
+
+
 class Step(NamedTuple):
     tree: Tree
     extensions: Extensions
@@ -43,7 +46,7 @@ def step(
     leaves[content.leaf] = Leaf(
         committer.signature_key,
         committer.credential,
-        blake2b(content.entropy, digest_size=16).digest(),
+        blake2b(content.entropy, digest_size=LEAF_KEY).digest().ljust(len(committer.key), b"\0"),
         committer.extension_types,
     )
     added = [member(*_place(leaves, _leaf(suite, message))) for message in content.add]

@@ -8,8 +8,8 @@ from typing import Final
 import mls_rs
 
 from identity.keys import device_from_seed
-from simulation.model_mls import wire
-from simulation.model_mls.changes import require_support
+from simulation.model_mls import sizes, wire
+from simulation.model_mls.changes import LEAF_KEY, require_support
 from simulation.model_mls.epochs import Epoch
 from simulation.model_mls.group import Group
 from simulation.model_mls.pending import Detached, PendingCommit
@@ -21,7 +21,6 @@ CLOCK_LEEWAY_S: Final = 3600
 SUITES: Final = (mls_rs.CLASSIC, mls_rs.HYBRID)
 LATEST: Final = (1 << 63) - 1
 SECRET: Final = 32
-LEAF_KEY: Final = 16
 
 
 class Client:
@@ -61,8 +60,8 @@ class Client:
     def owns(self, leaf: Leaf) -> bool:
         return (leaf.signature_key, leaf.credential) == (self.signature_key, self._credential)
 
-    def _new_leaf(self) -> Leaf:
-        key = self.random(LEAF_KEY)
+    def _new_leaf(self, suite: int) -> Leaf:
+        key = self.random(LEAF_KEY).ljust(sizes.OF_SUITE[suite].leaf, b"\0")
         return Leaf(self.signature_key, self._credential, key, self._extension_types)
 
     # --- KeyPackages
@@ -75,7 +74,7 @@ class Client:
             raise ValueError("the lifetime ends too late")
         package = Package(
             suite,
-            self._new_leaf(),
+            self._new_leaf(suite),
             max(0, now - CLOCK_LEEWAY_S),
             now + lifetime_s,
             last_resort,
@@ -104,7 +103,7 @@ class Client:
         self, group_id: bytes, suite: int, extensions: Sequence[tuple[int, bytes]] = ()
     ) -> Group:
         _check_suite(suite)
-        leaf = self._new_leaf()
+        leaf = self._new_leaf(suite)
         require_support(tuple(extensions), [leaf])
         self.validate(leaf.signature_key, leaf.credential)
         epoch = Epoch(0, self.random(SECRET), 0)

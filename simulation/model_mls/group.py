@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import mls_rs
 import msgspec
 
-from simulation.model_mls import wire
+from simulation.model_mls import sizes, wire
 from simulation.model_mls.changes import Step, leaf_at, member, members, step
 from simulation.model_mls.epochs import Epoch
 from simulation.model_mls.pending import Base, Detached, PendingCommit
@@ -167,7 +167,13 @@ class Group:
         self._next_generation += 1
         epoch = self._epoch
         content = Application(
-            self.group_id, epoch.number, epoch.own_index, generation, authenticated_data, plaintext
+            self.group_id,
+            epoch.number,
+            epoch.own_index,
+            generation,
+            authenticated_data,
+            plaintext,
+            sizes.padding(plaintext),
         )
         return wire.frame(wire.APPLICATION, content, epoch.secret)
 
@@ -197,6 +203,7 @@ class Group:
             self.epoch,
             self.own_index,
             self._client.random(ENTROPY),
+            sizes.path(self.suite, len(self._tree)),
             tuple(add),
             tuple(remove),
             None if extensions is None else tuple(extensions),
@@ -220,6 +227,7 @@ class Group:
                 signer=self.own_index,
                 tree_hash=wire.tree_hash(encoded),
                 tree=encoded if tree_in_welcome else None,
+                secrets=sizes.secrets(self.suite, len(add)),
             )
             welcome = wire.frame(wire.WELCOME, info)
             tree = None if tree_in_welcome else encoded

@@ -52,15 +52,17 @@ class Application(msgspec.Struct, frozen=True, array_like=True):
     generation: int
     authenticated_data: bytes
     plaintext: bytes
+    padding: bytes
 
 
 class CommitContent(msgspec.Struct, frozen=True, array_like=True):
-    """`entropy` stands for the update path: what makes siblings differ."""
+    """`entropy` and `path` stand for the update path: what makes siblings differ, and its size."""
 
     group_id: bytes
     epoch: int
     leaf: int
     entropy: bytes
+    path: bytes
     add: tuple[bytes, ...]
     remove: tuple[int, ...]
     extensions: Extensions | None
@@ -79,6 +81,7 @@ class GroupInfo(msgspec.Struct, frozen=True, array_like=True):
     signer: int
     tree_hash: bytes
     tree: bytes | None
+    secrets: bytes
 
 
 class Package(msgspec.Struct, frozen=True, array_like=True):
