@@ -21,8 +21,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from identity.envelope import open_untrusted
 from node.engine.mls import Library
+from simulation.model_envelope import open_untrusted
 from simulation.model_mls import wire
 from simulation.model_mls.client import Client
 from simulation.model_mls.values import Commit, Message
@@ -31,7 +31,10 @@ __all__ = ["library"]
 
 
 def library(random: Callable[[int], bytes]) -> Library:
-    """The model as the engine takes it; all that it draws comes from `random(length)`."""
+    """The model as the engine takes it, with the model of the envelope around parcels.
+
+    All that it draws comes from `random(length)`.
+    """
     model: dict[str, Any] = {
         "client": partial(Client, random),
         "message": Message,
