@@ -76,7 +76,7 @@ class Convergence:
         self._welcomes = welcomes
         self._rule = rule
         self.entered: Callable[[GroupId], None] = lambda group: None
-        self._dirty = {row.id for row in core.groups.all() if core.branches.forked(row.id)}
+        self._dirty: set[GroupId] | None = None
         self._looked: set[GroupId] = set()  # in this batch
         self._due: dict[GroupId, float] = {}
         self._rivals: defaultdict[
@@ -88,10 +88,18 @@ class Convergence:
     def look_at(self, group: GroupId, *, forks_only: bool = False) -> None:
         """Something about its branches is new; with `forks_only` it matters where there is one."""
         if not forks_only or self._core.branches.forked(group):
-            self._dirty.add(group)
+            self._unsettled().add(group)
+
+    def _unsettled(self) -> set[GroupId]:
+        """Those to look at. At first all that are forked, read in a batch: only a batch mends rows
+        that are damaged."""
+        core = self._core
+        if self._dirty is None:
+            self._dirty = {row.id for row in core.groups.all() if core.branches.forked(row.id)}
+        return self._dirty
 
     def is_settled(self, group: GroupId) -> bool:
-        return group not in self._dirty and group not in self._due
+        return group not in self._unsettled() and group not in self._due
 
     def keep_intents(self, row: GroupRow, header: CommitHeader, content: CommitContent) -> None:
         """Of a commit that we may never enter: whoever loses it may want them again."""
@@ -112,7 +120,7 @@ class Convergence:
         self._looked = set()
         for _ in range(ROUNDS):
             due = {group for group, when in self._due.items() if when <= now}
-            groups, self._dirty = sorted(self._dirty | due), set()
+            groups, self._dirty = sorted(self._unsettled() | due), set()
             if not groups:
                 return
             for group in groups:
@@ -122,10 +130,11 @@ class Convergence:
 
     def undo_batch(self) -> None:
         """It could not be committed: what was looked at is to be looked at again."""
-        self._dirty |= self._looked
+        if self._dirty is not None:
+            self._dirty |= self._looked
 
     def clock_went_back(self) -> None:
-        self._dirty |= set(self._due)
+        self._unsettled().update(self._due)
         self._due.clear()
 
     def next_due(self) -> float | None:
@@ -215,7 +224,7 @@ class Convergence:
             return
         self._move(row, ways, target)
         self._after(row, view, undone, tree.path(target)[len(tree.path(fork)) :])
-        self._dirty.add(row.id)  # from there, there may be more to choose
+        self._unsettled().add(row.id)  # from there, there may be more to choose
         self.entered(row.id)
 
     def _must_wait(self, row: GroupRow, view: _View, fork: CommitHash) -> bool:
