@@ -57,9 +57,9 @@ class HybridKeyPair:
         return kem.load_private(self.private[_X25519:])
 
 
-def generate_hybrid() -> HybridKeyPair:
-    x25519 = X25519PrivateKey.generate()
-    kem_private, kem_public = kem.generate()
+def generate_hybrid(random: Callable[[int], bytes] = os.urandom) -> HybridKeyPair:
+    x25519 = X25519PrivateKey.from_private_bytes(random(_X25519))
+    kem_private, kem_public = kem.generate(random)
     return HybridKeyPair(
         x25519.public_key().public_bytes_raw() + kem_public,
         x25519.private_bytes_raw() + kem_private,

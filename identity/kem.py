@@ -5,6 +5,7 @@ A private key is opaque bytes: a 64-byte seed (`cryptography`) or an expanded ke
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -17,10 +18,10 @@ CIPHERTEXT_LENGTH = 1088
 _SEED_LENGTH = 64
 
 
-def generate() -> tuple[bytes, bytes]:
-    """(private key, encapsulation key 1,184 B)."""
+def generate(random: Callable[[int], bytes] = os.urandom) -> tuple[bytes, bytes]:
+    """(private key, encapsulation key 1,184 B). `pqcrypto` draws by itself."""
     try:
-        private = mlkem.MLKEM768PrivateKey.generate()
+        private = mlkem.MLKEM768PrivateKey.from_seed_bytes(random(_SEED_LENGTH))
     except UnsupportedAlgorithm:
         public, expanded = ml_kem_768.keygen()
         return bytes(expanded), bytes(public)

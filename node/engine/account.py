@@ -72,7 +72,7 @@ def write_account(
 ) -> None:
     """An identity with a new device, the only one that its bundle of that number lists."""
     people = PeopleStore(database)
-    device, hybrid = device_from_seed(random(SEED_LENGTH)), generate_hybrid()
+    device, hybrid = device_from_seed(random(SEED_LENGTH)), generate_hybrid(random)
     people.set_secret(IDENTITY_SEED, identity.seed)
     people.set_secret(DEVICE_SEED, device.seed)
     people.set_secret(DISCOVERY_SECRET, discovery_secret)
@@ -160,7 +160,7 @@ class Account:
         signed = sign_endpoint_record(core.device, record)
         core.people.put_endpoint(signed, record, core.now)
         core.effects.append(values.BundleChanged())
-        self._own.tell(core.linked)  # the others ask when they meet us
+        self._own.tell(sorted(core.linked))  # the others ask when they meet us
         return signed
 
     def set_relays(self, command: commands.SetRelays) -> None:

@@ -110,7 +110,7 @@ class OwnBundle:
 
     def _rotate(self, now: float) -> None:
         core = self._core
-        hybrid: HybridKeyPair = generate_hybrid()
+        hybrid: HybridKeyPair = generate_hybrid(core.random)
         core.people.add_hybrid_key(hybrid.public, hybrid.private, now)
         core.load_hybrid_keys()
         devices = tuple(

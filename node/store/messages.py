@@ -200,7 +200,7 @@ class MessageStore:
             self._owed.value.discard((group, author))
 
     def owed(self) -> list[tuple[GroupId, DeviceKey]]:
-        return list(self._owed.value)
+        return sorted(self._owed.value)
 
     def _load_owed(self) -> set[tuple[GroupId, DeviceKey]]:
         rows = self._db.rows("SELECT group_id, author FROM watermarks WHERE owed = 1")
