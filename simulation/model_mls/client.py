@@ -41,7 +41,7 @@ class Client:
             raise NotImplementedError("the model has no policies but `authorize_commit`")
         self.random = random
         self.signature_key = bytes(device_from_seed(signing_seed).public)
-        self.sealer = Sealer(storage_key, random)
+        self.sealer = Sealer(storage_key)
         self.authorize_commit = authorize_commit
         self.log: list[LogEntry] = []
         self.trees_written: dict[bytes, bytes] = {}  # hash of the last tree, by group

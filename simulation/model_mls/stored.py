@@ -1,13 +1,12 @@
 """The model's blobs: what a client stores, bound to its key, and to what and where it is.
 
-    version 2 (1) | salt (16) | MessagePack array | tag (16)
+    version 2 (1) | MessagePack array | tag (16)
 
-They hide nothing; a flipped byte, another key, kind, group or id is found.
+They hide nothing, and equal contents are equal blobs; a flipped byte, another key, kind, group or id is found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import IntEnum
 from hashlib import blake2b
 from typing import Final, TypeVar
@@ -22,7 +21,6 @@ from simulation.model_mls.wire import Extensions
 T = TypeVar("T")
 
 _VERSION: Final = 2
-_SALT: Final = 16
 _TAG: Final = 16
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 
@@ -50,12 +48,11 @@ def epoch_row(number: int) -> bytes:
 
 
 class Sealer:
-    def __init__(self, key: bytes, random: Callable[[int], bytes]) -> None:
+    def __init__(self, key: bytes) -> None:
         self._key = key
-        self._random = random
 
     def seal(self, what: What, group_id: bytes, row: bytes, content: object) -> bytes:
-        blob = bytes([_VERSION]) + self._random(_SALT) + _ENCODE(content)
+        blob = bytes([_VERSION]) + _ENCODE(content)
         return blob + self._tag(what, group_id, row, blob)
 
     def open(self, what: What, group_id: bytes, row: bytes, blob: bytes, kind: type[T]) -> T:
@@ -63,10 +60,10 @@ class Sealer:
         if blob and blob[0] == _VERSION + 1:
             raise fault(mls_rs.BlobError, "newer-version")
         inside = blob[:-_TAG]
-        if len(blob) < 1 + _SALT + _TAG or blob[-_TAG:] != self._tag(what, group_id, row, inside):
+        if len(blob) < 1 + _TAG or blob[-_TAG:] != self._tag(what, group_id, row, inside):
             raise fault(mls_rs.BlobError, "tampered")
         try:
-            return msgspec.msgpack.decode(inside[1 + _SALT :], type=kind)
+            return msgspec.msgpack.decode(inside[1:], type=kind)
         except msgspec.MsgspecError as error:
             raise fault(mls_rs.BlobError, "layout", str(error)) from error
 
