@@ -2,8 +2,8 @@
 
     version 2 (1) | MessagePack array | tag (16)
 
-They hide nothing, and equal contents are equal blobs. A flipped byte, another key, kind, group or id
-is found.
+They hide nothing, and equal contents are equal blobs. A flipped byte, another key, kind, group or
+id is found.
 """
 
 from __future__ import annotations
