@@ -92,6 +92,8 @@ class Core:
         self.linked: set[DeviceKey] = set()
         # Members who know commits that we lack: catch-up asks them at the end of the batch.
         self.ahead: set[tuple[GroupId, DeviceKey]] = set()
+        # Members with a new leaf, who read nothing that was sealed before: repair seals it again.
+        self.renewed: set[tuple[GroupId, DeviceKey]] = set()
 
         identity_seed = self.people.secret(IDENTITY_SEED)
         device_seed = self.people.secret(DEVICE_SEED)
@@ -219,6 +221,7 @@ class Core:
         self.started = self.started or now
         self.effects = []
         self.ahead.clear()
+        self.renewed.clear()
         self._names.clear()
         self._scope = _Scope()
 

@@ -107,7 +107,7 @@ class Engine:
         intents = Intents(core, self._outbox)
         conversation = Conversation(core, self._outbox, self._receipts, statements)
         repair = Repair(core, self._outbox, conversation, intents, rule)
-        epochs = Epochs(core, self._outbox, intents, repair.seal_again_for)
+        epochs = Epochs(core, self._outbox, intents)
         committer = Committer(core, self._outbox, epochs, statements)
         membership = Membership(core, self._receipts, epochs, statements, intents, committer)
         self._wishes = Wishes(core, membership)

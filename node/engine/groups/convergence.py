@@ -28,6 +28,7 @@ from schemas.group_records import CommitHeader
 from schemas.ids import CommitHash, DeviceKey, GroupId
 from schemas.parcels import CommitContent
 
+ASK_AFTER_S = 2.0
 ROUNDS = 8  # of looks in one batch: what was entered may bring more to look at
 RIVALS = 4  # headers that contradict each other about one commit
 
@@ -79,6 +80,8 @@ class Convergence:
         self._dirty: set[GroupId] | None = None
         self._looked: set[GroupId] = set()  # in this batch
         self._due: dict[GroupId, float] = {}
+        self._ask_at: dict[GroupId, float] = {}
+        self._told: set[tuple[GroupId, CommitHash]] = set()
         self._rivals: defaultdict[
             tuple[GroupId, CommitHash], list[tuple[CommitHeader, CommitContent]]
         ] = defaultdict(list)
@@ -127,6 +130,7 @@ class Convergence:
                 self._looked.add(group)
                 self._due.pop(group, None)
                 self._settle(group)
+        self._repair.seal_for_renewed()
 
     def undo_batch(self) -> None:
         """It could not be committed: what was looked at is to be looked at again."""
@@ -139,6 +143,9 @@ class Convergence:
 
     def next_due(self) -> float | None:
         return min(self._due.values(), default=None)
+
+    def _wake(self, group: GroupId, when: float) -> None:
+        self._due[group] = min(when, self._due.get(group, when))
 
     def _settle(self, group: GroupId) -> None:
         """A group that cannot be settled does not stop the others."""
@@ -194,6 +201,7 @@ class Convergence:
             elif row.status == GroupStatus.STRANDED:
                 row.status = GroupStatus.ACTIVE
                 core.groups.save(row)
+                self._ask_at.pop(row.id, None)
         else:
             removal = ways.exit(target)
             if removal is not None:
@@ -235,7 +243,7 @@ class Convergence:
         since = arrivals[1] if rule.hold else core.now  # the latter: an alternative, see RULES
         if not since <= core.now < since + rule.quiet_s:
             return False
-        self._due[row.id] = since + rule.quiet_s
+        self._wake(row.id, since + rule.quiet_s)
         if row.status == GroupStatus.ACTIVE:
             row.status = GroupStatus.SPLIT
             core.groups.save(row)
@@ -248,7 +256,13 @@ class Convergence:
             row.status = GroupStatus.STRANDED
             self._core.groups.save(row)
             self._repair.tell_of_waiting(row, reason)
-        if row.status == GroupStatus.STRANDED and target is not None:
+        if row.status != GroupStatus.STRANDED or target is None:
+            return
+        # Not at the first sight: others' votes may be on their way, and show that nobody need ask.
+        ask_at = self._ask_at.setdefault(row.id, self._core.now + ASK_AFTER_S)
+        if ask_at - ASK_AFTER_S <= self._core.now < ask_at:
+            self._wake(row.id, ask_at)
+        else:
             self._intents.ask_readmission(row, view.tree.members(target))
 
     # --- saying
@@ -279,10 +293,24 @@ class Convergence:
             self._core.groups.save(row)
         if row.status not in LIVE and row.status != GroupStatus.LEAVING:
             return
-        forks = undecided(view.tree, row.head, self._said(row), self._core.device.public)
-        self._repair.after_choice(row, view.tree, undone, new, forks)
-        if forks and self._rule.emit:
+        self._repair.after_choice(row, view.tree, undone, new, self._fresh(row, view))
+        if self._rule.emit and undecided(
+            view.tree, row.head, self._said(row), self._core.device.public
+        ):
             self._say_head(row, view)
+
+    def _fresh(self, row: GroupRow, view: _View) -> list[CommitHash]:
+        """Forks above us that nobody was told of, by this process or one before it."""
+        tree = view.tree
+        commits = self._core.branches.commits(row.id)
+        found = []
+        for fork in tree.path(row.head)[:-1]:
+            children = tree.children(fork)
+            if len(children) > 1 and (row.id, fork) not in self._told:
+                self._told.add((row.id, fork))
+                if max(commits[child].arrival for child in children) >= self._core.started:
+                    found.append(fork)
+        return found
 
     def _say_head(self, row: GroupRow, view: _View) -> None:
         core, tree = self._core, view.tree

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import mls_rs
 
@@ -35,19 +35,10 @@ class WrongHeader(Malformed):
 
 
 class Epochs:
-    """`seal_again(row, device)`: what this member could not read so far, it can read sealed now."""
-
-    def __init__(
-        self,
-        core: Core,
-        outbox: Outbox,
-        intents: Intents,
-        seal_again: Callable[[GroupRow, DeviceKey], None],
-    ) -> None:
+    def __init__(self, core: Core, outbox: Outbox, intents: Intents) -> None:
         self._core = core
         self._outbox = outbox
         self._intents = intents
-        self._seal_again = seal_again
 
     # --- forwards
 
@@ -119,9 +110,11 @@ class Epochs:
         self._close_intents(row, header, group)
         gone = [device for device in before if device not in after]
         self._stop_sending(row, gone)
-        for member in header.removed:  # whose leaf was replaced reads nothing sealed before
-            if member.device in after and member.device != core.device.public:
-                self._seal_again(row, member.device)
+        core.renewed |= {
+            (row.id, member.device)
+            for member in header.removed
+            if member.device in after and member.device != core.device.public
+        }
         core.emit(
             "members",
             group=row.id.hex(),

@@ -7,18 +7,19 @@ again under the same id, Welcomes of the lost branch are withdrawn; and the user
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from node.engine.conversation import GROUP_SPLIT, Conversation
 from node.engine.core import Core, group_info
+from node.engine.groups.epochs import NO_LONGER_A_MEMBER
 from node.engine.groups.fork_choice import Rule, Tree
 from node.engine.groups.intents import Intents
 from node.engine.outbox import Outbox
-from node.engine.values import State
+from node.engine.values import LIVE, State
 from node.store.groups import GroupRow
 from node.store.intents import Wish
 from schemas.group_records import Intent, IntentKind
-from schemas.ids import CommitHash, DeviceKey, EpochId, IdentityKey, MessageId
+from schemas.ids import CommitHash, DeviceKey, IdentityKey, MessageId
 
 _WAITING = {
     "readmission": "the others went on with a branch that this device cannot enter. It asked them"
@@ -40,40 +41,70 @@ class Repair:
 
     # --- messages
 
-    def seal_again_for(self, row: GroupRow, device: DeviceKey) -> None:
-        """Everything of ours that it does not have: its leaf is new, and reads nothing older."""
-        if self._rule.reseal:
-            self._seal_open(row, frozenset(), only=device)
+    def seal_for_renewed(self) -> None:
+        """Everything of ours that members with a new leaf do not have: they read nothing older."""
+        core = self._core
+        for group, device in sorted(core.renewed):
+            row = core.groups.get(group)
+            if row is not None and row.status in LIVE:
+                self._seal_open(row, lambda sequence, device: False, only=device)
+        core.renewed.clear()
 
     def _seal_open(
-        self, row: GroupRow, readable: frozenset[EpochId], only: DeviceKey | None = None
+        self,
+        row: GroupRow,
+        readable: Callable[[int, DeviceKey], bool],
+        only: DeviceKey | None = None,
     ) -> int:
-        """Seals again what waits for members and is sealed in none of the `readable` epochs.
+        """Seals again what waits for members who cannot read it as it is sealed.
 
-        Answers how many messages.
+        `readable(sequence, device)`. Answers how many messages.
         """
         core = self._core
+        if not self._rule.reseal:
+            return 0
         me = core.device.public
         members = {member.device for member in core.groups.members(row.id)} - {me}
-        sealed = core.messages.sealed_in(row.id, me)
         again: dict[MessageId, list[DeviceKey]] = {}
         for entry in core.outbox.unsettled(row.id, only):
-            waits_for_us = entry.reason == GROUP_SPLIT or entry.state == State.REFUSED
+            gone = entry.state == State.REFUSED
             if entry.device not in members:
-                if entry.state == State.QUEUED and not waits_for_us:
+                if entry.state == State.QUEUED:
                     self._outbox.note(
-                        entry.message, entry.device, State.REFUSED, reason="no-longer-a-member"
+                        entry.message, entry.device, State.REFUSED, reason=NO_LONGER_A_MEMBER
                     )
                 continue
-            if sealed.get(entry.sequence) in readable and not waits_for_us:
-                continue
-            if waits_for_us:
+            if gone or entry.reason == GROUP_SPLIT:
                 fresh = dataclasses.replace(entry, state=State.QUEUED.value, reason=None)
                 core.outbox.write_ledger([fresh])
+            elif readable(entry.sequence, entry.device):
+                continue
             again.setdefault(entry.message, []).append(entry.device)
         for message, devices in again.items():
             self._conversation.seal_again(row, message, devices)
         return len(again)
+
+    def _readable(self, row: GroupRow, tree: Tree) -> Callable[[int, DeviceKey], bool]:
+        """Whether our message is sealed in an epoch of this branch that a member was in, and has
+        the same leaf since."""
+        core = self._core
+        path = tree.path(row.head)
+        place = {}
+        joined: dict[DeviceKey, int] = {}
+        for index, commit in enumerate(path):
+            known = core.branches.commits(row.id).get(commit)
+            if known is not None and known.epoch_id is not None:
+                place[known.epoch_id] = index
+            node = tree.node(commit)
+            joined |= {member.device: index for member in (() if node is None else node.added)}
+        sealed = core.messages.sealed_in(row.id, core.device.public)
+
+        def readable(sequence: int, device: DeviceKey) -> bool:
+            epoch_id = sealed.get(sequence)
+            index = None if epoch_id is None else place.get(epoch_id)
+            return index is not None and index >= joined.get(device, 0)
+
+        return readable
 
     # --- after a choice
 
@@ -85,16 +116,12 @@ class Repair:
         new: Sequence[CommitHash],
         forks: Sequence[CommitHash],
     ) -> None:
-        """`undone` and `new` are what we left and what we entered, in order; `forks` were open."""
+        """`undone` and `new` are what we left and what we entered, in order; `forks` are news."""
         core = self._core
         lost = self._reopen(row, tree, undone, new)
         self._withdraw_welcomes(row, tree, undone, new)
-        readable = frozenset(
-            commit.epoch_id
-            for commit in map(core.branches.commits(row.id).get, tree.path(row.head))
-            if commit is not None and commit.epoch_id is not None
-        )
-        resent = self._seal_open(row, readable) if self._rule.reseal else 0
+        resent = self._seal_open(row, self._readable(row, tree))
+        core.renewed -= {entry for entry in core.renewed if entry[0] == row.id}
         if undone or forks:
             self._tell_of_healing(row, tree, undone, forks, lost, resent)
 

@@ -260,45 +260,6 @@ def test_wrong_suite_key_package_is_refused_with_the_reason(world: World) -> Non
     assert "bob" in caught.value.message
 
 
-def test_concurrent_commits_are_seen_told_and_messages_wait(world: World, suite: int) -> None:
-    ada, bob = world.friends("ada", "bob")
-    group = ada.create("tea", suite, bob)
-    world.settle()
-    bob.ask(c.Join(group))
-    ada.ask(c.UpdateKey(group))
-    bob.ask(c.UpdateKey(group))
-    world.settle()
-    for person in (ada, bob):
-        assert person.view(group).status is v.GroupStatus.SPLIT
-        (told,) = [event.fields for event in person.events if event.kind == "group-split"]
-        assert "make a new group" in str(told["detail"]), "no promise that nobody keeps"
-    sent = ada.ask(c.Send(group, "kept"))
-    assert sent.status == "queued (group_split)"
-    world.settle(5)
-    assert ada.states(sent.message) == {"bob": "queued"}
-    (why,) = ada.ask(c.Why(sent.message.hex()))
-    assert "split" in why.sentence
-    with pytest.raises(Fault) as caught:
-        ada.ask(c.UpdateKey(group))
-    assert caught.value.code == "group-split"
-    assert "make a new group" in caught.value.hint
-
-
-def test_fork_is_seen_from_a_message_of_the_other_branch(world: World, suite: int) -> None:
-    ada, bob = world.friends("ada", "bob")
-    group = ada.create("tea", suite, bob)
-    world.settle()
-    bob.ask(c.Join(group))
-    ada.ask(c.UpdateKey(group))
-    bob.ask(c.UpdateKey(group))
-    bob.send(group, "from the other side")
-    commit, message = world.take(bob, ada)
-    world.hand(bob, ada, [message])  # the commit is still on its way
-    assert ada.view(group).status is v.GroupStatus.SPLIT
-    world.hand(bob, ada, [commit])
-    assert ada.read() == []
-
-
 def test_order_is_the_same_everywhere(world: World) -> None:
     ada, bob, cy = world.friends("ada", "bob", "cy")
     group = ada.create("tea", mls_rs.CLASSIC, bob, cy)
