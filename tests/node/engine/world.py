@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from node.engine import commands as c
 from node.engine import values as v
 from node.engine.clock import DOUBT_S
 from node.engine.engine import Engine
+from node.engine.mls import REAL, Library
 from node.store.database import MIGRATIONS
 from schemas.errors import Fault
 from schemas.ids import DeviceKey, GroupId, IdentityKey, MessageId
@@ -42,9 +44,9 @@ class Person:
         database = Connection(":memory:") if self.world.folder is None else open_database(self.path)
         migrate(database, MIGRATIONS)
         if fresh:
-            Engine.create(database, self.name, now=self.world.now)
+            Engine.create(database, self.name, now=self.world.now, random=self.world.random)
         self.database = database
-        self.engine = Engine(database)
+        self.engine = Engine(database, random=self.world.random, mls=self.world.mls)
 
     def restart(self) -> None:
         """As after a crash: all that was in memory only is gone."""
@@ -126,6 +128,9 @@ class World:
     people: list[Person] = field(default_factory=list)
     deliver: Callable[[Person, Person], bool] = lambda sender, recipient: True
     verdicts: list[tuple[str, str, v.Verdict]] = field(default_factory=list)
+    mls: Library = REAL
+    random: Callable[[int], bytes] = os.urandom
+    seal: Callable[[bytes, bytes], bytes] = seal
 
     def person(self, name: str) -> Person:
         person = Person(name, self, (self.folder or Path()) / f"{name}.db")
@@ -162,7 +167,7 @@ class World:
         parcels = []
         for item in items:
             assert item.hybrid_key is not None, f"{sender.name} lacks {recipient.name}'s keys"
-            sealed = seal(item.hybrid_key, pad(item.body))
+            sealed = self.seal(item.hybrid_key, pad(item.body))
             parcels.append(Parcel(item.parcel, item.recipient, item.expires, sealed))
         return parcels
 
