@@ -152,7 +152,7 @@ class Examine:
         return Check("way back", True, f"{reach}: how far another branch can still be entered")
 
     def _equivocators(self, row: GroupRow) -> Iterator[Check]:
-        if devices := reports.equivocators(self.core.db, row.id):
+        if devices := sorted(self.core.branches.equivocators(row.id)):
             who = self._owners(devices)
             yield Check(
                 "equivocation",

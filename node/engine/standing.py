@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from node.engine.core import Core
 from node.engine.values import MemberView, Standing
 from node.store import reports
+from node.store.branches import CommitRow
 from node.store.groups import GroupRow
-from schemas.group_records import Statement, Summary
+from schemas.group_records import Summary
 from schemas.ids import CommitHash, DeviceKey
 from schemas.records import Signed
+
+Commits = Mapping[CommitHash, CommitRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,43 +34,55 @@ class Place:
 
 def places(core: Core, row: GroupRow) -> dict[DeviceKey, Place]:
     """Of each member's device: its latest statement or its last summary, whichever is farther."""
-    said = {word.device: _heads(word) for word in reports.words(core.db, row.id)}
-    heads = {head for each in said.values() for head in each}
-    epochs = reports.epochs(core.db, row.id, heads)
-    ours = reports.path(core.db, row.id, row.head, min(epochs.values(), default=row.epoch))
-    found = {head: _place(core, row, head, epochs.get(head), ours) for head in heads}
-    unknown = Place(Standing.UNKNOWN, None)
-    answer = {
-        device: max(
-            (found[head] for head in each), key=lambda place: place.how_far, default=unknown
+    commits = core.branches.commits(row.id)
+    statements = core.branches.statements(row.id)
+    summaries = reports.summaries(core.db, row.id)
+    ours = _path(commits, row.head)
+    found: dict[CommitHash, Place] = {}
+    answer = {}
+    for member in core.groups.members(row.id):
+        heads = []
+        if member.device in statements:
+            heads.append(statements[member.device].commit)
+        if member.device in summaries:
+            heads.append(Summary.head_of(Signed.decode(summaries[member.device]).payload))
+        for head in heads:
+            if head not in found:
+                found[head] = _place(row, head, commits, ours)
+        answer[member.device] = max(
+            (found[head] for head in heads),
+            key=lambda place: place.how_far,
+            default=Place(Standing.UNKNOWN, None),
         )
-        for device, each in said.items()
-    }
     if core.device.public in answer:
         answer[core.device.public] = Place(Standing.HERE, row.epoch)
     return answer
 
 
-def _heads(word: reports.Word) -> list[CommitHash]:
-    heads = []
-    if word.statement is not None:
-        heads.append(Statement.decode(Signed.decode(word.statement).payload).commit)
-    if word.summary is not None:
-        heads.append(Summary.head_of(Signed.decode(word.summary).payload))
-    return heads
+def _path(commits: Commits, head: CommitHash) -> dict[CommitHash, int]:
+    """The commits that `head` came from, with their epochs; the parent of the first that is known
+    is one of them. Headers are others' word, and could lead in a circle."""
+    path: dict[CommitHash, int] = {}
+    epoch = 0
+    while (row := commits.get(head)) is not None and head not in path:
+        path[head] = row.epoch
+        head, epoch = row.parent, row.epoch - 1
+    path.setdefault(head, epoch)
+    return path
 
 
 def _place(
-    core: Core, row: GroupRow, head: CommitHash, epoch: int | None, ours: dict[CommitHash, int]
+    row: GroupRow, head: CommitHash, commits: Commits, ours: Mapping[CommitHash, int]
 ) -> Place:
     if head == row.head:
         return Place(Standing.HERE, row.epoch)
     if head in ours:
         return Place(Standing.BEHIND, ours[head])
-    if epoch is None:
+    commit = commits.get(head)
+    if commit is None:
         return Place(Standing.AHEAD, None)
-    below = epoch > row.epoch and row.head in reports.path(core.db, row.id, head, row.epoch)
-    return Place(Standing.AHEAD if below else Standing.ELSEWHERE, epoch)
+    below = row.head in _path(commits, head)
+    return Place(Standing.AHEAD if below else Standing.ELSEWHERE, commit.epoch)
 
 
 def farthest(member: MemberView, found: dict[DeviceKey, Place]) -> Place:

@@ -2,61 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 from node.store.database import Database
-from schemas.ids import CommitHash, DeviceKey, GroupId, MessageId
+from schemas.ids import DeviceKey, GroupId, MessageId
 
 _OPEN = "('queued', 'sent', 'held', 'carried')"
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
-    """What a member's device said last, as signed: its statement and its summary."""
-
-    device: DeviceKey
-    statement: bytes | None
-    summary: bytes | None
-
-
-def words(db: Database, group: GroupId) -> list[Word]:
-    """One of each device that is a member."""
-    rows = db.rows(
-        "SELECT m.device, s.signed, p.signed FROM members m"
-        " LEFT JOIN statements s USING (group_id, device)"
-        " LEFT JOIN peer_summaries p USING (group_id, device)"
-        " WHERE m.group_id = ? ORDER BY m.leaf",
-        group,
-    )
-    return [Word(DeviceKey(row[0]), *row[1:]) for row in rows]
-
-
-def epochs(db: Database, group: GroupId, commits: Iterable[CommitHash]) -> dict[CommitHash, int]:
-    """Of those commits that are known."""
-    found = {}
-    for commit in commits:
-        sql = "SELECT epoch FROM commits WHERE group_id = ? AND hash = ?"
-        if (epoch := db.value(sql, group, commit)) is not None:
-            found[commit] = int(epoch)
-    return found
-
-
-def path(db: Database, group: GroupId, head: CommitHash, least: int) -> dict[CommitHash, int]:
-    """The commits that `head` came from, with their epochs, down to the epoch `least`; the parent
-    of the last is one of them, known or not."""
-    rows = db.rows(
-        # UNION, not UNION ALL: headers are others' word, and could lead in a circle.
-        "WITH RECURSIVE path(hash, epoch) AS ("
-        "  SELECT hash, epoch FROM commits WHERE group_id = ?1 AND hash = ?2"
-        "  UNION SELECT c.parent, c.epoch - 1 FROM path p"
-        "  JOIN commits c ON c.group_id = ?1 AND c.hash = p.hash WHERE p.epoch > ?3"
-        ") SELECT hash, epoch FROM path",
-        group,
-        head,
-        least,
-    )
-    return {CommitHash(commit): epoch for commit, epoch in rows}
+def summaries(db: Database, group: GroupId) -> dict[DeviceKey, bytes]:
+    """The last of each device, as signed."""
+    rows = db.rows("SELECT device, signed FROM peer_summaries WHERE group_id = ?", group)
+    return {DeviceKey(device): signed for device, signed in rows}
 
 
 def early(db: Database, group: GroupId) -> tuple[int, float]:
@@ -72,11 +27,6 @@ def snapshots(db: Database, group: GroupId) -> tuple[int, int, int]:
         " WHERE group_id = ?",
         group,
     )
-
-
-def equivocators(db: Database, group: GroupId) -> list[DeviceKey]:
-    rows = db.rows("SELECT device FROM equivocations WHERE group_id = ?", group)
-    return [DeviceKey(row[0]) for row in rows]
 
 
 def waiting(db: Database, group: GroupId, latest: int) -> list[tuple[MessageId, DeviceKey, int]]:

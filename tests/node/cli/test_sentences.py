@@ -34,7 +34,7 @@ def test_every_event_of_a_lively_group_reads_as_a_sentence(world: World) -> None
     world.settle(10)
     ada.ask(c.UpdateKey(group))
     bob.ask(c.UpdateKey(group))
-    world.settle(2)
+    world.settle(12)
     said = {
         person.name: [sentence({"event": e.kind, **e.fields}) or "" for e in person.events]
         for person in (ada, bob, cy)
@@ -47,7 +47,10 @@ def test_every_event_of_a_lively_group_reads_as_a_sentence(world: World) -> None
     assert "ada wrote in tea" in said["bob"]
     assert "joined tea" in said["bob"]
     assert "left tea" in said["cy"]
-    assert any("tea is split" in line for line in said["ada"])
+    for name in ("ada", "bob"):
+        assert any(
+            line.startswith("tea: ") and "it is one group again" in line for line in said[name]
+        )
     everything = [line for lines in said.values() for line in lines]
     assert not any("{" in line or "None" in line for line in everything), everything
 

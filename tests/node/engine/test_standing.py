@@ -10,6 +10,7 @@ from identity.signing import sign
 from node.engine import commands as c
 from node.engine import values as v
 from node.engine.examine import LATE_S, membership
+from node.store.intents import Wish
 from schemas.errors import Fault
 from schemas.group_records import CommitHeader, Intent, IntentKind, Statement
 from schemas.ids import CommitHash, EpochId, GroupId, IntentId
@@ -43,16 +44,8 @@ def knows(person: Person, group: GroupId, commit: bytes, parent: bytes, epoch: i
     found = CommitHash(commit * 32)
     core = person.engine._core
     header = CommitHeader(found, CommitHash(parent), group, epoch, person.device)
-    core.groups.add_commit(
-        group,
-        found,
-        CommitHash(parent),
-        epoch,
-        epoch_id=None,
-        header=sign(SignedType.COMMIT_HEADER, person.engine.device, header.encode()),
-        mls=None,
-        now=person.world.now,
-    )
+    signed = sign(SignedType.COMMIT_HEADER, person.engine.device, header.encode())
+    core.branches.add(group, header, signed, None, person.world.now)
     return found
 
 
@@ -63,6 +56,7 @@ def states(
     statement = Statement(group, (1 << 40) + number, commit, EpochId(bytes(32)))
     signed = sign(SignedType.STATEMENT, person.engine.device, statement.encode())
     to.engine._core.groups.put_statement(person.device, signed, statement)
+    to.engine._core.branches.note_statement(person.device, statement)
 
 
 def test_who_stands_where_as_far_as_was_heard(world: World) -> None:
@@ -129,10 +123,8 @@ def test_a_wish_that_nobody_carries_is_told_with_whose_turn_it_is(world: World) 
     group = world.tea([ada, bob, cy])
     assert checks(ada, group)["changes"].detail == "none waits to be made"
     wish = Intent(IntentId(b"i" * 16), group, cy.device, IntentKind.LEAVE)
-    core = ada.engine._core
-    core.groups.add_intent(
-        sign(SignedType.INTENT, cy.engine.device, wish.encode()), wish, world.now
-    )
+    signed = sign(SignedType.INTENT, cy.engine.device, wish.encode())
+    ada.engine._core.intents.add(Wish(wish, signed), world.now)
     told = checks(ada, group)["changes"]
     assert told.ok
     assert told.detail.startswith("cy leaves, since 20")
