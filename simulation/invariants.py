@@ -12,6 +12,7 @@ from simulation.scenario import ACTIVE, Sent, Sim, Violation
 from simulation.stage import Group, Node
 
 UNDERWAY = frozenset({"queued", "sent", "held", "carried"})
+ARRIVED = frozenset({"delivered", "read"})
 
 
 def nothing_lost(sim: Sim) -> None:
@@ -22,7 +23,7 @@ def nothing_lost(sim: Sim) -> None:
         if sent.message in shown.get((recipient, sent.group), ()):
             continue
         where = f"{sent.message[:8]} of {sent.author} ({sent.at:.1f} s) at {recipient}"
-        if state in ("delivered", "read"):
+        if state in ARRIVED:
             raise Violation("nothing-lost", f"{where} is {state}, and was not shown", recipient)
         if state in UNDERWAY:
             raise Violation("nothing-lost", f"{where} is still {state} ({reason})", recipient)
@@ -103,10 +104,10 @@ AT_THE_END: tuple[Callable[[Sim], None], ...] = (
 
 
 def all_there(sim: Sim) -> bool:
-    """Nothing is under way any more to anybody who stayed: the time to look at the end."""
+    """Everything that is not given up is shown at everybody who stayed."""
     shown = _shown(sim)
     return not any(
-        state in UNDERWAY and sent.message not in shown.get((recipient, sent.group), ())
+        state in UNDERWAY | ARRIVED and sent.message not in shown.get((recipient, sent.group), ())
         for sent, recipient, state, _ in _entries(sim)
     )
 

@@ -12,11 +12,12 @@ from simulation.invariants import AT_THE_END, all_there
 from simulation.scenario import SCENARIOS, Scenario, Sim, Violation
 from simulation.stage import Node, Stage
 from simulation.world.means import MODEL
+from simulation.world.tuning import tuned
 from simulation.world.world import World
 
 LAST_CONVERGE_S = 300.0
 LAST_DELIVERY_S = 6 * 3600.0
-LOOK_S = 10.0
+FIRST_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,12 @@ def play(scenario: Scenario, sim: Sim) -> None:
     scenario.play(sim)
     sim.wait(0.0)
     calm_down(sim)
-    sim.converge(within=LAST_CONVERGE_S)
+    sim.agree(sim.groups, within=LAST_CONVERGE_S)
     end = sim.now + LAST_DELIVERY_S
+    look_s = FIRST_LOOK_S
     while not all_there(sim) and sim.now < end:
-        sim.wait(LOOK_S)
+        sim.wait(look_s)
+        look_s *= 1.5
     for invariant in AT_THE_END:
         invariant(sim)
 
@@ -122,8 +125,9 @@ def run(plan: Plan, *, print_lines: bool = False) -> Result:
     sim = None
     finding = None
     try:
-        sim = Sim(world, plan.nodes, plan.seed)
-        play(scenario, sim)
+        with tuned(idle_s=scenario.idle_s, devices=plan.nodes):
+            sim = Sim(world, plan.nodes, plan.seed)
+            play(scenario, sim)
     except Violation as found:
         finding = Finding(found.invariant, found.detail, found.node, world.now, [*world.lines])
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed repeats it

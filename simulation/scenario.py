@@ -31,6 +31,7 @@ from simulation.stage import Group, Message, Node, Stage, Standing
 
 LOOK_S = 0.25  # how often `converge` and `until` look
 JOINED_WITHIN_S = 600.0
+IDLE_S = 30.0
 ACTIVE = "active"
 
 
@@ -51,7 +52,8 @@ class Scenario:
     play: Callable[[Sim], None]
     needs: frozenset[str] = frozenset()  # of Stage.features
     fewest: int = 2
-    quick: bool = True  # a seed takes about a second at the default size
+    quick: bool = True  # part of `all`: a seed takes a second or two at the default size
+    idle_s: float = IDLE_S  # how often an engine with nothing to do looks at the clock
 
     @property
     def summary(self) -> str:
@@ -68,11 +70,12 @@ def scenario(
     needs: Iterable[str] = (),
     fewest: int = 2,
     quick: bool = True,
+    idle_s: float = IDLE_S,
 ) -> Callable[[Callable[[Sim], None]], Callable[[Sim], None]]:
     """Registers a scenario; its docstring's first line is what `list` shows."""
 
     def register(play: Callable[[Sim], None]) -> Callable[[Sim], None]:
-        SCENARIOS[name] = Scenario(name, nodes, play, frozenset(needs), fewest, quick)
+        SCENARIOS[name] = Scenario(name, nodes, play, frozenset(needs), fewest, quick, idle_s)
         return play
 
     return register
@@ -185,7 +188,6 @@ class Sim:
         """A group of these (of all), made by the first and joined by all; the first `admins` of
         them may remove others."""
         founder, *others = self.nodes if members is None else members
-        self.stage.acquaint(founder, others)
         group = self.stage.create_group(founder, "tea")
         self.groups.append(group)
         self.add(group, founder, others[: admins - 1], admin=True)
@@ -206,10 +208,14 @@ class Sim:
         """`by` invites them, and they accept as soon as the invitation is there."""
         if not others:
             return
-        if self._do(by, lambda: self.stage.invite(by, group, others, admin=admin)):
+        if self._do(by, partial(self._invite, by, group, others, admin=admin)):
             for node in others:
                 self.record.removed.pop((group, node), None)
                 self._join_soon(node, group, self.now + JOINED_WITHIN_S)
+
+    def _invite(self, by: Node, group: Group, others: Sequence[Node], *, admin: bool) -> None:
+        self.stage.acquaint(by, others)
+        self.stage.invite(by, group, others, admin=admin)
 
     def _join_soon(self, node: Node, group: Group, deadline: float) -> None:
         here = self.stage.awake(node) and self.stage.standing(node, group) is not None
@@ -393,12 +399,19 @@ class Sim:
         return members & here == set(active)
 
     def converge(self, group: Group | None = None, *, within: float) -> float:
-        """Waits until the honest members who are awake are in one epoch; answers the seconds."""
+        """Waits until the honest members who are awake are in one epoch; answers the seconds.
+
+        Raises Violation `one-epoch` when it takes longer.
+        """
+        seconds = self.agree(self.groups if group is None else [group], within=within)
+        self.record.converged.append(seconds)
+        return seconds
+
+    def agree(self, groups: Sequence[Group], *, within: float) -> float:
+        """As `converge`, and no figure of the report."""
         begun = self.now
-        groups = self.groups if group is None else [group]
         if not self.until(lambda: all(self._together(each) for each in groups), within=within):
             raise Violation("one-epoch", f"not within {within:.0f} s: {self._split(groups)}")
-        self.record.converged.append(self.now - begun)
         return self.now - begun
 
     def _split(self, groups: Sequence[Group]) -> str:

@@ -7,7 +7,7 @@ from simulation.scenario import Sim, scenario
 DAY_S = 86_400.0
 
 
-@scenario("asleep-ten-days", nodes=8, needs={"relay"})
+@scenario("asleep-ten-days", nodes=8, needs={"relay"}, idle_s=1800)
 def asleep_ten_days(sim: Sim) -> None:
     """A laptop sleeps for longer than a relay keeps mail, while the group goes on without it."""
     group = sim.group()

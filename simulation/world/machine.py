@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,6 +82,10 @@ class Machine:
     def unix(self) -> float:
         """What its clock says, Unix seconds."""
         return self.world.epoch + self.world.clock.now + self.ahead_s
+
+    @cached_property
+    def card(self) -> str:
+        return self.ask(c.WhoAmI()).card
 
     @property
     def up(self) -> bool:

@@ -88,7 +88,7 @@ class World:
         for name in others:
             other = self._awake(name)
             for reader, known in ((one, other), (other, one)):
-                reader.ask(c.AddContact(known.ask(c.WhoAmI()).card))
+                reader.ask(c.AddContact(known.card))
                 core, endpoint = known.ask(c.OwnRecords())
                 reader.ask(c.ReceiveBundle(core, (endpoint,) if endpoint else ()))
 
