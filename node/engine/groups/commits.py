@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections import Counter
 
 from identity.signing import open_signed
+from node.engine import requests
 from node.engine.core import Core
+from node.engine.early import NoRoom
 from node.engine.groups.convergence import Convergence
 from node.engine.groups.epochs import Epochs, open_header
 from node.engine.groups.statements import Statements
@@ -48,7 +50,9 @@ class Commits:
             return
         if self._is_next(row, header):
             self._epochs.follow(row, header, content)
-            self._convergence.look_at(row.id, forks_only=True)
+            kept = core.branches.commits(row.id).values()
+            came_before = any(other.parent == header.commit for other in kept)
+            self._convergence.look_at(row.id, forks_only=not came_before)
             return
         self._make_room(row, header, len(content.mls))
         core.branches.add(row.id, header, content.header, content.mls, core.now)
@@ -63,14 +67,19 @@ class Commits:
             header.parent == row.head
             and row.status in (GroupStatus.ACTIVE, GroupStatus.LEAVING)
             and self._convergence.is_settled(row.id)
-            and not any(
-                other.parent == row.head and other.hash != row.head and other.invalid is None
-                for other in self._core.branches.commits(row.id).values()
-            )
+            and not self._has_child(row)
+        )
+
+    def _has_child(self, row: GroupRow) -> bool:
+        """A commit on the group's head is known."""
+        return any(
+            other.parent == row.head and other.hash != row.head and other.invalid is None
+            for other in self._core.branches.commits(row.id).values()
         )
 
     def _make_room(self, row: GroupRow, header: CommitHeader, size: int) -> None:
-        """Nobody's made-up commits keep out the others'. Raises Refused."""
+        """Nobody's made-up commits keep out the others'. Raises Refused, or NoRoom for a request
+        that was not answered yet."""
         core = self._core
         commits = core.branches.commits(row.id)
         authors = {member.device for member in core.groups.members(row.id)}
@@ -95,7 +104,12 @@ class Commits:
                 core.count("too-many-siblings")
                 raise Refused("too-many-forks", "enough commits of one author on one epoch")
             core.branches.drop(row.id, highest)
-        if len(strange) < FORK_COMMITS and sum(o.size for o in strange) + size <= FORK_BYTES:
+        count, total = len(strange), sum(other.size for other in strange) + size
+        if requests.is_of_stranger(core, row):
+            most_commits, most_bytes = requests.room_for_early(core, row)
+            if count >= most_commits or total > most_bytes:
+                raise NoRoom
+        if count < FORK_COMMITS and total <= FORK_BYTES:
             return
         of = Counter(other.header.author for other in strange if other.header is not None)
         most = max(of, key=lambda author: (of[author], author))

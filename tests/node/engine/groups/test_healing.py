@@ -53,6 +53,26 @@ def test_two_commits_at_once_are_one_epoch_within_seconds(world: World, suite: i
     assert bob.states(other)["ada"] in ("delivered", "read")
 
 
+def test_a_commit_that_comes_before_its_parent_is_entered_when_the_parent_comes(
+    world: World, suite: int
+) -> None:
+    ada, bob, cy = world.friends("ada", "bob", "cy")
+    group = ada.create("tea", suite, bob, cy)
+    world.settle()
+    for person in (bob, cy):
+        person.ask(c.Join(group))
+    world.settle(2)
+    world.deliver = lambda sender, recipient: (sender, recipient) == (ada, bob)
+    ada.ask(c.UpdateKey(group))
+    world.settle()
+    bob.ask(c.UpdateKey(group))
+    world.deliver = lambda sender, recipient: (sender, recipient) == (bob, cy)
+    world.settle()
+    world.deliver = lambda sender, recipient: (sender, recipient) != (bob, cy)
+    world.settle(2)
+    one_group(group, ada, bob, cy)
+
+
 def test_messages_of_the_lost_branch_are_sealed_again(world: World, suite: int) -> None:
     people = world.friends("ada", "bob", "cy")
     ada, bob, cy = people
