@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
 from node.engine.commands import Command
 from node.engine.engine import Engine
-from node.engine_thread import EngineThread
+from node.engine_thread import Batch, EngineThread, SynchronousEngine
 from schemas.errors import Blame, Fault
 
 R = TypeVar("R")
@@ -21,16 +21,45 @@ DIED: Final = "switched-off"
 Doom = Literal["before", "after"]
 
 
+class PowerCut(BaseException):
+    """Ends a transaction and its engine, and is nobody's to handle."""
+
+
+class Owner(Protocol):
+    """Who is told what an engine does, at once."""
+
+    def engine_opened(self, engine: Engine) -> None: ...
+    def batch_done(self, batch: Sequence[Command[Any]], result: Batch) -> None: ...
+    def batch_undone(self) -> None: ...
+    def engine_died(self) -> None: ...
+
+
+class _Watched:
+    """An engine whose owner hears of each batch when it is on disk, before anybody else does."""
+
+    def __init__(self, engine: SynchronousEngine, owner: Owner) -> None:
+        self._engine = engine
+        self._owner = owner
+
+    def run(self, batch: Sequence[Command[Any]], now: float) -> Batch:
+        try:
+            result = self._engine.run(batch, now)
+        except BaseException:
+            self._owner.batch_undone()
+            raise
+        self._owner.batch_done(batch, result)
+        return result
+
+
 class InlineEngine(EngineThread[Engine]):
     """An EngineThread that falls asleep, or dies at a commit, when it is told to.
 
-    `on_death` is called in the very moment; what was asked and not answered is refused, and
-    nothing is released any more.
+    Once dead, what was asked and not answered is refused, and nothing is released any more.
     """
 
-    def __init__(self, *args: Any, on_death: Callable[[], None], **options: Any) -> None:
+    def __init__(self, *args: Any, owner: Owner, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._on_death = on_death
+        self._owner = owner
         self._context = ExitStack()
         self._turn_set = False
         self._asleep = False
@@ -39,6 +68,8 @@ class InlineEngine(EngineThread[Engine]):
 
     async def start(self) -> None:
         self.engine = self._context.enter_context(self._open())
+        self._watched = cast(Engine, _Watched(self.engine, self._owner))
+        self._owner.engine_opened(self.engine)
         self._set_opened(self.engine)
         self._put_tick()
 
@@ -52,13 +83,16 @@ class InlineEngine(EngineThread[Engine]):
         self._set_ended()
         self._context.close()
 
-    async def ask_now(self, command: Command[R]) -> R:
-        """As `ask`, in no time: behind all that is queued."""
+    async def ask_now(self, command: Command[R], *, spared: bool = False) -> R:
+        """As `ask`, in no time: behind all that is queued. `spared`: it does not die at this."""
         asking = asyncio.ensure_future(self.ask(command))
         await asyncio.sleep(0)
+        doom = self._doom
+        self._doom = None if spared else doom
         while not asking.done() and not self._queue.empty():
             self._turn()
             await asyncio.sleep(0)
+        self._doom = doom
         return await asking
 
     def sleep(self) -> None:
@@ -80,7 +114,7 @@ class InlineEngine(EngineThread[Engine]):
         if self._timer is not None:
             self._timer.cancel()
         self._crash = Fault(DIED, "the machine was switched off", blame=Blame.ENVIRONMENT)
-        self._on_death()
+        self._owner.engine_died()
         self._on_crash(self._crash)
         self._set_ended()
 
@@ -103,10 +137,9 @@ class InlineEngine(EngineThread[Engine]):
             return
         asked, _ = self._next_batch()
         try:
-            if self._doom == "before":
-                self._refuse_dying(asked)
-            else:
-                self._run(self.engine, asked)
+            self._run(self._watched, asked)
+        except PowerCut:
+            self.die()
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - as on the thread: a panic in Rust, too
@@ -114,12 +147,14 @@ class InlineEngine(EngineThread[Engine]):
         if not self._dead and not self._queue.empty():
             self._set_turn()
 
+    def before_commit(self) -> None:
+        """To be called there. Raises PowerCut when it is the one to die at."""
+        if self._doom == "before":
+            raise PowerCut
+
     def _tell(self, function: Callable[..., None], *args: Any) -> None:
         if self._doom == "after":
-            self._refuse_dying(args[0])
+            self.die()
+            self._refuse(args[0], self._ended_by())
         else:
             function(*args)
-
-    def _refuse_dying(self, asked: Any) -> None:
-        self.die()
-        self._refuse(asked, self._ended_by())

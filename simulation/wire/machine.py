@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import apsw
 
 from node.engine.commands import Command
+from node.engine.engine import Engine
+from node.engine_thread import Batch
 from node.home import create_home
 from node.node import Node, NodeConfig
 from schemas.addresses import Address
 from schemas.errors import Blame, Fault
-from schemas.ids import IdentityKey
+from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey
+from simulation.scenario import Violation
 from simulation.wire.engine import DIED, Doom, InlineEngine
 from simulation.wire.network import Host, Network
+from simulation.world.evidence import Evidence
+from simulation.world.watch import Watch
 
 R = TypeVar("R")
 
@@ -23,21 +30,38 @@ PORT = 7000
 RESTART_S = 0.5  # at least, from a crash to the process that follows
 
 
+class World(Protocol):
+    """What all machines share, and whom they tell."""
+
+    network: Network
+    evidence: Evidence
+
+    def unix(self) -> float: ...
+    def note_batch(
+        self, machine: Machine, batch: Sequence[Command[Any]], result: Batch
+    ) -> None: ...
+    def note_epoch(self, machine: Machine, group: GroupId, epoch: int, name: EpochId) -> None: ...
+    def note_violation(self, found: Violation) -> None: ...
+
+
 class Machine:
-    """Switched on by `start`. `clock` gives Unix seconds; `ahead_s` is what it is wrong by."""
+    """Switched on by `start`. `ahead_s` is what its clock is wrong by."""
 
     identity: IdentityKey
+    device: DeviceKey
+    engine: Engine
+    disk: apsw.Connection
 
-    def __init__(
-        self, name: str, home: Path, host: Host, network: Network, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, world: World, name: str, home: Path, host: Host) -> None:
+        self.world = world
         self.name = name
         self.home = home
         self.host = host
         self.ahead_s = 0.0
         self._counters: Counter[str] = Counter()  # of past processes
-        self._network = network
-        self._clock = clock
+        self.disk_full = False
+        self._unwritten = False  # the batch that runs: the disk refused it
+        self._network = network = world.network
         self._config = NodeConfig(
             home,
             listen=Address(host, PORT),
@@ -58,10 +82,10 @@ class Machine:
     @property
     def awake(self) -> bool:
         """Neither asleep nor on its way from a crash to the next start."""
-        return self._lid_open.is_set() and self._running.is_set()
+        return self._lid_open.is_set() and self.running
 
     def now(self) -> float:
-        return self._clock() + self.ahead_s
+        return self.world.unix() + self.ahead_s
 
     async def start(self) -> None:
         """Returns when the node runs. Raises what `Node.running` does."""
@@ -90,11 +114,16 @@ class Machine:
         """Of the node's processes, up to now."""
         return self._counters if self._node is None else self._counters + self._node.counters
 
-    async def ask_now(self, command: Command[R]) -> R:
+    @property
+    def running(self) -> bool:
+        """Asleep or not, there is a process."""
+        return self._running.is_set()
+
+    async def ask_now(self, command: Command[R], *, spared: bool = False) -> R:
         """The engine's answer, in no time. Raises the Fault that refuses it, or `not-running`."""
         if self._engine is None or not self.awake:
             raise self._not_running()
-        return await self._engine.ask_now(command)
+        return await self._engine.ask_now(command, spared=spared)
 
     def crash(self, moment: Doom | None) -> None:
         """Now, or at the next commit; the node starts again soon after."""
@@ -145,7 +174,7 @@ class Machine:
                     self._running.set()
                     await self._off.wait()
             except Fault as fault:
-                if fault.code != DIED:
+                if fault.code not in (DIED, "disk-full"):  # which a service manager tries again
                     raise
                 self._end_process()
                 await asyncio.sleep(RESTART_S)
@@ -160,10 +189,41 @@ class Machine:
             self._counters += self._node.counters
         self._node = self._engine = None
 
+    # --- told by the engine
+
     def _make_engine(self, *args: Any, **options: Any) -> InlineEngine:
-        self._engine = InlineEngine(*args, on_death=self._die, **options)
+        self._engine = InlineEngine(*args, owner=self, **options)
         return self._engine
 
-    def _die(self) -> None:
+    def engine_opened(self, engine: Engine) -> None:
+        self.engine = engine
+        self.device = engine.device.public
+        self.disk = engine._db.connection
+        self.disk.set_commit_hook(self._may_commit)
+        self._watch = Watch(self)
+
+    def _may_commit(self) -> bool:
+        if self._engine is not None:
+            self._engine.before_commit()
+        self._unwritten = self.disk_full
+        if self.disk_full:
+            raise apsw.FullError("the simulated disk is full")
+        return False
+
+    def batch_done(self, batch: Sequence[Command[Any]], result: Batch) -> None:
+        try:
+            if self._unwritten:
+                self._watch.batch_undone()
+            else:
+                self._watch.after_batch()
+        except Violation as found:
+            self.world.note_violation(found)
+        self._unwritten = False
+        self.world.note_batch(self, batch, result)
+
+    def batch_undone(self) -> None:
+        self._watch.batch_undone()
+
+    def engine_died(self) -> None:
         self._running.clear()
         self._network.unplug(self.host)  # what the dying process still says, nobody hears

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Coroutine, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,20 +13,25 @@ from typing import Any, Final, TypeVar
 import mls_rs
 
 from node.engine import commands
-from node.engine.values import MessageView
-from schemas.errors import Refused
-from schemas.ids import GroupId, IdentityKey
+from node.engine.values import Event, MessageView
+from node.engine_thread import Batch
+from schemas.errors import Fault
+from schemas.ids import EpochId, GroupId, IdentityKey, MessageId
+from simulation.scenario import Violation
 from simulation.stage import Group, Message, Node, Owed, Shown, Standing
 from simulation.wire.engine import Doom
 from simulation.wire.loop import VirtualLoop
 from simulation.wire.machine import Machine
 from simulation.wire.network import Conditions, Network
+from simulation.world.evidence import Evidence
 
 R = TypeVar("R")
 
 IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Linux has a tmpfs; a folder is made in it
 EYES: Final = "eyes"  # the cursor of whoever looks at the screen
 MOST: Final = 1_000_000
+INVITED: Final = "invited"  # and not accepted
+LAST_LINES: Final = 200  # of the event log
 _MOMENTS: Final[dict[str, Doom | None]] = {"between": None, "before": "before", "after": "after"}
 
 
@@ -38,7 +43,7 @@ class WireStage:
     fetches KeyPackages over the network.
     """
 
-    features: frozenset[str] = frozenset({"one-way", "skew", "crash-points"})
+    features: frozenset[str] = frozenset({"one-way", "skew", "crash-points", "disk-full"})
 
     def __init__(self, seed: int, *, suite: int = mls_rs.HYBRID) -> None:
         self._suite = suite
@@ -53,10 +58,19 @@ class WireStage:
         self._names: dict[IdentityKey, Node] = {}
         self._shown: dict[tuple[Node, Group], list[Shown]] = defaultdict(list)
         self._stood: dict[tuple[Node, Group], Standing] = {}
-        self.notes: list[tuple[float, str]] = []
+        self.evidence = Evidence()
+        self.engine_events = 0  # commands that engines ran
+        self.events: Counter[str] = Counter()
+        self.timeline: dict[Node, list[tuple[float, int, str]]] = defaultdict(list)
+        self.lines: deque[str] = deque(maxlen=LAST_LINES)
+        self.print_lines = False
+        self.digest = ""  # no two runs are the same
+        self._broken: asyncio.Future[None] = self._loop.create_future()
 
     def close(self) -> None:
         """Ends all nodes, and removes their homes."""
+        if self._broken.done():
+            self._broken.exception()  # retrieved, by whoever closes
         try:
             self._do(self._stop_all())
         finally:
@@ -73,14 +87,14 @@ class WireStage:
         self._do(self._sleep(until - self.now))
 
     async def _sleep(self, seconds: float) -> None:
-        """Raises what ended a node that nobody meant to end."""
-        lives = [machine.life for machine in self.machines.values()]
+        """Raises Violation, and what ended a node that nobody meant to end."""
+        ends = [self._broken, *(machine.life for machine in self.machines.values())]
         await asyncio.wait(
-            [asyncio.ensure_future(asyncio.sleep(seconds)), *lives], return_when="FIRST_COMPLETED"
+            [asyncio.ensure_future(asyncio.sleep(seconds)), *ends], return_when="FIRST_COMPLETED"
         )
-        for life in lives:
-            if life.done():
-                life.result()
+        for end in ends:
+            if end.done():
+                end.result()
 
     # --- nodes and machines
 
@@ -88,7 +102,7 @@ class WireStage:
         number = len(self.machines) + 1
         host = f"10.0.{number // 250}.{number % 250 + 1}"
         home = Path(self._folder.name, node)
-        machine = Machine(node, home, host, self.network, self._unix)
+        machine = Machine(self, node, home, host)
         self._do(machine.start())
         self.machines[node] = machine
         self._names[machine.identity] = node
@@ -120,10 +134,13 @@ class WireStage:
         self.machines[node].ahead_s = ahead_s
 
     def fill_disk(self, node: Node, full: bool) -> None:
-        if full:
-            raise NotImplementedError
+        self.log(node, f"disk {'full' if full else 'has room'}")
+        self.machines[node].disk_full = full
 
     def clone(self, node: Node, name: Node) -> None:
+        raise NotImplementedError
+
+    def deafen(self, node: Node) -> None:
         raise NotImplementedError
 
     # --- the network
@@ -136,6 +153,9 @@ class WireStage:
         for machine in self.machines.values():
             if machine.awake:  # who sleeps notices when it wakes
                 self._do(_soon(machine.network_changed))
+
+    def isolate(self) -> None:
+        raise NotImplementedError
 
     def cut(self, source: Node, target: Node) -> None:
         self.network.cut(self._host(source), self._host(target))
@@ -160,6 +180,9 @@ class WireStage:
         self, node: Node, group: Group, others: Sequence[Node], *, admin: bool = False
     ) -> None:
         people = [self.machines[other].identity for other in others]
+        for other, identity in zip(others, people, strict=True):
+            if not self._ask(node, commands.DevicesOf(identity)):
+                self._introduce(node, other)
         inviter = self.machines[node].node
         self._do(inviter.invite(_id(group), people, admin=admin))
 
@@ -184,17 +207,19 @@ class WireStage:
         return self.machines[node].awake
 
     def standing(self, node: Node, group: Group) -> Standing | None:
-        """Of a node that is not awake, as it was when somebody last looked."""
-        if self.awake(node):
-            try:
-                view = self._ask(node, commands.FindGroup(group))
-            except Refused as fault:
-                if fault.code != "unknown-group":
-                    raise
+        """Of a node that is just starting again, as it was when somebody last looked."""
+        machine = self.machines[node]
+        if machine.running:
+            core = machine.engine._core
+            row = core.groups.get(_id(group))
+            if row is None:
                 return None
-            members = frozenset(self._name(member.identity) for member in view.members)
+            members = core.groups.members(row.id)
             self._stood[node, group] = Standing(
-                view.epoch, view.epoch_id.hex(), view.status, members
+                row.epoch,
+                row.epoch_id.hex(),
+                row.status if row.accepted else INVITED,
+                frozenset(self._name(member.identity) for member in members),
             )
         return self._stood.get((node, group))
 
@@ -204,40 +229,70 @@ class WireStage:
 
     def _look(self, node: Node) -> None:
         """The user of a node that is awake reads what is new, and has then seen it."""
-        while self.awake(node):
-            found = self._ask(node, commands.ReadMessages(EYES))
+        machine = self.machines[node]
+        while machine.awake and not machine.disk_full:
+            found = self._ask(node, commands.ReadMessages(EYES), spared=True)
             if not found:
                 return
             for message in found:
                 if not message.own:
+                    self.evidence.shown(machine, message)
                     self._shown[node, message.group.hex()].append(self._as_shown(message))
             seen = {message.group: message.arrival for message in sorted(found, key=_arrival)}
-            self._ask(node, commands.MoveCursor(EYES, tuple(seen.items())))
+            self._ask(node, commands.MoveCursor(EYES, tuple(seen.items())), spared=True)
 
     def history(self, node: Node, group: Group) -> list[Shown]:
-        found = self._ask(node, commands.ReadHistory(_id(group), limit=MOST))
+        found = self._ask(node, commands.ReadHistory(_id(group), limit=MOST), spared=True)
         return [self._as_shown(message) for message in found]
 
     def ledger(self, node: Node, message: Message) -> list[Owed]:
-        rows = self._ask(node, commands.ReadLedger(message))
+        rows = self.machines[node].engine._core.outbox.ledger(MessageId.from_hex(message))
         return [Owed(self._name(row.identity), row.state, row.reason) for row in rows]
 
     def note(self, text: str) -> None:
-        self.notes.append((self.now, text))
+        self.log("-", text)
+
+    # --- what machines tell
+
+    def unix(self) -> float:
+        return self._epoch + self._loop.time()
+
+    def note_batch(self, machine: Machine, batch: Sequence[Any], result: Batch) -> None:
+        self.engine_events += len(batch)
+        for answer in result.answers:
+            if isinstance(answer, Fault):
+                self.log(machine.name, f"refused {answer.code}")
+        for effect in result.effects:
+            if isinstance(effect, Event):
+                self.events[effect.kind] += 1
+                self.log(machine.name, effect.kind)
+
+    def note_epoch(self, machine: Machine, group: GroupId, epoch: int, name: EpochId) -> None:
+        del group
+        self.timeline[machine.name].append((self.now, epoch, name.hex()[:8]))
+        self.log(machine.name, f"enters epoch {epoch} {name.hex()[:8]}")
+
+    def note_violation(self, found: Violation) -> None:
+        """Raised by whoever lets time pass next."""
+        if not self._broken.done():
+            self._broken.set_exception(found)
+
+    def log(self, who: str, what: str) -> None:
+        line = f"{self.now:.3f} {who} {what}"
+        self.lines.append(line)
+        if self.print_lines:
+            print(line)
 
     # --- inside
 
     def _do(self, work: Coroutine[Any, Any, R]) -> R:
         return self._loop.run_until_complete(work)
 
-    def _ask(self, node: Node, command: commands.Command[R]) -> R:
-        return self._do(self.machines[node].ask_now(command))
+    def _ask(self, node: Node, command: commands.Command[R], *, spared: bool = False) -> R:
+        return self._do(self.machines[node].ask_now(command, spared=spared))
 
     async def _stop_all(self) -> None:
         await asyncio.gather(*(machine.stop() for machine in self.machines.values()))
-
-    def _unix(self) -> float:
-        return self._epoch + self._loop.time()
 
     def _host(self, node: Node) -> str:
         return self.machines[node].host

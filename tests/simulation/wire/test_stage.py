@@ -88,7 +88,7 @@ def test_what_was_not_committed_when_the_power_went_never_happened(stage: WireSt
     stage.crash(A, "before")
     with pytest.raises(Fault) as refused:
         stage.send(A, group, "lost, and said to be")
-    assert refused.value.code == "switched-off"
+    assert refused.value.code == "engine-crashed"
     assert not stage.awake(A)
     assert sim.until(lambda: stage.awake(A), within=10)
     stage.send(A, group, "after")
@@ -117,6 +117,20 @@ def test_a_receiver_that_dies_with_a_parcel_in_hand_gets_it_again(stage: WireSta
         sim.wait(30)
         assert stage.awake(B)
     assert texts(stage, B, group) == ["before", "after", "between"]
+
+
+def test_a_full_disk_refuses_and_what_arrives_meanwhile_is_not_lost(stage: WireStage) -> None:
+    sim, group = group_of(stage, 2)
+    stage.fill_disk(B, True)
+    with pytest.raises(Fault) as refused:
+        stage.send(B, group, "no room")
+    assert refused.value.code == "disk-full"
+    stage.send(A, group, "hello")
+    sim.wait(60)
+    stage.fill_disk(B, False)
+    sim.wait(60)
+    assert texts(stage, B, group) == ["hello"]
+    assert texts(stage, A, group) == []
 
 
 def test_who_crashes_and_falls_asleep_starts_when_it_wakes(stage: WireStage) -> None:
