@@ -252,6 +252,7 @@ class Courier:
         return [item for item in items if item.hybrid_key is not None]
 
     def _sealed(self, item: v.OutboxItem) -> Parcel:
+        self._machine.world.tell_sent(self._machine, item)
         key = item.hybrid_key or b""
         sealed = self._machine.world.seal(key, pad(item.body))
         return Parcel(item.parcel, item.recipient, item.expires, sealed)

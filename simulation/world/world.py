@@ -12,7 +12,9 @@ from node.engine import commands as c
 from node.engine import values as v
 from node.engine.engine import BatchResult
 from schemas.errors import Blame, Fault
+from schemas.group_records import CommitHeader, Intent, Statement
 from schemas.ids import EpochId, GroupId, IdentityKey, MessageId
+from schemas.parcels import CommitContent, Content, HeadsContent, IntentContent, ParcelBody
 from simulation.stage import Group, Message, Node, Owed, Shown, Standing
 from simulation.world.clock import VirtualClock
 from simulation.world.evidence import Evidence, queues_within_caps
@@ -263,6 +265,14 @@ class World:
         self.timeline[machine.name].append((self.clock.now, epoch, name.hex()[:8]))
         self.log(machine, f"enters epoch {epoch} {name.hex()[:8]}")
 
+    def tell_sent(self, machine: Machine, item: v.OutboxItem) -> None:
+        """For whoever reads along; it is no part of the digest."""
+        if self.print_lines:
+            content = ParcelBody.decode(item.body).content
+            owner = machine.engine._core.people.owner(item.recipient)
+            name = item.recipient.hex()[:8] if owner is None else self.name_of(owner)
+            print(f"{self.clock.now:.3f} {machine.name} => {name} {told(content)}")
+
     @property
     def digest(self) -> str:
         """SHA-256 of the event log so far."""
@@ -272,6 +282,23 @@ class World:
     def engine_events(self) -> int:
         """Commands that engines ran."""
         return sum(machine.commands for machine in self.machines.values())
+
+
+def told(content: Content) -> str:
+    """A parcel's content in a few words."""
+    kind = type(content).__name__.removesuffix("Content").lower()
+    match content:
+        case CommitContent(header):
+            found = CommitHeader.decode(header.payload)
+            return f"{kind} {found.commit.hex()[:6]} on {found.parent.hex()[:6]} ({found.epoch})"
+        case HeadsContent(headers, statements, proofs):
+            places = " ".join(Statement.decode(s.payload).commit.hex()[:6] for s in statements)
+            return f"{kind} {len(headers)} headers, {len(proofs)} proofs, at {places}"
+        case IntentContent(intent):
+            found_intent = Intent.decode(intent.payload)
+            return f"{kind} {found_intent.kind.name.lower()} {found_intent.id.hex()[:6]}"
+        case _:
+            return kind
 
 
 def _id(group: Group) -> GroupId:
