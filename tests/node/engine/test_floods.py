@@ -10,9 +10,9 @@ import pytest
 from identity.signing import sign
 from node.engine import commands as c
 from node.engine import values as v
-from node.engine.arrivals import OPEN_WISHES
 from node.engine.groups.commits import FORK_BYTES, FORK_COMMITS
 from node.engine.groups.epochs import NO_COMMIT, commit_hash
+from node.engine.groups.intents import OPEN_WISHES
 from node.store.messages import MessageStore
 from schemas import limits
 from schemas.group_records import CommitHeader, Intent, IntentKind

@@ -35,7 +35,7 @@ K = mls_rs.CLASSIC
 @pytest.fixture
 def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any Welcome is too large for its tree, and a chunk holds little."""
-    monkeypatch.setattr("node.engine.groups.membership.WELCOME_WITH_TREE", 0)
+    monkeypatch.setattr("node.engine.groups.committing.WELCOME_WITH_TREE", 0)
     monkeypatch.setattr(welcome, "CHUNK", 256)
 
 
