@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
+
+import apsw
 
 from node.engine import values as v
+from node.engine.engine import Engine
 from schemas import limits
 from schemas.ids import DeviceKey, EpochId, GroupId, MessageId
 from simulation.scenario import Violation
 
-if TYPE_CHECKING:
-    from simulation.world.machine import Machine
+
+class Tier(Protocol):
+    """Who collects the evidence of all machines."""
+
+    evidence: Evidence
+
+    def note_epoch(self, machine: Any, group: GroupId, epoch: int, name: EpochId, /) -> None: ...
+
+
+class Machine(Protocol):
+    """One node of whatever tier runs real engines in this process."""
+
+    name: str
+    device: DeviceKey
+    engine: Engine
+    disk: apsw.Connection
+
+    @property
+    def world(self) -> Tier: ...
 
 
 class Evidence:

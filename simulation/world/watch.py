@@ -5,15 +5,11 @@ It reads the engine's insides, and changes nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from node.engine.core import epoch_id
 from node.store.groups import GroupRow
 from schemas.ids import GroupId, MessageId
 from schemas.messages import AppMessage
-
-if TYPE_CHECKING:
-    from simulation.world.machine import Machine
+from simulation.world.evidence import Machine
 
 
 class Watch:
