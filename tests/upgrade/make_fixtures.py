@@ -1,6 +1,6 @@
 """Makes the fixtures beside it, with real nodes and a relay of an OLD checkout; see README.md.
 
-    PYTHONPATH=<old checkout> python <this file> <folder to write>
+    PYTHONPATH=<old checkout> python <this file> <story> <folder to write>
 
 `node.demo.processes` and all programs come from the old checkout; nothing of the new code runs.
 """
@@ -65,7 +65,7 @@ def stop(person: Person) -> None:
     person.node = None
 
 
-def live(folder: Path) -> list[Person]:
+def first(folder: Path) -> list[Person]:
     """What the four of them did before the upgrade. Ada, and the relay, end by kill -9."""
     relay: Daemon = processes.start_relay(folder)
     ada, bob, cy, dan = people = [Person(name, folder) for name in ("Ada", "Bob", "Cy", "Dan")]
@@ -145,6 +145,41 @@ def live(folder: Path) -> list[Person]:
     return people
 
 
+def split(folder: Path) -> list[Person]:
+    """Two changed their group at once, and this version could do nothing about it."""
+    eve, fay = people = [Person(name, folder) for name in ("Eve", "Fay")]
+    for person in people:
+        person.init()
+        person.start("--no-mdns")
+    befriend(*people)
+    eve.ask("create-group", "fork", "--suite", "classic")
+    eve.ask("invite", "fork", "Fay")
+    fay.ask("join", "fork", "--wait", "15")
+    eve.ask("send", "fork", "--msg", "while it was whole")
+    reads(fay, "while it was whole")
+    fay.ask("send", "fork", "--msg", "so it was")
+    reads(eve, "so it was")
+    for person in people:
+        stop(person)
+    for person in people:
+        person.ask("update-key", "fork")
+        person.ask("send", "fork", "--msg", f"{person.name} on a branch of her own")
+    for person in people:
+        person.start("--no-mdns")
+    befriend(*people)
+    for person in people:
+        wait(lambda person=person: status(person, "fork") == "split", f"{person.name} sees it")  # type: ignore[misc]
+        sent = person.ask("send", "fork", "--msg", f"{person.name} after the split")
+        assert sent["status"] == "queued (group_split)", sent
+    for person in people:
+        stop(person)
+    return people
+
+
+def status(person: Person, group: str) -> str:
+    return next(str(line["status"]) for line in person.lines("groups") if line["name"] == group)
+
+
 def drain(person: Person) -> None:
     for _ in range(3):
         person.lines("fetch-key", "Cy", "--suite", "classic")
@@ -170,7 +205,7 @@ def wait(condition: Callable[[], object], what: str) -> None:
 def pack(folder: Path, people: list[Person], into: Path) -> None:
     """One archive a folder; without the lock, the socket and SQLite's shared memory."""
     into.mkdir(parents=True, exist_ok=True)
-    for home in [*(person.home for person in people), folder / "relay"]:
+    for home in [*(person.home for person in people), *folder.glob("relay")]:
         with tarfile.open(into / f"{home.name}.tar.xz", "w:xz") as archive:
             for path in sorted(home.iterdir()):
                 if path.is_file() and path.name != "lock" and path.suffix != ".db-shm":
@@ -189,4 +224,5 @@ if __name__ == "__main__":
     os.environ.pop("QUICNPROTOCHAT_HOME", None)
     with tempfile.TemporaryDirectory() as temporary:
         program(Path(temporary))
-        pack(Path(temporary), live(Path(temporary)), Path(sys.argv[1]))
+        story = {"first": first, "split": split}[sys.argv[1]]
+        pack(Path(temporary), story(Path(temporary)), Path(sys.argv[2]))

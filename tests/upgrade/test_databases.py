@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from node.engine import commands as c
+from node.engine.values import LIVE
 from node.home import open_engine, open_home_database
 from node.store.database import MIGRATIONS
 from relay.store.contract import MailboxName
@@ -19,21 +20,23 @@ from schemas.errors import Blame, Fault
 from schemas.ids import DeviceKey, ParcelId
 from schemas.node_service import EnqueueItem
 from storage.sqlite import load_migrations, migrate, open_database
-from tests.upgrade.unpacked import PEOPLE, rows, schema, unpack, version
+from tests.upgrade.unpacked import PEOPLE, SPLIT, rows, schema, unpack, version
 
 NEWEST = len(load_migrations(MIGRATIONS))
 RELAY_NEWEST = len(load_migrations(RELAY_MIGRATIONS))
 
 
-@pytest.mark.parametrize("name", PEOPLE)
-def test_a_home_of_the_first_version_keeps_every_row(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name, made", [*((name, 1) for name in PEOPLE), *((name, 2) for name in SPLIT)]
+)
+def test_a_home_of_an_older_version_keeps_every_row(tmp_path: Path, name: str, made: int) -> None:
     home = unpack(name, tmp_path)
     before = rows(home / "node.db")
-    assert version(home / "node.db") == 1
+    assert version(home / "node.db") == made
     with open_home_database(home):
         pass
     after = rows(home / "node.db")
-    assert version(home / "node.db") == NEWEST > 1
+    assert version(home / "node.db") == NEWEST > made
     for table, kept in before.items():
         width = len(kept[0]) if kept else 0
         assert [row[:width] for row in after[table]] == kept, f"{table} is not what it was"
@@ -47,11 +50,16 @@ def test_the_fixtures_hold_what_they_are_for(tmp_path: Path) -> None:
     assert len(found["bob"]["future"]) == 1
     assert {row[0] for row in found["bob"]["cursors"]} == {"all", "half"}
     assert {row[2] for row in found["cy"]["key_packages"]} == {0, 1}
+    for name in SPLIT:
+        found[name] = rows(unpack(name, tmp_path) / "node.db")
+        assert [row[5] for row in found[name]["groups"]] == ["split"]
+        assert "group_split" in {row[9] for row in found[name]["ledger"]}
+        assert found[name]["outbox"], "of the branch that it was on"
     relay = rows(unpack("relay", tmp_path) / "relay.db")
     assert [row[1] for row in relay["parcels"]] == [3, 4]
 
 
-@pytest.mark.parametrize("name", PEOPLE)
+@pytest.mark.parametrize("name", [*PEOPLE, *SPLIT])
 def test_its_groups_are_usable_at_once(tmp_path: Path, name: str) -> None:
     """Their MLS state, sealed by the first version, is read by this one."""
     home = unpack(name, tmp_path)
@@ -61,7 +69,7 @@ def test_its_groups_are_usable_at_once(tmp_path: Path, name: str) -> None:
         assert not isinstance(views, Fault), views
         assert views
         for view in views:  # type: ignore[attr-defined]
-            if view.accepted and view.status == "active":
+            if view.accepted and view.status in LIVE:
                 sent = engine.run([c.Send(view.group, "after the upgrade")], now).answers[0]
                 assert not isinstance(sent, Fault), sent
 

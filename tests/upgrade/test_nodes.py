@@ -16,7 +16,7 @@ from node.engine import values as v
 from node.node import Node, NodeConfig
 from tests.node.delivery.real import DONE, FAST, befriend, ledger
 from tests.node.delivery.support import LOOPBACK, QUICK_TRANSPORT, Relays
-from tests.upgrade.unpacked import PEOPLE, renew_home, renew_relay, unpack
+from tests.upgrade.unpacked import PEOPLE, SPLIT, renew_home, renew_relay, unpack
 
 
 @pytest.fixture
@@ -28,16 +28,20 @@ async def people(kj: None, tmp_path: Path) -> AsyncIterator[dict[str, Node]]:
         for name in PEOPLE:
             home = unpack(name, tmp_path)
             renew_home(home)
-            config = NodeConfig(
-                home,
-                listen=LOOPBACK,
-                relays=(str(relay.address),) if name == "cy" else None,
-                mdns=False,
-                limits=dataclasses.replace(FAST),
-                transport_limits=QUICK_TRANSPORT,
-            )
-            nodes[name] = await stack.enter_async_context(Node.running(config))
+            relays = (str(relay.address),) if name == "cy" else None
+            nodes[name] = await stack.enter_async_context(Node.running(config(home, relays)))
         yield nodes
+
+
+def config(home: Path, relays: tuple[str, ...] | None = None) -> NodeConfig:
+    return NodeConfig(
+        home,
+        listen=LOOPBACK,
+        relays=relays,
+        mdns=False,
+        limits=dataclasses.replace(FAST),
+        transport_limits=QUICK_TRANSPORT,
+    )
 
 
 async def heard(node: Node, *texts: str) -> None:
@@ -83,6 +87,28 @@ async def test_what_waited_arrives_and_the_groups_go_on(people: dict[str, Node])
     direct = await ada.direct_group(bob.identity)
     await ada.ask(c.Send(direct.group, "still alone?"))
     await heard(bob, "still alone?")
+
+
+async def test_a_group_that_stayed_split_is_one_again(kj: None, tmp_path: Path) -> None:
+    """The second version saw forks, and could do nothing about them."""
+    async with AsyncExitStack() as stack:
+        nodes = []
+        for name in SPLIT:
+            home = unpack(name, tmp_path)
+            renew_home(home)
+            nodes.append(await stack.enter_async_context(Node.running(config(home))))
+        eve, fay = nodes
+        await befriend(eve, fay)
+        for node, other in ((eve, fay), (fay, eve)):
+            await heard(
+                node, f"{other.name} on a branch of her own", f"{other.name} after the split"
+            )
+        fork = (await eve.ask(c.FindGroup("fork"))).group
+        views = [await node.ask(c.FindGroup("fork")) for node in nodes]
+        assert {view.status for view in views} == {v.GroupStatus.ACTIVE}
+        assert len({view.epoch_id for view in views}) == 1
+        await ledger(eve, await eve.ask(c.Send(fork, "whole again")), DONE)
+        await heard(fay, "whole again")
 
 
 async def test_cursors_go_on_where_they_were(people: dict[str, Node]) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import apsw
 
 FIXTURES = Path(__file__).parent / "fixtures"
-PEOPLE = ("ada", "bob", "cy", "dan")
+PEOPLE = ("ada", "bob", "cy", "dan")  # of the first version
+SPLIT = ("eve", "fay")  # of the second
 
 
 def unpack(name: str, into: Path) -> Path:
