@@ -17,9 +17,9 @@ from schemas.errors import Fault
 from simulation.many import run_all
 from simulation.replay import read_replay, write_replay
 from simulation.report import as_json, as_table, rows, write_report
-from simulation.run import Plan, Result, run
+from simulation.run import TIERS, WIRE, WORLD, Plan, Result, run
 from simulation.scenario import SCENARIOS
-from simulation.world.means import MODEL, NAMES
+from simulation.world.means import MODEL, NAMES, REAL
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -104,6 +104,11 @@ def list_(as_json_: bool) -> None:
     "--mls", type=click.Choice(NAMES), default=MODEL, show_default=True,
     help="The deterministic model of MLS, or the real one (its bytes differ each time).",
 )  # fmt: skip
+@click.option(
+    "--tier", type=click.Choice(sorted(TIERS)), default=WORLD, show_default=True,
+    help="Engines on a model network; or whole nodes with real MLS and QUIC (`wire`): slower, and "
+    "no two runs are the same.",
+)  # fmt: skip
 @_json
 def run_(
     scenario: str,
@@ -114,6 +119,7 @@ def run_(
     report: Path | None,
     replays: Path,
     mls: str,
+    tier: str,
     as_json_: bool,
 ) -> None:
     """Play SCENARIO (or `all`) with one seed or many; a violation writes a replay file, and ends
@@ -123,8 +129,9 @@ def run_(
     Examples:
       quicnprotochat-simulate run quiet-group --seed 7
       quicnprotochat-simulate run all --seeds 0..100 --report report.html
+      quicnprotochat-simulate run two-members --tier wire --seeds 0..10
     """
-    plans = _plans(scenario, nodes, _seeds(seed, seeds), mls)
+    plans = _plans(scenario, nodes, _seeds(seed, seeds), REAL if tier == WIRE else mls, tier)
     if report is not None and not report.absolute().parent.is_dir():
         raise click.BadParameter("no such folder", param_hint="--report")
     results, interrupted = _play(plans, jobs or os.cpu_count() or 1, quiet=as_json_)
@@ -182,7 +189,7 @@ def _seeds(seed: int | None, seeds: str | None) -> range:
     return range(int(first), int(last))
 
 
-def _plans(name: str, nodes: int | None, seeds: range, mls: str) -> list[Plan]:
+def _plans(name: str, nodes: int | None, seeds: range, mls: str, tier: str) -> list[Plan]:
     if name != ALL and name not in SCENARIOS:
         known = ", ".join(sorted(SCENARIOS))
         raise click.BadParameter(f"no scenario {name!r}; there are {known}", param_hint="SCENARIO")
@@ -190,8 +197,12 @@ def _plans(name: str, nodes: int | None, seeds: range, mls: str) -> list[Plan]:
     for found in [SCENARIOS[name]] if name != ALL else SCENARIOS.values():
         if nodes is not None and nodes < found.fewest:
             raise click.BadParameter(f"{found.name} takes {found.fewest}", param_hint="--nodes")
-        if name != ALL or found.quick:
-            plans += [Plan(found.name, nodes or found.nodes, seed, mls) for seed in seeds]
+        missing = found.needs - TIERS[tier]
+        if missing and name != ALL:
+            lacks = ", ".join(sorted(missing))
+            raise click.BadParameter(f"{name} needs {lacks}; {tier} has not", param_hint="--tier")
+        if not missing and (name != ALL or found.quick):
+            plans += [Plan(found.name, nodes or found.nodes, seed, mls, tier) for seed in seeds]
     return plans
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from schemas.errors import Blame, Refused
-from simulation.run import Plan, Result
+from simulation.run import TIERS, Plan, Result
 from simulation.scenario import SCENARIOS
 from simulation.world.means import NAMES
 
@@ -37,7 +37,7 @@ def read_replay(path: Path) -> tuple[Plan, str]:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}")
         plan = Plan(**content["plan"])
-        if plan.scenario not in SCENARIOS or plan.mls not in NAMES:
+        if plan.scenario not in SCENARIOS or plan.mls not in NAMES or plan.tier not in TIERS:
             raise ValueError(f"no scenario {plan.scenario!r}")
         return plan, str(content["digest"])
     except (ValueError, KeyError, TypeError) as error:

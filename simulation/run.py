@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import Counter, deque
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from simulation import scenarios as scenarios
 from simulation.invariants import AT_THE_END, all_there
 from simulation.scenario import SCENARIOS, Scenario, Sim, Violation
 from simulation.stage import Node, Stage
+from simulation.wire.stage import WireStage
 from simulation.world.means import MODEL
 from simulation.world.tuning import tuned
 from simulation.world.world import World
+
+WORLD = "world"
+WIRE = "wire"
+TIERS: dict[str, frozenset[str]] = {WORLD: World.features, WIRE: WireStage.features}
+"""The tiers that run in one process, and what of `Stage.features` each of them has."""
 
 LAST_CONVERGE_S = 300.0
 LAST_DELIVERY_S = 6 * 3600.0
@@ -22,12 +30,13 @@ FIRST_LOOK_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What repeats a run, event for event."""
+    """What repeats a run, event for event; in the tier "wire" only what is planned for it."""
 
     scenario: str
     nodes: int
     seed: int
     mls: str = MODEL
+    tier: str = WORLD
 
 
 @dataclass(slots=True)
@@ -63,6 +72,7 @@ class Result:
             "nodes": self.plan.nodes,
             "seed": self.plan.seed,
             "mls": self.plan.mls,
+            "tier": self.plan.tier,
             "digest": self.digest,
             "violation": None
             if finding is None
@@ -82,6 +92,20 @@ class Result:
             "converged_s": self.converged,
             "events": self.events,
         }
+
+
+class Logged(Stage, Protocol):
+    """A stage that tells afterwards what happened on it."""
+
+    lines: deque[str]  # the end of its event log
+    print_lines: bool
+    events: Counter[str]
+    timeline: dict[Node, list[tuple[float, int, str]]]
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def engine_events(self) -> int: ...
 
 
 def play(scenario: Scenario, sim: Sim) -> None:
@@ -117,11 +141,24 @@ def calm_down(sim: Sim) -> None:
 
 
 def run(plan: Plan, *, print_lines: bool = False) -> Result:
-    """Tier 1. Whatever happens in it is in the answer; an engine that raises is a violation too."""
+    """Whatever happens in it is in the answer; an engine that raises is a violation too."""
     scenario = SCENARIOS[plan.scenario]
+    with ExitStack() as stack:
+        world = _stage(plan, scenario, stack)
+        world.print_lines = print_lines
+        return _run(plan, scenario, world)
+
+
+def _stage(plan: Plan, scenario: Scenario, stack: ExitStack) -> Logged:
+    if plan.tier == WORLD:
+        return World(plan.seed, relay="relay" in scenario.needs, mls=plan.mls)
+    wire = WireStage(plan.seed)
+    stack.callback(wire.close)
+    return wire
+
+
+def _run(plan: Plan, scenario: Scenario, world: Logged) -> Result:
     begun, worked = time.perf_counter(), time.process_time()
-    world = World(plan.seed, relay="relay" in scenario.needs, mls=plan.mls)
-    world.print_lines = print_lines
     sim = None
     finding = None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Coroutine, Sequence
@@ -59,12 +60,12 @@ class WireStage:
         self._shown: dict[tuple[Node, Group], list[Shown]] = defaultdict(list)
         self._stood: dict[tuple[Node, Group], Standing] = {}
         self.evidence = Evidence()
-        self.engine_events = 0  # commands that engines ran
+        self._commands = 0
         self.events: Counter[str] = Counter()
         self.timeline: dict[Node, list[tuple[float, int, str]]] = defaultdict(list)
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
         self.print_lines = False
-        self.digest = ""  # no two runs are the same
+        self._digest = hashlib.sha256()
         self._broken: asyncio.Future[None] = self._loop.create_future()
 
     def close(self) -> None:
@@ -258,7 +259,7 @@ class WireStage:
         return self._epoch + self._loop.time()
 
     def note_batch(self, machine: Machine, batch: Sequence[Any], result: Batch) -> None:
-        self.engine_events += len(batch)
+        self._commands += len(batch)
         for answer in result.answers:
             if isinstance(answer, Fault):
                 self.log(machine.name, f"refused {answer.code}")
@@ -279,9 +280,20 @@ class WireStage:
 
     def log(self, who: str, what: str) -> None:
         line = f"{self.now:.3f} {who} {what}"
+        self._digest.update(line.encode() + b"\n")
         self.lines.append(line)
         if self.print_lines:
             print(line)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the event log so far; another one each time."""
+        return self._digest.hexdigest()
+
+    @property
+    def engine_events(self) -> int:
+        """Commands that engines ran."""
+        return self._commands
 
     # --- inside
 
