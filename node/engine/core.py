@@ -14,6 +14,7 @@ from identity.credential import issue_credential, verify_credential_untrusted
 from identity.envelope import HybridKeyPair
 from identity.keys import KeyPair, device_from_seed, identity_from_seed
 from node.engine.clock import Clock
+from node.engine.groups.authority import authorize_commit, info_of
 from node.engine.mls import Library
 from node.engine.values import Counted, Effect, Event
 from node.store.branches import BranchStore
@@ -114,6 +115,7 @@ class Core:
             credential=self.credential,
             storage_key=self.device.derive(b"mls state"),
             validate_credential=_validate,
+            authorize_commit=authorize_commit,
             extension_types=[GROUP_INFO_EXTENSION],
         )
         self._mls_groups: dict[GroupId, mls_rs.Group] = {}
@@ -346,12 +348,4 @@ def group_extensions(info: GroupInfo) -> list[tuple[int, bytes]]:
 
 def group_info(group: mls_rs.Group) -> GroupInfo:
     """Raises Fault `not-our-group` for a group made by another program."""
-    data = group.extension(GROUP_INFO_EXTENSION)
-    if data is None:
-        raise Fault(
-            "not-our-group",
-            "a group without this program's extension",
-            blame=Blame.INCOMPATIBLE,
-            hint="its creator must use quicnprotochat",
-        )
-    return GroupInfo.decode(data)
+    return info_of(group.extension(GROUP_INFO_EXTENSION))

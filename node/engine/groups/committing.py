@@ -9,9 +9,8 @@ from hashlib import sha256
 from identity.bundle import bundle_hash
 from identity.signing import sign
 from node.engine.core import Core, group_extensions, group_info
+from node.engine.groups.authority import encode_intents, in_our_words
 from node.engine.groups.epochs import Epochs, commit_hash
-from node.engine.groups.intents import encode_intents
-from node.engine.groups.rules import Change, authorise
 from node.engine.groups.statements import Statements
 from node.engine.groups.welcome import split_tree
 from node.engine.outbox import Outbox
@@ -57,18 +56,9 @@ class Committer:
         info = group_info(group)
         before = core.groups.members(row.id)
         gone = tuple(MemberRef(member.device, member.identity) for member in removed)
-        change = Change(
-            MemberRef(self._me, core.identity.public), tuple(added), gone, info_after or info
-        )
-        authorise(
-            info,
-            {member.device: member.identity for member in before},
-            change,
-            [wish.intent for wish in wishes],
-        )
         extensions = None
-        if change.info_after != info:
-            extensions = group_extensions(change.info_after)
+        if info_after is not None and info_after != info:
+            extensions = group_extensions(info_after)
         carried = tuple(wish.signed for wish in wishes)
         make = partial(
             group.commit,
@@ -78,9 +68,10 @@ class Committer:
             authenticated_data=encode_intents(carried),
             now=int(core.now),
         )
-        pending = make()
-        if pending.welcome is not None and len(pending.welcome) > WELCOME_WITH_TREE:
-            pending = make(tree_in_welcome=False)
+        with in_our_words():
+            pending = make()
+            if pending.welcome is not None and len(pending.welcome) > WELCOME_WITH_TREE:
+                pending = make(tree_in_welcome=False)
         header = CommitHeader(
             commit_hash(pending.message),
             row.head,

@@ -9,8 +9,8 @@ import mls_rs
 
 from identity.signing import open_signed
 from node.engine.core import Core, epoch_id, group_info
-from node.engine.groups.intents import Intents, encode_intents
-from node.engine.groups.rules import Change, authorise
+from node.engine.groups.authority import encode_intents, in_our_words, member_ref
+from node.engine.groups.intents import Intents
 from node.engine.outbox import Outbox
 from node.engine.requests import is_of_stranger
 from node.engine.values import LIVE, GroupStatus, State
@@ -19,7 +19,7 @@ from node.store.groups import GroupRow, MemberRow
 from node.store.intents import Wish
 from schemas.errors import Malformed
 from schemas.group_records import CommitHeader, MemberRef
-from schemas.ids import CommitHash, DeviceKey, IdentityKey
+from schemas.ids import CommitHash, DeviceKey
 from schemas.parcels import CommitContent
 from schemas.records import Signed, SignedType
 
@@ -48,26 +48,18 @@ class Epochs:
         Raises WrongHeader, Malformed, Refused or MlsError; then nothing has changed.
         """
         core = self._core
-        before = core.groups.members(row.id)
         carried = self._intents.of_commit(row, content.intents, header.intents)
         candidate = core.mls_group(row.id).clone()
-        info = group_info(candidate)
-        effect = candidate.process(content.mls)
+        with in_our_words():
+            effect = candidate.process(content.mls)
         if not isinstance(effect, core.library.commit):
             raise WrongHeader("not a commit")
-        change = Change(
-            member_ref(effect.committer),
-            tuple(member_ref(member) for member in effect.added),
-            tuple(member_ref(member) for member in effect.removed),
-            info if effect.removes_me else group_info(candidate),
-        )
-        if header.author != change.committer.device or header.epoch != row.epoch + 1:
+        if header.author != effect.committer.signature_key or header.epoch != row.epoch + 1:
             raise WrongHeader("a header that is not of its commit")
-        if set(header.added) != set(change.added) or set(header.removed) != set(change.removed):
+        if set(header.added) != _refs(effect.added) or set(header.removed) != _refs(effect.removed):
             raise WrongHeader("a header that tells another change than its commit")
         if encode_intents(content.intents) != effect.authenticated_data:
             raise WrongHeader("intents that are not those of the commit")
-        authorise(info, {member.device: member.identity for member in before}, change, carried)
         for intent, signed in zip(carried, content.intents, strict=True):
             core.intents.add(Wish(intent, signed), core.now, done=True)
         self.enter(row, candidate, effect, header, content.header, content.mls)
@@ -203,9 +195,8 @@ def open_header(content: CommitContent) -> CommitHeader:
     return header
 
 
-def member_ref(member: mls_rs.Member) -> MemberRef:
-    """The credential was checked by the client's validator before it got here."""
-    return MemberRef(DeviceKey(member.signature_key), IdentityKey(member.credential[:32]))
+def _refs(members: Sequence[mls_rs.Member]) -> set[MemberRef]:
+    return {member_ref(member) for member in members}
 
 
 def commit_hash(mls: bytes) -> CommitHash:

@@ -239,11 +239,3 @@ class Intents:
                 packages.append(package)
                 added.append(member)
         return tuple(packages), added
-
-
-def encode_intents(intents: Sequence[Signed]) -> bytes:
-    """What a commit's authenticated data holds: they may be what authorises it, and everybody who
-    has the commit judges it by the same."""
-    return b"".join(
-        len(data).to_bytes(4, "little") + data for data in (each.encode() for each in intents)
-    )

@@ -13,7 +13,8 @@ from node.engine import requests, values
 from node.engine.contacts import Contacts
 from node.engine.core import Core, epoch_id, group_info
 from node.engine.early import Early, NoRoom
-from node.engine.groups.epochs import Epochs, member_ref
+from node.engine.groups.authority import member_ref
+from node.engine.groups.epochs import Epochs
 from node.engine.values import LIVE, OVER, GroupStatus
 from node.store.groups import GroupRow
 from node.store.outbox import NO_PARCEL

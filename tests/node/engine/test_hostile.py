@@ -212,7 +212,7 @@ def test_member_cannot_break_the_rules_with_a_program_of_their_own(world: World)
     core = bob.engine._core
     row = core.group(group)
     leaf = next(m.leaf for m in core.groups.members(group) if m.device == cy.device)
-    mls = core.mls_group(group).commit(remove=[leaf], now=int(world.now)).message
+    mls = bob.lawless(group).commit(remove=[leaf], now=int(world.now)).message
     header = CommitHeader(
         commit_hash(mls),
         row.head,

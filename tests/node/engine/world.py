@@ -15,11 +15,13 @@ from identity.envelope import seal
 from node.engine import commands as c
 from node.engine import values as v
 from node.engine.clock import DOUBT_S
+from node.engine.core import DEVICE_SEED
 from node.engine.engine import Engine
 from node.engine.mls import REAL, Library
 from node.store.database import MIGRATIONS
 from schemas.errors import Fault
 from schemas.ids import DeviceKey, GroupId, IdentityKey, MessageId
+from schemas.messages import GROUP_INFO_EXTENSION
 from schemas.parcels import Parcel, pad
 from schemas.records import Signed
 from storage.sqlite import migrate, open_database
@@ -60,6 +62,21 @@ class Person:
     @property
     def identity(self) -> IdentityKey:
         return self.engine.identity.public
+
+    def lawless(self, group: GroupId) -> mls_rs.Group:
+        """This member's own state of a group, in a program that judges no commit."""
+        core = self.engine._core
+        seed, stored = core.people.secret(DEVICE_SEED), core.groups.mls_state(group)
+        assert seed is not None
+        assert stored is not None
+        client = core.library.client(
+            signing_seed=seed,
+            credential=core.credential,
+            storage_key=core.device.derive(b"mls state"),
+            validate_credential=lambda key, credential: None,
+            extension_types=[GROUP_INFO_EXTENSION],
+        )
+        return client.load_group(group, *stored)
 
     def run(self, *batch: c.Command[Any]) -> list[object]:
         result = self.engine.run(batch, self.world.now)
