@@ -152,8 +152,9 @@ class Courier:
     def linked(self, link: Link, peer: Machine, hello: Hello) -> None:
         device = peer.device
         old = self.links.get(device)
-        if old is not None:  # the other copy of a clone
+        if old is not None:  # dead, and we had not noticed; or to the other copy of a clone
             self._network.end(old, 0.0)
+            self._give_back(old)
         self.links[device] = link
         pursuit = self._pursuits.setdefault(device, _Pursuit())
         pursuit.failures, pursuit.not_before, pursuit.under_way = 0, 0.0, False
@@ -187,10 +188,13 @@ class Courier:
 
     def link_ended(self, link: Link, device: DeviceKey) -> None:
         """Called by the network, once."""
-        if self.links.get(device) is not link:
-            return
-        del self.links[device]
-        self._machine.submit(c.LinkDown(device))
+        if self.links.get(device) is link:
+            del self.links[device]
+            self._machine.submit(c.LinkDown(device))
+        self._give_back(link)
+
+    def _give_back(self, link: Link) -> None:
+        """What it did not acknowledge."""
         for parcel, by in list(self._out.items()):
             if by is link:
                 self._settle(c.Outcome(parcel, reason=CONNECTION_LOST, retry_after_s=0.0))
