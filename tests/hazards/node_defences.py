@@ -7,6 +7,7 @@ from tests.hazards.defence import defence
 _HOSTILE_PEER = "tests/node/delivery/test_hostile_peer.py"
 _HOSTILE_RELAY = "tests/node/delivery/test_hostile_relay.py"
 _UNWILLING = "tests/node/delivery/test_unwilling_peer.py"
+_AUTHORITY = "tests/node/engine/groups/test_authority.py"
 _FLOODS = "tests/node/engine/test_floods.py"
 _EXTREME = "tests/node/engine/test_extreme_values.py"
 _CLOCK = "tests/node/engine/test_clock.py"
@@ -118,11 +119,25 @@ NODE = (
     ),
     defence(
         "a member's own program: the rules of the group",
-        "node/engine/groups/commits.py",
-        "        authorise(\n            info,",
-        "        (lambda *_: None)(\n            info,",
+        "node/engine/groups/authority.py",
+        "    authorise(\n        info,",
+        "    (lambda *_: None)(\n        info,",
         "tests/node/engine/test_hostile.py"
         "::test_member_cannot_break_the_rules_with_a_program_of_their_own",
+    ),
+    defence(
+        "a member's own program: the group context",
+        "node/engine/groups/authority.py",
+        "    if before != after:",
+        "    if False:",
+        f"{_AUTHORITY}::test_nobody_changes_what_is_not_ours_in_the_group_context",
+    ),
+    defence(
+        "a member's own program: wishes of another group",
+        "node/engine/groups/authority.py",
+        "    if any(intent.group != change.group_id for intent in intents):",
+        "    if False:",
+        f"{_AUTHORITY}::test_wishes_of_another_group_or_signed_by_another_make_a_commit_invalid",
     ),
     defence(
         "links of one device",

@@ -307,7 +307,7 @@ def test_wish_that_cannot_be_carried_does_not_stop_the_clock(
     bob.ask(c.Join(group))
     bob.ask(c.Leave(group))
     monkeypatch.setattr(
-        "node.engine.groups.committing.authorise",
+        "node.engine.groups.authority.authorise",
         lambda *_: (_ for _ in ()).throw(Refused("x", "no")),
     )
     world.settle(5)
