@@ -27,6 +27,11 @@ class Recorded(World):
 
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
+    def person(self, name: str) -> Person:
+        person = super().person(name)
+        _without_waiting_for_the_disk(person)
+        return person
+
     def hand(self, sender: Person, recipient: Person, parcels: list[Parcel]) -> None:
         super().hand(sender, recipient, parcels)
         verdicts = self.verdicts[-len(parcels) :]
@@ -73,6 +78,11 @@ def run(seed: int, folder: Path) -> str:
 def _restart(people: list[Person]) -> None:
     for person in people:
         person.restart()
+        _without_waiting_for_the_disk(person)
+
+
+def _without_waiting_for_the_disk(person: Person) -> None:
+    person.database.pragma("synchronous", "off")
 
 
 def _talk(world: World, people: list[Person], groups: list[GroupId], draw: Random) -> None:

