@@ -125,7 +125,7 @@ class Convergence:
             due = {group for group, when in self._due.items() if when <= now}
             groups, self._dirty = sorted(self._unsettled() | due), set()
             if not groups:
-                return
+                break
             for group in groups:
                 self._looked.add(group)
                 self._due.pop(group, None)
