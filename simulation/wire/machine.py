@@ -27,6 +27,7 @@ from simulation.world.watch import Watch
 R = TypeVar("R")
 
 PORT = 7000
+_DEFECTS = ("crashed", "internal-error", "refused-internal")
 RESTART_S = 0.5  # at least, from a crash to the process that follows
 
 
@@ -108,6 +109,13 @@ class Machine:
         if self._node is None:
             raise self._not_running()
         return self._node
+
+    def defects(self) -> Counter[str]:
+        """What the node counted that only a bug of ours can cause."""
+        if self._node is None or not self.running:
+            return Counter()  # whatever its last moments were like
+        counted = self._node.counters
+        return Counter({k: n for k, n in counted.items() if k.endswith(_DEFECTS)})
 
     @property
     def counters(self) -> Counter[str]:

@@ -96,6 +96,9 @@ class WireStage:
         for end in ends:
             if end.done():
                 end.result()
+        for machine in self.machines.values():
+            if defects := machine.defects():
+                raise Violation("no-crash", " ".join(sorted(defects)), machine.name)
 
     # --- nodes and machines
 
