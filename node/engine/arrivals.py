@@ -10,6 +10,7 @@ import mls_rs
 
 from node.engine import commands, requests, values
 from node.engine.blocking import Blocking, Unwanted
+from node.engine.catch_up import CatchUp
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
 from node.engine.core import Core, GroupDamaged
@@ -55,6 +56,7 @@ class Arrivals:
         core: Core,
         conversation: Conversation,
         receipts: Receipts,
+        catch_up: CatchUp,
         commits: Commits,
         welcomes: Welcomes,
         contacts: Contacts,
@@ -65,6 +67,7 @@ class Arrivals:
         self._core = core
         self._conversation = conversation
         self._receipts = receipts
+        self._catch_up = catch_up
         self._commits = commits
         self._welcomes = welcomes
         self._contacts = contacts
@@ -135,6 +138,8 @@ class Arrivals:
                 room=requests.room_for_early(core, row),
             )
             return values.Accepted() if kept else values.Deferred(BUFFER_FULL_S)
+        if via is not None:
+            self._catch_up.handed_over(body, author, via)
         # Not until the parcel expires: that is outside the seal, and anybody's to say.
         until = core.now + SEEN_S
         core.messages.mark_seen(digest, until, None if author is None else body.group, author)
@@ -175,7 +180,7 @@ class Arrivals:
                 if self._welcomes.receive_chunk(data):
                     self.drain(body.group)
             case SummaryContent(summary):
-                self._receipts.receive(summary)
+                self._catch_up.receive(summary)
             case MessageContent(mls):
                 return self._message(self._known(row), body, mls, path, via)
             case CommitContent():

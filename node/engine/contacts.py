@@ -11,9 +11,9 @@ from identity.safety import safety_number
 from identity.signing import open_signed
 from node.engine import commands, values
 from node.engine.blocking import Blocking
+from node.engine.catch_up import CatchUp
 from node.engine.core import Core
 from node.engine.own_bundle import OwnBundle
-from node.engine.receipts import Receipts
 from node.engine.views import matching_key
 from node.store.people import ContactRow
 from schemas.card import PREFIX, Card
@@ -28,9 +28,9 @@ _safety_number = lru_cache(maxsize=1024)(safety_number)
 
 
 class Contacts:
-    def __init__(self, core: Core, receipts: Receipts, own: OwnBundle, blocking: Blocking) -> None:
+    def __init__(self, core: Core, catch_up: CatchUp, own: OwnBundle, blocking: Blocking) -> None:
         self._core = core
-        self._receipts = receipts
+        self._catch_up = catch_up
         self._own = own
         self._blocking = blocking
 
@@ -227,7 +227,7 @@ class Contacts:
         identity = verify_credential_untrusted(command.device, hello.credential)
         self._blocking.admit(identity)
         core.linked.add(command.device)
-        self._receipts.link_up(command.device)
+        self._catch_up.link_up(command.device)
         if core.people.contact(identity) is None and not core.people.shares_group(identity):
             return None  # a stranger's bundle is of no use here
         held = core.people.bundle_number(identity)
@@ -238,6 +238,7 @@ class Contacts:
 
     def link_down(self, command: commands.LinkDown) -> None:
         self._core.linked.discard(command.device)
+        self._catch_up.link_down(command.device)
 
     def answer_bundle(self, command: commands.AnswerBundle) -> BundleResponse:
         asker = command.device

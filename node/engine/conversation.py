@@ -9,7 +9,7 @@ import mls_rs
 from node.engine import commands, values
 from node.engine.core import Core
 from node.engine.groups.statements import Statements
-from node.engine.outbox import MESSAGE_LIFETIME_S, Outbox
+from node.engine.outbox import CARRIED, MESSAGE_LIFETIME_S, Outbox
 from node.engine.receipts import Receipts
 from node.engine.values import GroupStatus
 from node.engine.watermarks import advance
@@ -26,7 +26,6 @@ CIPHERTEXT_LIFETIME_S = 7 * 86_400
 LAMPORT_STEP = 1 << 20  # above what members say between two messages that reach us
 GROUP_SPLIT = "group_split"
 DEFAULT_CURSOR = "default"
-CARRIED = "carried"  # the path of what came from another than its author
 
 
 class Conversation:

@@ -18,6 +18,7 @@ from node.engine.groups.authority import authorize_commit, info_of
 from node.engine.mls import Library
 from node.engine.values import Counted, Effect, Event
 from node.store.branches import BranchStore
+from node.store.catch_up import CatchUpStore
 from node.store.database import Database
 from node.store.groups import GroupRow, GroupStore
 from node.store.intents import IntentStore
@@ -86,6 +87,7 @@ class Core:
         self.trees = TreeStore(database)
         self.branches = BranchStore(database)
         self.intents = IntentStore(database)
+        self.catch_up = CatchUpStore(database)
         self.clock = Clock(self.people)
         self.now = 0.0
         self.started = 0.0  # when this process ran its first batch

@@ -18,6 +18,7 @@ from node.engine import commands, views
 from node.engine.account import Account, create_account
 from node.engine.arrivals import Arrivals
 from node.engine.blocking import Blocking
+from node.engine.catch_up import CatchUp
 from node.engine.commands import Command
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
@@ -103,6 +104,7 @@ class Engine:
         core = self._core = Core(self._db, random, mls)
         self._outbox = Outbox(core)
         self._receipts = Receipts(core, self._outbox)
+        self._catch_up = CatchUp(core, self._outbox, self._receipts)
         statements = Statements(core, self._outbox)
         intents = Intents(core, self._outbox)
         conversation = Conversation(core, self._outbox, self._receipts, statements)
@@ -114,13 +116,14 @@ class Engine:
         self._key_updates = KeyUpdates(core, membership)
         self._own_bundle = OwnBundle(core, self._outbox)
         blocking = Blocking(core, self._own_bundle)
-        contacts = Contacts(core, self._receipts, self._own_bundle, blocking)
+        contacts = Contacts(core, self._catch_up, self._own_bundle, blocking)
         welcomes = Welcomes(core, epochs, contacts)
         self._convergence = Convergence(core, epochs, statements, intents, repair, welcomes, rule)
         arrivals = Arrivals(
             core,
             conversation,
             self._receipts,
+            self._catch_up,
             Commits(core, epochs, statements, self._convergence),
             welcomes,
             contacts,
@@ -178,7 +181,7 @@ class Engine:
             commands.ReadLedger: explain.ledger,
             commands.Why: explain.why,
             commands.Arrived: arrivals.arrived,
-            commands.ReceiveSummary: self._receipts.receive_frame,
+            commands.ReceiveSummary: self._catch_up.receive_frame,
             commands.TakeDue: self._outbox.take,
             commands.ReportOutcomes: self._outbox.report,
             commands.Retry: self._outbox.retry,
@@ -244,6 +247,7 @@ class Engine:
                 self._convergence.tick()
                 self._wishes.tick()
                 self._key_updates.tick()
+                self._catch_up.flush()
                 self._receipts.flush()
                 core.write_unwritten()
         except Exception as error:
@@ -265,6 +269,7 @@ class Engine:
         self._core.forget_everything()
         self._outbox.undo_batch()
         self._convergence.undo_batch()
+        self._catch_up.undo_batch()
         self._receipts.forget_told()
 
     def _may_mend(self, now: float) -> bool:
@@ -324,6 +329,7 @@ class Engine:
         core.outbox.pull_in(core.now)
         for store in (core.messages, core.trees, core.branches, core.intents, core.key_packages):
             store.sweep(core.clock.believed)
+        self._catch_up.sweep()
         self._own_bundle.tick()
 
     def _empty_log(self) -> None:
@@ -342,6 +348,7 @@ class Engine:
         self._outbox.clock_went_back()
         self._receipts.clock_went_back()
         self._convergence.clock_went_back()
+        self._catch_up.clock_went_back()
         self._wishes.clock_went_back()
         self._key_updates.clock_went_back()
 
@@ -355,12 +362,14 @@ class Engine:
         due = core.outbox.next_try(core.now)
         if due is not None:
             self._tick_at = min(self._tick_at, due)
-        others = (
-            self._receipts.next_due(),
-            self._convergence.next_due(),
-            self._wishes.next_due(),
-            self._key_updates.next_due(),
+        parts = (
+            self._receipts,
+            self._catch_up,
+            self._convergence,
+            self._wishes,
+            self._key_updates,
         )
+        others = [part.next_due() for part in parts]
         soon = [time for time in others if time is not None and time > core.now]
         return min(self._tick_at, latest, *soon)
 

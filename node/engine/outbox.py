@@ -34,6 +34,9 @@ HELD_GRACE_S = 5.0  # a peer that comes back fetches its mail first
 TAKEN_LIMIT_S = 120.0  # a parcel whose outcome never came is due again
 UNREADABLE_TRIES = 5
 
+# Kinds of peer catch-up: a question, and what members hand on
+FULL_SUMMARY, CATCH_UP, CARRIED = "full-summary", "catch-up", "carried"
+
 # A parcel that came here by way of its recipient's own disk needs nothing more.
 _ENDS_WITH_ACK = frozenset(
     {
@@ -45,7 +48,7 @@ _ENDS_WITH_ACK = frozenset(
         "summary",
         "intent",
         "statement",
-        *(_OF_CATCH_UP := ("full-summary", "catch-up", "carried")),
+        *(_OF_CATCH_UP := (FULL_SUMMARY, CATCH_UP, CARRIED)),
     }
 )
 _ENDS_WITH_RELAY = frozenset({"summary", *_OF_CATCH_UP})  # the next one says it again
@@ -357,7 +360,7 @@ class Outbox:
         if carrier is None:
             return
         moved = [
-            self._moved(entry, State.CARRIED, path="carried", carrier=carrier)
+            self._moved(entry, State.CARRIED, path=CARRIED, carrier=carrier)
             for entry in self._core.outbox.ledger(message)
             if entry.state == State.QUEUED and entry.reason not in (None, TOO_MANY_REQUESTS)
         ]

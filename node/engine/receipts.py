@@ -7,14 +7,15 @@ decrypted and on disk.
 from __future__ import annotations
 
 from identity.signing import open_signed, sign
-from node.engine import commands, values
+from node.engine import values
 from node.engine.core import Core
 from node.engine.outbox import SUMMARY_LIFETIME_S, Outbox
 from node.engine.values import OVER, State
 from node.engine.watermarks import as_mark
+from node.store.groups import GroupRow
 from node.store.outbox import LedgerRow
 from schemas.errors import Malformed
-from schemas.group_records import Summary
+from schemas.group_records import AuthorMark, Summary
 from schemas.ids import DeviceKey, GroupId
 from schemas.parcels import SummaryContent
 from schemas.records import Signed, SignedType
@@ -35,6 +36,7 @@ class Receipts:
         self._due: dict[tuple[GroupId, DeviceKey], float] = dict.fromkeys(core.messages.owed(), 0.0)
         self._last: dict[tuple[GroupId, DeviceKey], float] = {}
         self._told: list[tuple[GroupId, DeviceKey]] = []  # by the last flush
+        self._told_in_full: list[tuple[GroupId, DeviceKey]] = []  # by this batch
 
     # --- out
 
@@ -68,8 +70,10 @@ class Receipts:
     def flush(self) -> None:
         """At the end of each batch: one summary per group and author, however many messages."""
         core = self._core
-        self._told = [key for key, when in self._due.items() if when <= core.now]
-        for key in self._told:
+        due = [key for key, when in self._due.items() if when <= core.now]
+        self._told = due + self._told_in_full
+        self._told_in_full = []
+        for key in due:
             del self._due[key]
             group, author = key
             signed = self._summary(group, author)
@@ -105,23 +109,27 @@ class Receipts:
         mark = core.messages.watermark(group, author)
         if row is None or not row.accepted or row.status in OVER or mark is None:
             return None
+        return self.sign(row, (as_mark(author, mark),))
+
+    def sign(self, row: GroupRow, marks: tuple[AuthorMark, ...], tree: bytes = b"") -> Signed:
+        """Our next summary in a group; full, where it has a `tree`."""
+        core = self._core
         row.summary_number += 1
         core.groups.save(row)
-        summary = Summary(
-            group, row.epoch_id, row.head, row.summary_number, (as_mark(author, mark),)
-        )
+        summary = Summary(row.id, row.epoch_id, row.head, row.summary_number, marks, tree)
         return sign(SignedType.SUMMARY, core.device, summary.encode())
+
+    def told(self, group: GroupId, author: DeviceKey) -> None:
+        """A full summary said what a receipt would have."""
+        self._due.pop((group, author), None)
+        self._told_in_full.append((group, author))
+        self._core.messages.set_owed(group, author, False)
+        self._last[group, author] = self._core.now
 
     # --- in
 
-    def receive_frame(self, command: commands.ReceiveSummary) -> None:
-        """A summary on a link must be the peer's own."""
-        if command.summary.signer != command.device:
-            raise Malformed("wrong-signer", "a summary of somebody else")
-        self.receive(command.summary)
-
-    def receive(self, signed: Signed) -> None:
-        """Settles what a device says it has of ours. Raises Malformed."""
+    def receive(self, signed: Signed) -> Summary:
+        """Settles what a device says it has of ours; answers what it said. Raises Malformed."""
         core = self._core
         summary = open_signed(
             SignedType.SUMMARY, signed, Summary.decode, lambda _: DeviceKey(signed.signer)
@@ -130,12 +138,12 @@ class Receipts:
         if not core.groups.was_member(summary.group, device):
             raise Malformed("not-a-member", "a summary of a stranger")
         if not core.messages.newer_summary(summary.group, device, summary.number, signed):
-            return
+            return summary
         # Who speaks in a group has entered it.
         core.outbox.remove_kind(summary.group, "welcome", device)
         mark = next((m for m in summary.authors if m.device == core.device.public), None)
         if mark is None:
-            return
+            return summary
         moved: list[tuple[LedgerRow, State, str | None]] = [
             (entry, State.READ, None)
             for entry in core.outbox.unread_entries(summary.group, device, mark.read)
@@ -149,3 +157,4 @@ class Receipts:
             elif entry.sequence in mark.gaps and core.now - entry.updated > RESEND_GAP_S:
                 core.outbox.bring_message_forward(entry.message, device, core.now)
         self._outbox.settle(device, moved)
+        return summary

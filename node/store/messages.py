@@ -55,6 +55,7 @@ class MessageStore:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._owed = Remembered(database, self._load_owed)
+        self.kept_bytes = 0  # of ciphertexts, since somebody looked at how many there are
 
     # --- messages
 
@@ -252,6 +253,7 @@ class MessageStore:
         mls: bytes,
         until: float,
     ) -> None:
+        self.kept_bytes += len(mls)
         self._db.run(
             "INSERT OR IGNORE INTO ciphertexts VALUES (?, ?, ?, ?, ?, ?)",
             group,

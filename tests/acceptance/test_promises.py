@@ -32,8 +32,8 @@ class Cast:
         self.run(person, *options)
         return person
 
-    def run(self, person: Person, *options: str) -> None:
-        person.start("--no-mdns", *options)
+    def run(self, person: Person, *options: str, port: int = 0) -> None:
+        person.start("--no-mdns", *options, port=port)
         assert person.node is not None
         self.daemons.append(person.node)
 

@@ -1,0 +1,341 @@
+"""What one summary is answered with: commits and votes first, then bundles, then messages.
+
+Only current members get bundles, wishes and messages. Who was one gets the headers, and of the
+commits those that it was a member before: it learns that it was removed, and how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
+
+from node.engine import branch_tree
+from node.engine.core import Core
+from node.engine.introductions import introductions
+from node.engine.outbox import CARRIED, CATCH_UP, Outbox
+from node.store.branches import CommitRow
+from node.store.catch_up import Kept
+from node.store.groups import GroupRow
+from schemas import limits
+from schemas.group_records import AuthorMark, MemberRef, Summary
+from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId
+from schemas.parcels import (
+    NO_EPOCH,
+    CommitContent,
+    Content,
+    HeadsContent,
+    IntentContent,
+    MessageContent,
+)
+from schemas.records import Signed
+
+COMMITS = 256  # answered to one summary: four times the epochs that anybody keeps snapshots of
+MESSAGES = 1000  # what the reader's buffer of early messages holds
+BYTES = 4 * limits.MIB  # a few seconds of a slow line; the rest is asked for when this has come
+BYTES_BY_RELAY = 256 * limits.KIB  # without a link: enough to heal, too little to fill a mailbox
+LIFETIME_S = 86_400.0  # the next meeting brings what is still missing
+AGAIN_S = 60.0  # until one thing is handed to one device again: it may be on its way
+GIVEN = 65_536  # things remembered as handed over, of all devices
+HEADS_BYTES = 256 * limits.KIB  # of one parcel
+LATELY_S = 86_400.0  # in which whoever let a device in may not have introduced it everywhere
+
+
+@dataclass(slots=True)
+class _Room:
+    """What may still be handed over in answer to one summary."""
+
+    bytes: int
+    commits: int = COMMITS
+    messages: int = MESSAGES
+
+    def take(self, size: int) -> bool:
+        """Whether something of that size still fits."""
+        if size > self.bytes:
+            self.bytes = 0  # nothing smaller overtakes it
+            return False
+        self.bytes -= size
+        return True
+
+
+class Serving:
+    def __init__(self, core: Core, outbox: Outbox) -> None:
+        self._core = core
+        self._outbox = outbox
+        # (group, device) -> what was handed over lately, and when; oldest first
+        self._given: dict[tuple[GroupId, DeviceKey], dict[bytes, float]] = {}
+        self._count = 0
+        # When a device was last known to have all the commits that we had
+        self._agreed: dict[tuple[GroupId, DeviceKey], float] = {}
+        # By which commit a device was let in that was introduced to everybody
+        self._introduced: dict[tuple[GroupId, DeviceKey], CommitHash] = {}
+
+    def forget(self, device: DeviceKey | None = None) -> None:
+        """What was handed to this device, or to anybody, may have been lost on the way."""
+        for key in [key for key in self._given if device in (None, key[1])]:
+            self._count -= len(self._given.pop(key))
+        if device is None:
+            self._agreed.clear()
+
+    def digest(self, row: GroupRow, device: DeviceKey) -> bytes:
+        """Of what we know, in the range that `device` can know as well."""
+        core = self._core
+        return branch_tree.digest(
+            self._in_range(row, device),
+            core.branches.statements(row.id),
+            core.branches.equivocators(row.id),
+            [wish.intent.id for wish in core.intents.open(row.id)],
+            [member.device for member in core.groups.members(row.id)],
+        )
+
+    def _in_range(self, row: GroupRow, device: DeviceKey) -> dict[CommitHash, CommitRow]:
+        commits = self._core.branches.commits(row.id)
+        return branch_tree.in_range(commits, row.epoch, (self._core.device.public, device))
+
+    def serve(self, row: GroupRow, device: DeviceKey, summary: Summary) -> None:
+        """Puts into the outbox what the summary shows that this device lacks, as far as it fits."""
+        core = self._core
+        member = any(member.device == device for member in core.groups.members(row.id))
+        blocked = core.people.is_blocked_device(device)
+        room = _Room(BYTES if device in core.linked else BYTES_BY_RELAY)
+        ours, half = self.digest(row, device), branch_tree.HALF
+        same_commits = summary.tree[:half] == ours[:half] and member
+        same_votes = summary.tree[half:] == ours[half:] and member
+        if same_commits:
+            self._note_agreed(row, device)
+        else:
+            self._commits(row, device, summary, room, member=member)
+        if not same_votes:
+            self._votes(row, device, room)
+            if member:
+                self._wishes(row, device, room)
+        if member and not blocked:
+            self._bundles(row, device, summary, room)
+            self._messages(row, device, summary, room)
+
+    # --- commits and votes
+
+    def _note_agreed(self, row: GroupRow, device: DeviceKey) -> None:
+        known = self._in_range(row, device).values()
+        if all(commit.here or commit.epoch_id is not None for commit in known):
+            self._agreed[row.id, device] = self._core.now
+            if len(self._agreed) > GIVEN:
+                del self._agreed[next(iter(self._agreed))]
+
+    def _commits(
+        self, row: GroupRow, device: DeviceKey, summary: Summary, room: _Room, *, member: bool
+    ) -> None:
+        core = self._core
+        known = core.branches.commits(row.id)
+        stand = self._stand(row, device, summary)
+        on_path = branch_tree.path(known, stand)
+        agreed = self._agreed.get((row.id, device), 0.0)
+        first = branch_tree.added_at(known, device)
+        if member and stand in known:  # who lags further behind needs all from there on
+            first = max(first, min(row.epoch, known[stand].epoch) - limits.SNAPSHOT_EPOCHS)
+        before = branch_tree.member_before(known, device, now=member)
+        missing = sorted(
+            (
+                commit
+                for commit in known.values()
+                if commit.header is not None
+                and commit.epoch >= first
+                and commit.hash not in on_path
+                and commit.arrival >= agreed
+            ),
+            key=lambda commit: (commit.epoch, commit.arrival, commit.hash),
+        )[:COMMITS]
+        whole = [commit for commit in missing if commit.here and before[commit.hash]]
+        others = set(missing) - set(whole)
+        signed = [core.catch_up.header(row.id, c.hash) for c in missing if c in others]
+        self._heads(row, device, room, headers=[one for one in signed if one is not None])
+        for commit in whole:
+            content = self._commit(row, commit)
+            if content is not None and self._may_give(row, device, commit.hash, room, commit.size):
+                self._put(row, device, content, commit.hash)
+
+    def _stand(self, row: GroupRow, device: DeviceKey, summary: Summary) -> CommitHash:
+        """Where it stands, or stood when we last heard of it."""
+        if summary.head in self._core.branches.commits(row.id):
+            return summary.head
+        statement = self._core.branches.statements(row.id).get(device)
+        return summary.head if statement is None else statement.commit
+
+    def _commit(self, row: GroupRow, commit: CommitRow) -> CommitContent | None:
+        core = self._core
+        found = core.branches.content(row.id, commit.hash)
+        if found is None or commit.header is None:
+            return None
+        wishes = (core.intents.get(row.id, intent) for intent in commit.header.intents)
+        return CommitContent(*found, tuple(wish.signed for wish in wishes if wish is not None))
+
+    def _votes(self, row: GroupRow, device: DeviceKey, room: _Room) -> None:
+        store = self._core.catch_up
+        self._heads(
+            row,
+            device,
+            room,
+            statements=[signed for author, signed in store.statements(row.id) if author != device],
+            proofs=[(one, two) for _, one, two in store.proofs(row.id)],
+        )
+
+    def _heads(
+        self,
+        row: GroupRow,
+        device: DeviceKey,
+        room: _Room,
+        *,
+        headers: Iterable[Signed] = (),
+        statements: Iterable[Signed] = (),
+        proofs: Iterable[tuple[Signed, Signed]] = (),
+    ) -> None:
+        """In as few parcels as hold them."""
+        parts: list[tuple[str, tuple[Signed, ...]]] = [
+            *(("headers", (one,)) for one in headers),
+            *(("statements", (one,)) for one in statements),
+            *(("proofs", proof) for proof in proofs),
+        ]
+        chunk: dict[str, list[tuple[Signed, ...]]] = {}
+        size, keys = 0, []
+        for kind, records in parts:
+            key = b"".join(record.signature for record in records)
+            length = sum(len(record.payload) + len(key) + 64 for record in records)
+            if not self._may_give(row, device, key, room, length):
+                continue
+            chunk.setdefault(kind, []).append(records)
+            size += length
+            keys.append(key)
+            if size >= HEADS_BYTES or len(keys) >= limits.HEADS:
+                self._put(row, device, _heads_content(chunk), *keys)
+                chunk, size, keys = {}, 0, []
+        if keys:
+            self._put(row, device, _heads_content(chunk), *keys)
+
+    def _wishes(self, row: GroupRow, device: DeviceKey, room: _Room) -> None:
+        for wish in self._core.intents.open(row.id):
+            size = len(wish.signed.payload) + sum(map(len, wish.key_packages))
+            if self._may_give(row, device, wish.intent.id, room, size):
+                content = IntentContent(wish.signed, wish.key_packages)
+                self._put(row, device, content, wish.intent.id)
+
+    # --- bundles
+
+    def _bundles(self, row: GroupRow, device: DeviceKey, summary: Summary, room: _Room) -> None:
+        """Of whom it may never have met: those added since where it stood; everybody, where it
+        was let in lately by another, who may be gone before they introduced it."""
+        core = self._core
+        known = core.branches.commits(row.id)
+        on_path = branch_tree.path(known, self._stand(row, device, summary))
+        members = {member.device: member for member in core.groups.members(row.id)}
+        entry = branch_tree.entry(known, row.head, device)
+        about: set[DeviceKey] = set()
+        if entry is not None and self._introduces(row, device, entry):
+            about.update(members)
+        if on_path:
+            for commit in branch_tree.path(known, row.head) - on_path:
+                header = known[commit].header
+                about.update(ref.device for ref in (header.added if header is not None else ()))
+        about &= members.keys() - {device}
+        refs = [MemberRef(key, members[key].identity) for key in sorted(about)]
+        for content in introductions(core, refs):
+            records = (*content.cores, *content.endpoints)
+            size = sum(len(record.payload) for record in records)
+            key = b"".join(record.signature for record in records)
+            if self._may_give(row, device, key, room, size):
+                self._put(row, device, content, key)
+
+    def _introduces(self, row: GroupRow, device: DeviceKey, entry: CommitRow) -> bool:
+        """Once for each time that a device is let in."""
+        if entry.header is None or entry.header.author == self._core.device.public:
+            return False
+        known = self._introduced.get((row.id, device))
+        if known == entry.hash or entry.arrival < self._core.now - LATELY_S:
+            return False
+        self._introduced[row.id, device] = entry.hash
+        if len(self._introduced) > GIVEN:
+            del self._introduced[next(iter(self._introduced))]
+        return True
+
+    # --- messages
+
+    def _messages(self, row: GroupRow, device: DeviceKey, summary: Summary, room: _Room) -> None:
+        core = self._core
+        store = core.catch_up
+        known = core.branches.commits(row.id)
+        since = branch_tree.added_at(known, device)
+        both = branch_tree.path(known, row.head) | branch_tree.path(known, summary.head)
+        readable = {known[commit].epoch_id for commit in both if known[commit].epoch >= since}
+        marks = {mark.device: mark for mark in summary.authors}
+        on_their_way = store.on_their_way(row.id, device)
+        for author in store.authors(row.id):
+            if author == device:
+                continue
+            ours = author == core.device.public
+            for kept in self._lacking(row, author, marks.get(author), readable):
+                if ours and kept.sequence in on_their_way:
+                    continue  # the outbox sees to it, and tells the ledger
+                key = author + kept.sequence.to_bytes(8, "big")
+                if room.messages <= 0:
+                    return
+                if self._may_give(row, device, key, room, kept.size):
+                    room.messages -= 1
+                    content = MessageContent(store.ciphertext(row.id, kept))
+                    self._put(row, device, content, key, epoch_id=kept.epoch_id)
+
+    def _lacking(
+        self,
+        row: GroupRow,
+        author: DeviceKey,
+        mark: AuthorMark | None,
+        readable: Collection[EpochId | None],
+    ) -> Iterator[Kept]:
+        """What an author wrote that a mark does not cover, in order. Before the mark's base lie
+        messages of earlier epochs: back to the first epoch that the reader was in."""
+        kept = partial(self._core.catch_up.kept, row.id, author, limit=MESSAGES)
+        base, contiguous, gaps = limits.COUNTER, limits.COUNTER, set[int]()
+        if mark is not None:
+            base, contiguous, gaps = mark.base, mark.contiguous, set(mark.gaps)
+        before = takewhile(lambda one: one.epoch_id in readable, kept(0, base - 1, newest=True))
+        yield from reversed(list(before))
+        for gap in sorted(gaps):
+            yield from kept(gap, gap, newest=False)
+        for one in kept(contiguous + 1, limits.COUNTER, newest=False):
+            if one.epoch_id in readable:
+                yield one
+
+    # --- what was handed over
+
+    def _may_give(
+        self, row: GroupRow, device: DeviceKey, key: bytes, room: _Room, size: int
+    ) -> bool:
+        given = self._given.get((row.id, device), {}).get(key)
+        if given is not None and 0 <= self._core.now - given < AGAIN_S:
+            return False
+        return room.take(size)
+
+    def _put(
+        self,
+        row: GroupRow,
+        device: DeviceKey,
+        content: Content,
+        *keys: bytes,
+        epoch_id: EpochId = NO_EPOCH,
+    ) -> None:
+        kind = CARRIED if isinstance(content, MessageContent) else CATCH_UP
+        self._outbox.put(
+            kind, content, [device], group=row.id, epoch_id=epoch_id, lifetime_s=LIFETIME_S
+        )
+        given = self._given.setdefault((row.id, device), {})
+        self._count += len(keys) - len(given.keys() & set(keys))
+        given.update(dict.fromkeys(keys, self._core.now))
+        while self._count > GIVEN:
+            self._count -= len(self._given.pop(next(iter(self._given))))
+
+
+def _heads_content(parts: dict[str, list[tuple[Signed, ...]]]) -> HeadsContent:
+    return HeadsContent(
+        tuple(one for (one,) in parts.get("headers", ())),
+        tuple(one for (one,) in parts.get("statements", ())),
+        tuple((one, two) for one, two in parts.get("proofs", ())),
+    )
