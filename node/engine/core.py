@@ -28,7 +28,7 @@ from node.store.outbox import LedgerRow, OutboxStore
 from node.store.people import PeopleStore
 from node.store.trees import TreeStore
 from schemas.errors import Blame, Fault, Refused
-from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey
+from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
 from schemas.messages import GROUP_INFO_EXTENSION, GroupInfo
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,8 @@ class Core:
         self.ahead: set[tuple[GroupId, DeviceKey]] = set()
         # Members with a new leaf, who read nothing that was sealed before: repair seals it again.
         self.renewed: set[tuple[GroupId, DeviceKey]] = set()
+        # Messages of ours that a member has no keys for any more: sealed again in a later epoch.
+        self.unreadable: set[tuple[GroupId, DeviceKey, MessageId, EpochId]] = set()
 
         identity_seed = self.people.secret(IDENTITY_SEED)
         device_seed = self.people.secret(DEVICE_SEED)
@@ -226,6 +228,7 @@ class Core:
         self.effects = []
         self.ahead.clear()
         self.renewed.clear()
+        self.unreadable.clear()
         self._names.clear()
         self._scope = _Scope()
 

@@ -44,6 +44,10 @@ _QUEUED = {
         "{name}'s device could not open it: it has newer keys than we know.",
         "It is sealed again with the newer keys by itself; ask {name} to stay online.",
     ),
+    "recipient-lacks-keys": (
+        "{name}'s device has no keys any more for the time when it was written.",
+        "It is sealed again by itself, once this node has caught up with the group.",
+    ),
     "deferred": (
         "{name}'s node asked to wait: it cannot store anything just now.",
         "It is tried again by itself; if it lasts, ask {name} to free some disk space.",

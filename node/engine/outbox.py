@@ -34,6 +34,9 @@ HELD_GRACE_S = 5.0  # a peer that comes back fetches its mail first
 TAKEN_LIMIT_S = 120.0  # a parcel whose outcome never came is due again
 UNREADABLE_TRIES = 5
 
+# The epoch that a message is sealed in is too long ago for its recipient.
+_KEYS_GONE = frozenset({"mls-epoch-secrets-gone", "mls-epoch-too-old", "mls-sender-left"})
+
 # Kinds of peer catch-up: a question, and what members hand on
 FULL_SUMMARY, CATCH_UP, CARRIED = "full-summary", "catch-up", "carried"
 
@@ -202,6 +205,11 @@ class Outbox:
     def _refused(self, row: OutboxRow, code: str) -> None:
         if code == "cannot-open" and row.attempts < UNREADABLE_TRIES:
             self._again(row, "recipient-cannot-open", None)  # a newer bundle may come first
+            return
+        if row.message is not None and code in _KEYS_GONE:
+            sealed_in = ParcelBody.decode(row.body).epoch_id
+            self._core.unreadable.add((row.group, row.recipient, row.message, sealed_in))
+            self._again(row, "recipient-lacks-keys", None)  # until we are in a later epoch
             return
         if row.kind == "welcome" and code == TOO_MANY_REQUESTS:
             self._again(row, code, None)  # until they have answered some

@@ -49,6 +49,11 @@ class Repair:
             if row is not None and row.status in LIVE:
                 self._seal_open(row, lambda sequence, device: False, only=device)
         core.renewed.clear()
+        for group, device, message, epoch_id in sorted(core.unreadable):
+            row = core.groups.get(group)
+            if row is not None and row.status in LIVE and epoch_id != row.epoch_id:
+                self._conversation.seal_again(row, message, [device])
+        core.unreadable.clear()
 
     def _seal_open(
         self,
