@@ -81,10 +81,8 @@ class NodeProcess(Person, Controlled):
         """No process is left. Raises StepFailed when it ended before."""
         if self.node is None:
             return
-        if self.stopped:
-            self.wake()
         died = self.node.died
-        self.node.stop()
+        self.node.kill()
         if died:
             raise StepFailed(f"{self.name}'s node died")
 
