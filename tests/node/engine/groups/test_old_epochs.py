@@ -34,4 +34,5 @@ def test_message_of_an_epoch_long_gone_arrives_all_the_same(
     world.settle(60)
     assert cy.read() == ["from the train"]
     assert bob.read() == ["from the train"]
+    world.settle(70)
     assert ada.states(message) == {"bob": "read", "cy": "read"}
