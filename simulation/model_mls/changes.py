@@ -14,9 +14,7 @@ from simulation.model_mls.wire import CommitContent, Extensions, Leaf, Tree
 
 KNOWN_TO_ALL: Final = frozenset(range(1, 6))
 """RFC 9420 section 7.2: extension types that no leaf lists."""
-
-
-LEAF_KEY: Final = 16
+LEAF_KEY: Final = 16  # bytes of it that differ
 
 
 class Step(NamedTuple):

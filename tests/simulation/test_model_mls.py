@@ -234,6 +234,20 @@ def test_a_member_who_lost_its_state_comes_back_to_another_leaf_or_its_own(
     assert back.epoch_authenticator == cy.epoch_authenticator
 
 
+def test_a_flood_costs_who_sent_it_wherever_they_sit(client: Callable[[int], Any]) -> None:
+    """The honest one has the last leaf: what is dropped is not found by its place."""
+    victim, *attackers, honest = a_group([client(number) for number in range(1, 8)])
+    waiting = [honest.encrypt(b"%d" % number) for number in range(100)]
+    victim.process(waiting.pop())
+    for attacker in attackers:
+        attacker.skip_to_generation(1024)
+        victim.process(attacker.encrypt(b"far ahead"))
+    assert (victim.skipped_keys, victim.dropped_keys) == (4096, 5 * 1024 + 99 - 4096)
+    assert [victim.process(message).plaintext for message in waiting] == [
+        b"%d" % number for number in range(99)
+    ]
+
+
 @pytest.mark.parametrize("suite", [mls_rs.CLASSIC, mls_rs.HYBRID], ids=["classic", "hybrid"])
 @pytest.mark.parametrize("size", [5, 20])
 def test_sizes_are_those_of_mls_rs(suite: int, size: int) -> None:
