@@ -11,7 +11,7 @@ from node.engine.values import MemberView, Standing
 from node.store import reports
 from node.store.branches import CommitRow
 from node.store.groups import GroupRow
-from schemas.group_records import Summary
+from schemas.group_records import CommitHeader, Summary
 from schemas.ids import CommitHash, DeviceKey
 from schemas.records import Signed
 
@@ -49,19 +49,43 @@ def places(core: Core, row: GroupRow) -> dict[DeviceKey, Place]:
         for head in heads:
             if head not in found:
                 found[head] = _place(row, head, commits, ours)
+        heard = [
+            found[head]
+            for head in heads
+            if found[head].standing is not Standing.ELSEWHERE
+            or not _is_void(commits, ours, head, member.device)
+        ]
         answer[member.device] = max(
-            (found[head] for head in heads),
-            key=lambda place: place.how_far,
-            default=Place(Standing.UNKNOWN, None),
+            heard, key=lambda place: place.how_far, default=Place(Standing.UNKNOWN, None)
         )
     if core.device.public in answer:
         answer[core.device.public] = Place(Standing.HERE, row.epoch)
     return answer
 
 
+def _is_void(
+    commits: Commits, ours: Mapping[CommitHash, int], head: CommitHash, device: DeviceKey
+) -> bool:
+    """It said that it stood there before our branch took it in again."""
+    for commit in ours:
+        row = commits.get(commit)
+        header = None if row is None else row.header
+        if header is not None and _has_new_leaf(header, device):
+            return commit not in _path(commits, head)
+    return False
+
+
+def _has_new_leaf(header: CommitHeader, device: DeviceKey) -> bool:
+    """Removed and added in one commit."""
+    return all(
+        any(member.device == device for member in members)
+        for members in (header.removed, header.added)
+    )
+
+
 def _path(commits: Commits, head: CommitHash) -> dict[CommitHash, int]:
-    """The commits that `head` came from, with their epochs; the parent of the first that is known
-    is one of them. Headers are others' word, and could lead in a circle."""
+    """The commits that `head` came from, the newest first, with their epochs; the parent of the
+    first that is known is one of them. Headers are others' word, and could lead in a circle."""
     path: dict[CommitHash, int] = {}
     epoch = 0
     while (row := commits.get(head)) is not None and head not in path:

@@ -188,6 +188,59 @@ def test_our_messages_that_wait_are_told_by_reason(world: World) -> None:
     assert "delivery" not in wrong(ada, group), "what a relay keeps is on its way"
 
 
+def test_a_fork_is_told_while_it_is_decided_and_not_after(world: World) -> None:
+    people = ada, bob = world.friends("ada", "bob")
+    group = world.tea(people)
+    epoch = ada.view(group).epoch
+    for person in people:
+        person.ask(c.UpdateKey(group))
+    world.settle()
+    (waits,) = [p for p in people if p.view(group).status is v.GroupStatus.SPLIT]
+    (other,) = [p for p in people if p is not waits]
+    assert stands(waits, group)[other.name] == (epoch + 1, "elsewhere")
+    assert wrong(waits, group) == {"membership", "branches"}
+    waits.send(group, "kept")
+    assert "at once" in checks(waits, group)["delivery"].detail
+
+    world.settle(5)
+    for person in people:
+        assert wrong(person, group) == set()
+        assert {place for _, place in stands(person, group).values()} == {"here"}
+
+
+def test_who_waits_to_be_taken_in_again_is_told_what_to_do(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("schemas.limits.SNAPSHOT_EPOCHS", 1)
+    people = ada, bob, cy = world.friends("ada", "bob", "cy")
+    group = world.tea(people)
+    world.deliver = lambda sender, recipient: (sender is cy) == (recipient is cy)
+    for _ in range(3):
+        for person in (ada, cy):
+            person.ask(c.UpdateKey(group))
+        bob.send(group, "with ada")
+        world.settle(12)
+    world.deliver = lambda sender, recipient: sender is not cy
+    world.link(*people)
+    world.settle(15)
+
+    assert cy.view(group).status is v.GroupStatus.STRANDED
+    told = checks(cy, group)
+    assert "re-admitted" in told["membership"].detail
+    assert "on another branch: ada" in told["branches"].detail
+    assert told["changes"].detail.startswith("cy comes back in, since")
+    assert "cy" not in told["changes"].detail.partition("since")[2], "not its own turn"
+
+    world.deliver = lambda sender, recipient: True
+    world.settle(60)
+    for person in people:
+        assert wrong(person, group) == set(), "what cy said before is still held against it"
+        person.send(group, "all here?")
+    world.settle(2)
+    for person in people:  # cy may have renewed its key since
+        assert {place for _, place in stands(person, group).values()} <= {"here", "behind"}
+
+
 @pytest.mark.parametrize("status", list(v.GroupStatus))
 def test_each_status_is_told_in_words(status: v.GroupStatus) -> None:
     check = membership(status, GroupId(bytes(16)), accepted=True)
