@@ -56,6 +56,7 @@ class Machine:
         self.batches = 0
         self.disk_full = False
         self._crash_point: str | None = None
+        self._written = False  # by the batch that runs
         self.disk = disk
         disk.set_commit_hook(self._on_commit)
         if fresh:
@@ -138,16 +139,18 @@ class Machine:
         self.commands += len(batch)
         self.batches += 1
         point = self._crash_point
+        self._written = False
         try:
             result = self.engine.run(batch, self.unix)
         except Crashed:
             self.world.log(self, "crashed before a commit")
             self._restart()
             return
-        written = not self.disk_full
         self.world.note_batch(self, batch, result)
-        if written:
+        if self._written:
             self.watch.after_batch()
+        else:
+            self.watch.batch_undone()
         if point == "after":
             self.world.log(self, "crashed after a commit")
         for (_, then, durable), answer in zip(queue, result.answers, strict=True):
@@ -165,6 +168,7 @@ class Machine:
             raise Crashed
         if self.disk_full:
             raise apsw.FullError("the simulated disk is full")
+        self._written = True
         return False
 
     def _arm(self, wake_at: float) -> None:

@@ -5,6 +5,9 @@ It reads the engine's insides, and changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from node.engine.core import epoch_id
 from node.store.groups import GroupRow
 from schemas.ids import GroupId, MessageId
@@ -26,7 +29,20 @@ class Watch:
             self._sealed.append((row, generation, AppMessage.decode(plaintext).id))
             return sealed
 
+        undoable = self._core.undoable
+
+        @contextmanager
+        def watched_undoable() -> Iterator[None]:
+            before = len(self._sealed)
+            try:
+                with undoable():
+                    yield
+            except BaseException:
+                del self._sealed[before:]  # nothing of it will ever leave
+                raise
+
         self._core.encrypt = watched  # type: ignore[method-assign]
+        self._core.undoable = watched_undoable  # type: ignore[method-assign]
 
     def after_batch(self) -> None:
         """What the batch did is on disk: hold it against what the others did."""
