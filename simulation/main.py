@@ -15,10 +15,10 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 
 from schemas.errors import Fault
 from simulation.many import run_all
+from simulation.processes.network import reason_against
 from simulation.replay import read_replay, write_replay
 from simulation.report import as_json, as_table, rows, write_report
-from simulation.run import TIERS, WIRE, WORLD, Plan, Result, run
-from simulation.scenario import SCENARIOS
+from simulation.run import PROCESSES, TIERS, WORLD, Plan, Result, run, scenarios_of
 from simulation.world.means import MODEL, NAMES, REAL
 
 EXIT_FAILED = 1
@@ -29,6 +29,11 @@ SHOWN_VIOLATIONS = 5
 LAST_LINES = 12
 
 _json = click.option("--json", "as_json_", is_flag=True, help="JSON on stdout, nothing else.")
+_tier = click.option(
+    "--tier", type=click.Choice(list(TIERS)), default=WORLD, show_default=True,
+    help="Engines on a model network; or whole nodes with real MLS and QUIC (`wire`): slower, and "
+    "no two runs are the same; or real processes in network namespaces, as root (`processes`).",
+)  # fmt: skip
 
 
 class _Commands(click.Group):
@@ -66,20 +71,22 @@ def main() -> None:
 
 
 @main.command("list")
+@_tier
 @_json
-def list_(as_json_: bool) -> None:
+def list_(tier: str, as_json_: bool) -> None:
     """The scenarios, and how many nodes each has by default.
 
     \b
     Example:
       quicnprotochat-simulate list
     """
+    scenarios = scenarios_of(tier)
     if as_json_:
-        for name, found in sorted(SCENARIOS.items()):
+        for name, found in sorted(scenarios.items()):
             print(json.dumps({"scenario": name, "nodes": found.nodes, "summary": found.summary}))
         return
-    width = max(map(len, SCENARIOS))
-    for name, found in sorted(SCENARIOS.items()):
+    width = max(map(len, scenarios))
+    for name, found in sorted(scenarios.items()):
         click.echo(f"{name:{width}}  {found.nodes:>4} nodes  {found.summary}")
 
 
@@ -104,11 +111,7 @@ def list_(as_json_: bool) -> None:
     "--mls", type=click.Choice(NAMES), default=MODEL, show_default=True,
     help="The deterministic model of MLS, or the real one (its bytes differ each time).",
 )  # fmt: skip
-@click.option(
-    "--tier", type=click.Choice(sorted(TIERS)), default=WORLD, show_default=True,
-    help="Engines on a model network; or whole nodes with real MLS and QUIC (`wire`): slower, and "
-    "no two runs are the same.",
-)  # fmt: skip
+@_tier
 @_json
 def run_(
     scenario: str,
@@ -131,7 +134,7 @@ def run_(
       quicnprotochat-simulate run all --seeds 0..100 --report report.html
       quicnprotochat-simulate run two-members --tier wire --seeds 0..10
     """
-    plans = _plans(scenario, nodes, _seeds(seed, seeds), REAL if tier == WIRE else mls, tier)
+    plans = _plans(scenario, nodes, _seeds(seed, seeds), mls if tier == WORLD else REAL, tier)
     if report is not None and not report.absolute().parent.is_dir():
         raise click.BadParameter("no such folder", param_hint="--report")
     results, interrupted = _play(plans, jobs or os.cpu_count() or 1, quiet=as_json_)
@@ -190,11 +193,14 @@ def _seeds(seed: int | None, seeds: str | None) -> range:
 
 
 def _plans(name: str, nodes: int | None, seeds: range, mls: str, tier: str) -> list[Plan]:
-    if name != ALL and name not in SCENARIOS:
-        known = ", ".join(sorted(SCENARIOS))
+    scenarios = scenarios_of(tier)
+    if name != ALL and name not in scenarios:
+        known = ", ".join(sorted(scenarios))
         raise click.BadParameter(f"no scenario {name!r}; there are {known}", param_hint="SCENARIO")
+    if tier == PROCESSES and (reason := reason_against()):
+        raise click.BadParameter(reason, param_hint="--tier")
     plans = []
-    for found in [SCENARIOS[name]] if name != ALL else SCENARIOS.values():
+    for found in [scenarios[name]] if name != ALL else scenarios.values():
         if nodes is not None and nodes < found.fewest:
             raise click.BadParameter(f"{found.name} takes {found.fewest}", param_hint="--nodes")
         missing = found.needs - TIERS[tier]

@@ -8,8 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from schemas.errors import Blame, Refused
-from simulation.run import TIERS, Plan, Result
-from simulation.scenario import SCENARIOS
+from simulation.run import TIERS, Plan, Result, scenarios_of
 from simulation.world.means import NAMES
 
 FORMAT = 1
@@ -37,7 +36,8 @@ def read_replay(path: Path) -> tuple[Plan, str]:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}")
         plan = Plan(**content["plan"])
-        if plan.scenario not in SCENARIOS or plan.mls not in NAMES or plan.tier not in TIERS:
+        known = plan.tier in TIERS and plan.scenario in scenarios_of(plan.tier)
+        if not known or plan.mls not in NAMES:
             raise ValueError(f"no scenario {plan.scenario!r}")
         return plan, str(content["digest"])
     except (ValueError, KeyError, TypeError) as error:

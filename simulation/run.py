@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from simulation import scenarios as scenarios
 from simulation.invariants import AT_THE_END, all_there
+from simulation.processes.scenarios import PROCESS_SCENARIOS
+from simulation.processes.stage import ProcessStage
 from simulation.scenario import SCENARIOS, Scenario, Sim, Violation
 from simulation.stage import Node, Stage
 from simulation.wire.stage import WireStage
@@ -20,12 +22,27 @@ from simulation.world.world import World
 
 WORLD = "world"
 WIRE = "wire"
-TIERS: dict[str, frozenset[str]] = {WORLD: World.features, WIRE: WireStage.features}
-"""The tiers that run in one process, and what of `Stage.features` each of them has."""
+PROCESSES = "processes"
+TIERS: dict[str, frozenset[str]] = {
+    WORLD: World.features,
+    WIRE: WireStage.features,
+    PROCESSES: ProcessStage.features,
+}
+"""What of `Stage.features` each tier has."""
 
-LAST_CONVERGE_S = 300.0
-LAST_DELIVERY_S = 6 * 3600.0
 FIRST_LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds until the members must be in one epoch at the end, and then have everything."""
+
+    converge_s: float
+    delivery_s: float
+
+
+VIRTUAL = Patience(300.0, 6 * 3600.0)
+REAL_TIME = Patience(30.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +114,13 @@ class Result:
 class Logged(Stage, Protocol):
     """A stage that tells afterwards what happened on it."""
 
-    lines: deque[str]  # the end of its event log
     print_lines: bool
     events: Counter[str]
     timeline: dict[Node, list[tuple[float, int, str]]]
+
+    @property
+    def lines(self) -> deque[str]:
+        """The end of its event log."""
 
     @property
     def digest(self) -> str: ...
@@ -108,13 +128,18 @@ class Logged(Stage, Protocol):
     def engine_events(self) -> int: ...
 
 
-def play(scenario: Scenario, sim: Sim) -> None:
+def scenarios_of(tier: str) -> dict[str, Scenario]:
+    """By name. Real processes have their own: time costs time there."""
+    return PROCESS_SCENARIOS if tier == PROCESSES else SCENARIOS
+
+
+def play(scenario: Scenario, sim: Sim, patience: Patience = VIRTUAL) -> None:
     """The scenario, and what ends every one of them. Raises Violation."""
     scenario.play(sim)
     sim.wait(0.0)
     calm_down(sim)
-    sim.agree(sim.groups, within=LAST_CONVERGE_S)
-    end = sim.now + LAST_DELIVERY_S
+    sim.agree(sim.groups, within=patience.converge_s)
+    end = sim.now + patience.delivery_s
     look_s = FIRST_LOOK_S
     while not all_there(sim) and sim.now < end:
         sim.wait(look_s)
@@ -141,8 +166,11 @@ def calm_down(sim: Sim) -> None:
 
 
 def run(plan: Plan, *, print_lines: bool = False) -> Result:
-    """Whatever happens in it is in the answer; an engine that raises is a violation too."""
-    scenario = SCENARIOS[plan.scenario]
+    """Whatever happens in it is in the answer; an engine that raises is a violation too.
+
+    Raises Fault `no-namespaces` for the tier "processes" where there can be none.
+    """
+    scenario = scenarios_of(plan.tier)[plan.scenario]
     with ExitStack() as stack:
         world = _stage(plan, scenario, stack)
         world.print_lines = print_lines
@@ -150,8 +178,11 @@ def run(plan: Plan, *, print_lines: bool = False) -> Result:
 
 
 def _stage(plan: Plan, scenario: Scenario, stack: ExitStack) -> Logged:
+    relay = "relay" in scenario.needs
     if plan.tier == WORLD:
-        return World(plan.seed, relay="relay" in scenario.needs, mls=plan.mls)
+        return World(plan.seed, relay=relay, mls=plan.mls)
+    if plan.tier == PROCESSES:
+        return stack.enter_context(ProcessStage.opened(plan.seed, relay=relay))
     wire = WireStage(plan.seed)
     stack.callback(wire.close)
     return wire
@@ -164,7 +195,7 @@ def _run(plan: Plan, scenario: Scenario, world: Logged) -> Result:
     try:
         with tuned(idle_s=scenario.idle_s, devices=plan.nodes):
             sim = Sim(world, plan.nodes, plan.seed)
-            play(scenario, sim)
+            play(scenario, sim, REAL_TIME if plan.tier == PROCESSES else VIRTUAL)
     except Violation as found:
         finding = Finding(found.invariant, found.detail, found.node, world.now, [*world.lines])
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed repeats it

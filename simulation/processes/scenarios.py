@@ -18,12 +18,13 @@ TOLD_S: Final = 5.0
 
 
 def partition_and_heal(sim: Sim) -> None:
-    """Three laptops on a bad network: one is cut off from the two others, and both sides go on."""
-    ada, bob, cy = sim.nodes
+    """Laptops on a bad network: one is cut off from the others, and both sides go on."""
+    *others, cy = sim.nodes
+    ada = others[0]
     sim.trouble(latency=LATENCY_S, loss=LOSS)
     group = sim.group(sim.nodes)
     _all_talk(sim, group)
-    sim.partition([ada, bob], [cy])
+    sim.partition(others, [cy])
     sim.update_key(ada, group)
     sim.update_key(cy, group)
     _all_talk(sim, group)
@@ -38,11 +39,12 @@ def partition_and_heal(sim: Sim) -> None:
 
 def laptop_asleep(sim: Sim) -> None:
     """A lid closes right after its owner changed the group; the others change it meanwhile."""
-    ada, bob, cy = sim.nodes
+    *others, cy = sim.nodes
+    ada, bob = others[:2]
     sim.trouble(latency=LATENCY_S)
     group = sim.group(sim.nodes)
     _all_talk(sim, group)
-    sim.partition([ada, bob], [cy])  # the radio is off before the lid is closed
+    sim.partition(others, [cy])  # the radio is off before the lid is closed
     sim.update_key(cy, group)
     sim.send(cy, group)
     sim.sleep(cy)
@@ -59,7 +61,7 @@ def laptop_asleep(sim: Sim) -> None:
 
 def relay_withholds(sim: Sim) -> None:
     """Two who cannot reach each other, and a relay that keeps what it took: a third carries it."""
-    ada, _, cy = sim.nodes
+    ada, *_, cy = sim.nodes
     sim.trouble(latency=LATENCY_S)
     group = sim.group(sim.nodes)
     _all_talk(sim, group)
@@ -99,10 +101,16 @@ def _all_talk(sim: Sim, group: str) -> None:
 
 
 PROCESS_SCENARIOS: Final = {
-    scenario.name: scenario
-    for scenario in (
-        Scenario("partition-and-heal", 3, partition_and_heal),
-        Scenario("laptop-asleep", 3, laptop_asleep),
-        Scenario("relay-withholds", 3, relay_withholds, frozenset({"relay", "withholding"})),
+    each.name: each
+    for each in (
+        Scenario("partition-and-heal", 3, partition_and_heal, fewest=3),
+        Scenario("laptop-asleep", 3, laptop_asleep, fewest=3),
+        Scenario(
+            "relay-withholds",
+            3,
+            relay_withholds,
+            needs=frozenset({"relay", "withholding"}),
+            fewest=3,
+        ),
     )
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,12 +20,17 @@ from simulation.processes.talk import Reader
 from simulation.stage import Group, Message, Node, Owed, Shown, Standing
 
 _HISTORY: Final = 500
+_LINES: Final = 1000
+_LAST_WORDS: Final = 20  # lines of each process
 
 
 class ProcessStage:
     """A `simulation.stage.Stage` of real nodes, with a relay if wanted. See `opened`."""
 
     features = frozenset({"relay", "withholding", "one-way"})
+
+    digest = ""  # real time does not repeat
+    engine_events = 0  # not counted from outside
 
     def __init__(self, folder: Path, network: Network, *, relay: bool) -> None:
         self._folder = folder
@@ -36,11 +42,14 @@ class ProcessStage:
         self._said: dict[Message, tuple[Node, int]] = {}  # author, its number among theirs
         self._counts: Counter[tuple[Node, Group]] = Counter()
         self._relay = RelayProcess(folder, network.add()) if relay else None
-        self.lines: list[str] = []  # the event log
+        self.print_lines = False
+        self.events: Counter[str] = Counter()
+        self.timeline: dict[Node, list[tuple[float, int, str]]] = {}
+        self._lines: deque[str] = deque(maxlen=_LINES)
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, folder: Path, seed: int, *, relay: bool) -> Iterator[ProcessStage]:
+    def opened(cls, seed: int, *, relay: bool) -> Iterator[ProcessStage]:
         """A stage whose processes end with it. Raises Fault `no-namespaces`; StepFailed."""
         if reason := reason_against():
             raise Fault(
@@ -49,8 +58,12 @@ class ProcessStage:
                 blame=Blame.ENVIRONMENT,
                 hint=reason.partition(": ")[2],
             )
-        with Network(seed) as network, ExitStack() as ends:
-            stage = cls(folder, network, relay=relay)
+        with (
+            tempfile.TemporaryDirectory(prefix="simulation-") as folder,
+            Network(seed) as network,
+            ExitStack() as ends,
+        ):
+            stage = cls(Path(folder), network, relay=relay)
             ends.callback(stage._end)
             yield stage
 
@@ -196,6 +209,9 @@ class ProcessStage:
             return None
         members = frozenset(member.name for member in found.members)
         epoch_id = self._nodes[node].epoch_id(group)
+        seen = self.timeline.setdefault(node, [])
+        if not seen or seen[-1][1:] != (found.epoch, epoch_id[:8]):
+            seen.append((self.now, found.epoch, epoch_id[:8]))
         return Standing(found.epoch, epoch_id, found.status, members)
 
     def shown(self, node: Node, group: Group) -> list[Shown]:
@@ -217,13 +233,27 @@ class ProcessStage:
         return [Owed(row.name, row.state, row.reason) for row in rows]
 
     def note(self, text: str) -> None:
-        self.lines.append(f"{self.now:8.3f}  {text}")
+        line = f"{self.now:8.3f}  {text}"
+        self._lines.append(line)
+        if self.print_lines:
+            print(line, flush=True)
+
+    @property
+    def lines(self) -> deque[str]:
+        """The event log, and the end of what every process logged."""
+        words = [
+            f"{log.stem}: {line}"
+            for log in sorted(self._folder.glob("*.log"))
+            for line in log.read_text(errors="replace").splitlines()[-_LAST_WORDS:]
+        ]
+        return deque([*self._lines, *words])
 
     # --- of this stage alone
 
     def healed(self, node: Node, timeout_s: float) -> dict[str, Any]:
         """What the node's user was told of a fork that was healed. Raises StepFailed."""
         event = self._nodes[node].healed(timeout_s)
+        self.events["group-healed"] += 1
         self.note(f"{node} is told: {event}")
         return event
 
