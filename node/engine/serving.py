@@ -132,6 +132,8 @@ class Serving:
         on_path = branch_tree.path(known, stand)
         agreed = self._agreed.get((row.id, device), 0.0)
         first = branch_tree.added_at(known, device)
+        if stand in known:  # who was let in by a branch that lost needs the way from there to here
+            first = min(first, known[stand].epoch)
         if member and stand in known:  # who lags further behind needs all from there on
             first = max(first, min(row.epoch, known[stand].epoch) - limits.SNAPSHOT_EPOCHS)
         before = branch_tree.member_before(known, device, now=member)
