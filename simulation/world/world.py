@@ -293,7 +293,9 @@ def told(content: Content) -> str:
             return f"{kind} {found.commit.hex()[:6]} on {found.parent.hex()[:6]} ({found.epoch})"
         case HeadsContent(headers, statements, proofs):
             places = " ".join(Statement.decode(s.payload).commit.hex()[:6] for s in statements)
-            return f"{kind} {len(headers)} headers, {len(proofs)} proofs, at {places}"
+            found_headers = [CommitHeader.decode(header.payload) for header in headers]
+            shown = " ".join(f"{h.commit.hex()[:6]} on {h.parent.hex()[:6]}" for h in found_headers)
+            return f"{kind} [{shown}] {len(proofs)} proofs, at {places}"
         case IntentContent(intent):
             found_intent = Intent.decode(intent.payload)
             return f"{kind} {found_intent.kind.name.lower()} {found_intent.id.hex()[:6]}"
