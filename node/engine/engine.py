@@ -124,7 +124,7 @@ class Engine:
             conversation,
             self._receipts,
             self._catch_up,
-            Commits(core, epochs, statements, self._convergence),
+            Commits(core, epochs, statements, intents, self._convergence),
             welcomes,
             contacts,
             blocking,

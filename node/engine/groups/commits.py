@@ -13,6 +13,7 @@ from node.engine.core import Core
 from node.engine.early import NoRoom
 from node.engine.groups.convergence import Convergence
 from node.engine.groups.epochs import Epochs, open_header
+from node.engine.groups.intents import Intents
 from node.engine.groups.statements import Statements
 from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
@@ -30,11 +31,17 @@ SIBLINGS = 4  # of one author at one parent: fork choice hears two, and those th
 
 class Commits:
     def __init__(
-        self, core: Core, epochs: Epochs, statements: Statements, convergence: Convergence
+        self,
+        core: Core,
+        epochs: Epochs,
+        statements: Statements,
+        intents: Intents,
+        convergence: Convergence,
     ) -> None:
         self._core = core
         self._epochs = epochs
         self._statements = statements
+        self._intents = intents
         self._convergence = convergence
 
     def receive(self, row: GroupRow, content: CommitContent) -> None:
@@ -56,7 +63,7 @@ class Commits:
             return
         self._make_room(row, header, len(content.mls))
         core.branches.add(row.id, header, content.header, content.mls, core.now)
-        self._convergence.keep_intents(row, header, content)
+        self._intents.keep(row, header, content)
         if header.parent not in core.branches.commits(row.id) and header.parent != row.head:
             core.ahead.add((row.id, header.author))
         self._convergence.look_at(row.id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import mls_rs
 
@@ -22,7 +23,6 @@ from node.engine.groups.ways import Ways
 from node.engine.groups.welcome import Welcomes
 from node.engine.values import LIVE, GroupStatus
 from node.store.groups import GroupRow
-from node.store.intents import Wish
 from schemas.errors import Blame, Fault, Malformed
 from schemas.group_records import CommitHeader
 from schemas.ids import CommitHash, DeviceKey, GroupId
@@ -81,6 +81,7 @@ class Convergence:
         self._looked: set[GroupId] = set()  # in this batch
         self._due: dict[GroupId, float] = {}
         self._ask_at: dict[GroupId, float] = {}
+        self._checked: set[tuple[GroupId, CommitHash]] = set()
         self._told: set[tuple[GroupId, CommitHash]] = set()
         self._rivals: defaultdict[
             tuple[GroupId, CommitHash], list[tuple[CommitHeader, CommitContent]]
@@ -103,12 +104,6 @@ class Convergence:
 
     def is_settled(self, group: GroupId) -> bool:
         return group not in self._unsettled() and group not in self._due
-
-    def keep_intents(self, row: GroupRow, header: CommitHeader, content: CommitContent) -> None:
-        """Of a commit that we may never enter: whoever loses it may want them again."""
-        carried = self._intents.of_commit(row, content.intents, header.intents)
-        for intent, signed in zip(carried, content.intents, strict=True):
-            self._core.intents.add(Wish(intent, signed), self._core.now, done=True)
 
     def note_rival(self, group: GroupId, header: CommitHeader, content: CommitContent) -> None:
         """Another header of one commit: one of the two lies, and its bytes will tell."""
@@ -191,6 +186,7 @@ class Convergence:
             return
         me = core.device.public
         tree, ways = view.tree, Ways(core, row, view.tree)
+        self._check_children(row, view, ways)
         if row.status in LIVE and rule.emit:
             self._say_before_choosing(row, view)
         target = choose(tree, view.votes, rule=rule)
@@ -210,6 +206,47 @@ class Convergence:
                 self._strand(row, view, None, "removed-by-branch")
                 target = view.head
         self._go(row, view, ways, target)
+
+    def _check_children(self, row: GroupRow, view: _View, ways: Ways) -> None:
+        """Of forks whose epoch we hold: no choice goes by a commit that cannot be entered, or by
+        a header that lies about it. Raises _NoWay."""
+        core = self._core
+        commits = core.branches.commits(row.id)
+        for fork in view.tree.forks():
+            for child in view.tree.children(fork):
+                commit = commits[child]
+                mine = view.tree.nodes[child].author == core.device.public
+                if mine or commit.entered or not commit.here or (row.id, child) in self._checked:
+                    continue
+                before = self._state_of(row, view, ways, fork)
+                if before is None:
+                    break
+                header, content = self._content(row, child)
+                self._try(child, partial(self._epochs.check, row, before, header, content))
+                self._checked.add((row.id, child))
+
+    def _state_of(
+        self, row: GroupRow, view: _View, ways: Ways, commit: CommitHash
+    ) -> mls_rs.Group | None:
+        """A copy of the group as it was in that epoch, where we hold it."""
+        core = self._core
+        if commit == row.head and row.status != GroupStatus.REMOVED:
+            return core.mls_group(row.id).clone()
+        snapshot = ways.snapshots.get(commit)
+        state = snapshot and core.groups.snapshot_state(row.id, snapshot.epoch_id)
+        return core.mls.load_group(row.id, *state) if state else None
+
+    @staticmethod
+    def _try(commit: CommitHash, action: Callable[[], object]) -> None:
+        """Raises _NoWay where a commit, or what its header says, is no good."""
+        try:
+            action()
+        except GroupDamaged:
+            raise
+        except WrongHeader as error:
+            raise _NoWay(commit, error, "header") from error
+        except (Fault, mls_rs.MlsError) as error:
+            raise _NoWay(commit, error, "commit") from error
 
     def _go(self, row: GroupRow, view: _View, ways: Ways, target: CommitHash) -> None:
         core, rule, tree = self._core, self._rule, view.tree
@@ -342,7 +379,6 @@ class Convergence:
 
     def _move(self, row: GroupRow, ways: Ways, target: CommitHash) -> None:
         """To a commit, from the nearest place on its path that we hold or have a Welcome to."""
-        core = self._core
         way = ways.to(target)
         if way is None:
             raise Malformed("no-way", "a branch that cannot be entered")
@@ -353,20 +389,19 @@ class Convergence:
         elif start in ways.welcomes and start != row.head:
             self._enter_by_welcome(row, start)
         for commit in steps:
-            found = core.branches.content(row.id, commit)
-            if found is None:
-                raise Malformed("no-way", "a commit that is not here")
-            header = CommitHeader.decode(found[0].payload)
-            wishes = [core.intents.get(row.id, intent) for intent in header.intents]
-            intents = tuple(wish.signed for wish in wishes if wish is not None)
-            try:
-                self._epochs.follow(row, header, CommitContent(*found, intents))
-            except GroupDamaged:
-                raise
-            except WrongHeader as error:
-                raise _NoWay(commit, error, "header") from error
-            except (Fault, mls_rs.MlsError) as error:
-                raise _NoWay(commit, error, "commit") from error
+            header, content = self._content(row, commit)
+            self._try(commit, partial(self._epochs.follow, row, header, content))
+
+    def _content(self, row: GroupRow, commit: CommitHash) -> tuple[CommitHeader, CommitContent]:
+        """Raises Malformed."""
+        core = self._core
+        found = core.branches.content(row.id, commit)
+        if found is None:
+            raise Malformed("no-way", "a commit that is not here")
+        header = CommitHeader.decode(found[0].payload)
+        wishes = [core.intents.get(row.id, intent) for intent in header.intents]
+        intents = tuple(wish.signed for wish in wishes if wish is not None)
+        return header, CommitContent(*found, intents)
 
     def _enter_by_welcome(self, row: GroupRow, commit: CommitHash) -> None:
         body = self._core.branches.welcome(row.id, commit)

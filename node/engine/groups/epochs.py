@@ -16,7 +16,6 @@ from node.engine.requests import is_of_stranger
 from node.engine.values import LIVE, GroupStatus, State
 from node.store.branches import Snapshot
 from node.store.groups import GroupRow, MemberRow
-from node.store.intents import Wish
 from schemas.errors import Malformed
 from schemas.group_records import CommitHeader, MemberRef
 from schemas.ids import CommitHash, DeviceKey
@@ -48,21 +47,32 @@ class Epochs:
         Raises WrongHeader, Malformed, Refused or MlsError; then nothing has changed.
         """
         core = self._core
-        carried = self._intents.of_commit(row, content.intents, header.intents)
         candidate = core.mls_group(row.id).clone()
+        effect = self.check(row, candidate, header, content)
+        self._intents.keep(row, header, content)
+        self.enter(row, candidate, effect, header, content.header, content.mls)
+
+    def check(
+        self,
+        row: GroupRow,
+        candidate: mls_rs.Group,
+        header: CommitHeader,
+        content: CommitContent,
+    ) -> mls_rs.Commit:
+        """Processes a commit on a copy of the group as it was before. Raises as `follow` does."""
+        epoch = candidate.epoch
+        self._intents.of_commit(row, content.intents, header.intents)
         with in_our_words():
             effect = candidate.process(content.mls)
-        if not isinstance(effect, core.library.commit):
+        if not isinstance(effect, self._core.library.commit):
             raise WrongHeader("not a commit")
-        if header.author != effect.committer.signature_key or header.epoch != row.epoch + 1:
+        if header.author != effect.committer.signature_key or header.epoch != epoch + 1:
             raise WrongHeader("a header that is not of its commit")
         if set(header.added) != _refs(effect.added) or set(header.removed) != _refs(effect.removed):
             raise WrongHeader("a header that tells another change than its commit")
         if encode_intents(content.intents) != effect.authenticated_data:
             raise WrongHeader("intents that are not those of the commit")
-        for intent, signed in zip(carried, content.intents, strict=True):
-            core.intents.add(Wish(intent, signed), core.now, done=True)
-        self.enter(row, candidate, effect, header, content.header, content.mls)
+        return effect
 
     def enter(
         self,

@@ -19,10 +19,10 @@ from node.engine.outbox import Outbox
 from node.store.groups import GroupRow, MemberRow
 from node.store.intents import Wish
 from schemas.errors import Fault, Malformed, Refused
-from schemas.group_records import Intent, IntentKind, MemberRef
+from schemas.group_records import CommitHeader, Intent, IntentKind, MemberRef
 from schemas.ids import DeviceKey, IdentityKey, IntentId
 from schemas.messages import GroupInfo
-from schemas.parcels import IntentContent
+from schemas.parcels import CommitContent, IntentContent
 from schemas.records import Signed, SignedType
 
 OPEN_WISHES = 8  # of one device in a group; each is read again at every look
@@ -140,6 +140,15 @@ class Intents:
         if sorted(ids) != sorted(named) or any(intent.group != row.id for intent in found):
             raise Malformed("wrong-header", "intents that are not those of the commit")
         return found
+
+    def keep(self, row: GroupRow, header: CommitHeader, content: CommitContent) -> None:
+        """Those of a commit: whoever loses it with its branch may want them again.
+
+        Raises Malformed.
+        """
+        carried = self.of_commit(row, content.intents, header.intents)
+        for intent, signed in zip(carried, content.intents, strict=True):
+            self._core.intents.add(Wish(intent, signed), self._core.now, done=True)
 
     # --- what they come to
 
