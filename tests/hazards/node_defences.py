@@ -208,8 +208,8 @@ NODE = (
     defence(
         "strangers: requests taken back",
         "node/engine/groups/epochs.py",
-        "            if is_of_stranger(core, row):",
-        "            if False:",
+        "        if is_of_stranger(core, row):",
+        "        if False:",
         f"{_REQUESTS}::test_a_request_that_is_taken_back_leaves_nothing",
     ),
     defence(
@@ -250,23 +250,27 @@ NODE = (
     defence(
         "made-up branches",
         "node/engine/groups/commits.py",
-        "        if count >= FORK_COMMITS or size + len(content.mls) > FORK_BYTES:",
-        "        if False:",
+        "        if count < FORK_COMMITS and total <= FORK_BYTES:",
+        "        if True:",
         f"{_FLOODS}::test_made_up_branches_are_bounded",
     ),
     defence(
         "wishes without end",
-        "node/engine/arrivals.py",
-        "        if self._core.groups.wishes_of(row.id, intent.author) >= OPEN_WISHES:",
+        "node/engine/groups/intents.py",
+        "        if known is None and core.intents.open_of(row.id, intent.author) >= OPEN_WISHES:",
         "        if False:",
         f"{_FLOODS}::test_wishes_of_one_member_are_bounded",
     ),
     defence(
         "a commit of one's own: the snapshot before it",
         "node/engine/groups/epochs.py",
-        "        core.groups.snapshot(row, core.now)\n",
+        "        core.write_unwritten()\n"
+        "        core.groups.snapshot(row, core.now)\n"
+        "        before",
+        "        core.write_unwritten()\n"
         "        if effect.committer.signature_key != core.device.public:\n"
-        "            core.groups.snapshot(row, core.now)\n",
+        "            core.groups.snapshot(row, core.now)\n"
+        "        before",
         "tests/node/engine/test_snapshots.py::test_a_sibling_of_our_own_commit_can_still_be_entered",
     ),
     defence(

@@ -11,12 +11,12 @@ from identity.signing import sign
 from node.engine import commands as c
 from node.engine import values as v
 from node.engine.groups.commits import FORK_BYTES, FORK_COMMITS
-from node.engine.groups.epochs import NO_COMMIT, commit_hash
+from node.engine.groups.epochs import commit_hash
 from node.engine.groups.intents import OPEN_WISHES
 from node.store.messages import MessageStore
 from schemas import limits
 from schemas.group_records import CommitHeader, Intent, IntentKind
-from schemas.ids import EpochId, GroupId, IntentId, ParcelId
+from schemas.ids import CommitHash, EpochId, GroupId, IntentId, ParcelId
 from schemas.parcels import CommitContent, IntentContent, MessageContent, Parcel, ParcelBody
 from schemas.records import SignedType
 from tests.node.engine.test_hostile import reopen, resealed, verdict
@@ -191,7 +191,8 @@ def test_made_up_branches_are_bounded(
     commits = rows(bob, "SELECT count(*) FROM commits")
     for number in range(40):
         mls = number.to_bytes(4, "big") * 100_000
-        header = CommitHeader(commit_hash(mls), NO_COMMIT, group, row.epoch, mal.device)
+        parent = CommitHash(number.to_bytes(32, "big"))  # siblings are bounded by themselves
+        header = CommitHeader(commit_hash(mls), parent, group, row.epoch, mal.device)
         signed = sign(SignedType.COMMIT_HEADER, mal.engine.device, header.encode())
         body = ParcelBody(ParcelId(bytes(16)), CommitContent(signed, mls), group)
         forged(bob, world, number, body)
