@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 import socket
 import time
@@ -44,6 +45,7 @@ from transport import (
     StreamCode,
     TransportLimits,
 )
+from transport.udp import Bind
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +76,12 @@ async def open_relay(
     *,
     clock: Callable[[], float] = time.time,
     limits: TransportLimits = DEFAULT_LIMITS,
+    bind: Bind | None = None,
 ) -> AsyncIterator[Relay]:
     """Run a relay for the length of the block; inside `transport.kj_loop()`.
 
     Leaving it stops cleanly: new calls are refused, running ones are answered, connections close,
-    and what was accepted is on disk. `clock` gives Unix seconds.
+    and what was accepted is on disk. `clock` gives Unix seconds; `bind` is as Endpoint.open's.
 
     Raises Fault: `already-running`, `port-busy`, `cannot-bind`, `database-newer`,
     `database-damaged`, `damaged-seed`, `cannot-use-folder` and the like.
@@ -118,6 +121,8 @@ async def open_relay(
             transport.Address(*config.listen),
             handlers={RELAY_ALPN: front.serve},
             limits=limits,
+            utc_now=lambda: datetime.datetime.fromtimestamp(clock(), datetime.UTC),
+            bind=bind,
         )
         stack.push_async_callback(endpoint.close)
         metrics.watch(service, store, lambda: endpoint.counters + front.counters)

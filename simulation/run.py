@@ -183,7 +183,7 @@ def _stage(plan: Plan, scenario: Scenario, stack: ExitStack) -> Logged:
         return World(plan.seed, relay=relay, mls=plan.mls)
     if plan.tier == PROCESSES:
         return stack.enter_context(ProcessStage.opened(plan.seed, relay=relay))
-    wire = WireStage(plan.seed)
+    wire = WireStage(plan.seed, relay=relay)
     stack.callback(wire.close)
     return wire
 

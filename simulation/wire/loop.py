@@ -1,7 +1,7 @@
 """An asyncio loop whose time jumps: whoever sleeps for an hour wakes at once.
 
 Time stands still while anything can run, in this thread or in one started by `run_in_executor`.
-Whatever else has threads of its own must not be used here: nobody would wait for it.
+Whatever else has threads of its own is waited for by `wait_for_thread`, or not at all.
 """
 
 from __future__ import annotations
@@ -52,9 +52,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, executor: Executor | None, func: Callable[[*Ts], R], *args: *Ts
     ) -> asyncio.Future[R]:
         done = super().run_in_executor(executor, func, *args)
+        self.wait_for_thread(done)
+        return done
+
+    def wait_for_thread(self, done: asyncio.Future[Any]) -> None:
+        """Time stands still until it is done: a thread works for it that we did not start."""
         self._at_work += 1
         done.add_done_callback(self._worked)
-        return done
 
     def _worked(self, _: asyncio.Future[Any]) -> None:
         self._at_work -= 1

@@ -37,6 +37,10 @@ class World(Protocol):
     network: Network
     evidence: Evidence
 
+    @property
+    def relay(self) -> str | None:
+        """The address of the one that everybody uses."""
+
     def unix(self) -> float: ...
     def note_batch(
         self, machine: Machine, batch: Sequence[Command[Any]], result: Batch
@@ -66,6 +70,7 @@ class Machine:
         self._config = NodeConfig(
             home,
             listen=Address(host, PORT),
+            relays=None if world.relay is None else (world.relay,),
             mdns=False,
             clock=self.now,
             bind=network.bind,

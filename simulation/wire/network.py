@@ -46,6 +46,7 @@ class Network:
         self._sockets: dict[SockAddr, SimulatedSocket] = {}
         self._sides: dict[Host, int] = {}
         self._cut: set[tuple[Host, Host]] = set()
+        self._hub: Host | None = None
         self._unplugged: set[Host] = set()
         self._last: dict[tuple[SockAddr, SockAddr], float] = {}  # arrival of the newest datagram
 
@@ -65,7 +66,12 @@ class Network:
         """One way only."""
         self._cut.add((source, target))
 
+    def isolate(self, hub: Host) -> None:
+        """Nobody reaches anybody but the hub, and the hub everybody."""
+        self._hub = hub
+
     def heal(self) -> None:
+        self._hub = None
         self._sides.clear()
         self._cut.clear()
 
@@ -80,6 +86,7 @@ class Network:
         return (
             self._sides.get(source, 0) == self._sides.get(target, 0)
             and (source, target) not in self._cut
+            and self._hub in (None, source, target)
             and not self._unplugged & {source, target}
         )
 

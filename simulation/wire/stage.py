@@ -24,6 +24,7 @@ from simulation.wire.engine import Doom
 from simulation.wire.loop import VirtualLoop
 from simulation.wire.machine import Machine
 from simulation.wire.network import Conditions, Network
+from simulation.wire.relay import HOST, SimulatedRelay
 from simulation.world.evidence import Evidence
 
 R = TypeVar("R")
@@ -44,9 +45,11 @@ class WireStage:
     fetches KeyPackages over the network.
     """
 
-    features: frozenset[str] = frozenset({"one-way", "skew", "crash-points", "disk-full"})
+    features: frozenset[str] = frozenset(
+        {"one-way", "skew", "crash-points", "disk-full", "relay", "withholding"}
+    )
 
-    def __init__(self, seed: int, *, suite: int = mls_rs.HYBRID) -> None:
+    def __init__(self, seed: int, *, relay: bool = False, suite: int = mls_rs.HYBRID) -> None:
         self._suite = suite
         self._runner = asyncio.Runner(loop_factory=VirtualLoop)
         self._loop = self._runner.get_loop()
@@ -67,6 +70,9 @@ class WireStage:
         self.print_lines = False
         self._digest = hashlib.sha256()
         self._broken: asyncio.Future[None] = self._loop.create_future()
+        self._relay: SimulatedRelay | None = None
+        if relay:
+            self._do(self._start_relay())
 
     def close(self) -> None:
         """Ends all nodes, and removes their homes."""
@@ -150,7 +156,8 @@ class WireStage:
     # --- the network
 
     def partition(self, sides: Sequence[Collection[Node]]) -> None:
-        self.network.partition([[self._host(node) for node in side] for side in sides])
+        hosts = [[self._host(node) for node in side] for side in sides]
+        self.network.partition([[*hosts[0], HOST], *hosts[1:]])
 
     def heal(self) -> None:
         self.network.heal()
@@ -159,7 +166,7 @@ class WireStage:
                 self._do(_soon(machine.network_changed))
 
     def isolate(self) -> None:
-        raise NotImplementedError
+        self.network.isolate(HOST)
 
     def cut(self, source: Node, target: Node) -> None:
         self.network.cut(self._host(source), self._host(target))
@@ -170,10 +177,12 @@ class WireStage:
         self.network.conditions = Conditions(latency_s, loss, duplicates, reorder)
 
     def withhold(self, recipients: Collection[Node]) -> None:
-        raise NotImplementedError
+        if self._relay is not None:
+            self._relay.withhold(frozenset(self.machines[node].device for node in recipients))
 
     def release(self) -> None:
-        """Nothing was withheld: there is no relay here."""
+        if self._relay is not None:
+            self._do(_soon(self._relay.release))
 
     # --- what users do
 
@@ -306,8 +315,20 @@ class WireStage:
     def _ask(self, node: Node, command: commands.Command[R], *, spared: bool = False) -> R:
         return self._do(self.machines[node].ask_now(command, spared=spared))
 
+    @property
+    def relay(self) -> str | None:
+        """The address of the relay that everybody uses."""
+        return None if self._relay is None else self._relay.address
+
+    async def _start_relay(self) -> None:
+        relay = SimulatedRelay(Path(self._folder.name, "relay"), self.network, self.unix)
+        await relay.start()
+        self._relay = relay
+
     async def _stop_all(self) -> None:
         await asyncio.gather(*(machine.stop() for machine in self.machines.values()))
+        if self._relay is not None:
+            await self._relay.stop()
 
     def _host(self, node: Node) -> str:
         return self.machines[node].host

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from simulation.wire.loop import run
+from simulation.wire.loop import VirtualLoop, run
 
 DAY_S = 86_400.0
 
@@ -97,6 +97,21 @@ def test_what_a_thread_reports_is_heard() -> None:
             loop.call_soon_threadsafe(heard.set)
 
         await asyncio.gather(asyncio.to_thread(work), heard.wait())
+        return loop.time()
+
+    assert run(main()) == 0.0
+
+
+def test_time_waits_for_a_thread_that_somebody_else_started() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        done = loop.create_future()
+        loop.wait_for_thread(done)
+        alarm = loop.call_later(3600, pytest.fail, "time passed while a thread worked")
+        threading.Timer(0.05, loop.call_soon_threadsafe, (done.set_result, None)).start()
+        await done
+        alarm.cancel()
         return loop.time()
 
     assert run(main()) == 0.0

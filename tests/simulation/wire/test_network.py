@@ -100,6 +100,15 @@ def test_a_cut_works_one_way_only() -> None:
     assert exchange(network, 10)[0] == []
 
 
+def test_who_is_isolated_reaches_the_hub_alone() -> None:
+    network = Network(1)
+    network.isolate("10.0.0.3")
+    assert exchange(network, 10)[0] == []
+    network = Network(1)
+    network.isolate(B)
+    assert len(exchange(network, 10)[0]) == 10
+
+
 def test_an_unplugged_host_hears_and_says_nothing() -> None:
     for host in (A, B):
         network = Network(1)

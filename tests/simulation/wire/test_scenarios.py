@@ -28,8 +28,9 @@ def told(finding: Finding) -> str:
         ("two-at-once", 5, 2),
         ("commit-storm", 6, 0),
         ("reader-only", 4, 0),
+        ("withholding-relay", 4, 0),
         ("partition-and-heal", 5, 0),
-        ("crash-loop", 3, 0),
+        ("crash-loop", 2, 0),
     ],
 )
 def test_invariants_hold(scenario: str, nodes: int, seed: int) -> None:

@@ -12,7 +12,7 @@ from simulation.scenario import Sim
 from simulation.stage import Group, Node
 from simulation.wire.stage import WireStage
 
-DAY_S = 86_400.0
+SIX_HOURS_S = 6 * 3600.0
 A, B, C = "n00", "n01", "n02"
 
 
@@ -53,18 +53,18 @@ def test_each_message_is_shown_once_and_own_ones_are_history(stage: WireStage) -
     ]
 
 
-def test_questions_take_no_time_and_a_day_takes_seconds(stage: WireStage) -> None:
+def test_questions_take_no_time_and_six_hours_take_seconds(stage: WireStage) -> None:
     sim, group = group_of(stage, 2)
     before = stage.now
     stage.send(A, group, "hello")
     stage.standing(B, group)
     assert stage.now == before
     stage.sleep(B)
-    sim.wait(DAY_S)
+    sim.wait(SIX_HOURS_S)
     stage.wake(B)
     sim.wait(10)
     assert texts(stage, B, group) == ["hello"]
-    assert stage.now == pytest.approx(before + DAY_S + 10)
+    assert stage.now == pytest.approx(before + SIX_HOURS_S + 10)
 
 
 def test_who_sleeps_hears_nothing_until_it_wakes(stage: WireStage) -> None:
@@ -196,6 +196,28 @@ def test_a_clock_that_is_an_hour_ahead_separates_nobody(stage: WireStage) -> Non
     sim.wait(10)
     assert texts(stage, B, group) == ["to the future"]
     assert texts(stage, A, group) == ["to the past"]
+
+
+def test_a_real_relay_carries_what_has_no_other_way_and_what_it_withholds_is_seen() -> None:
+    stage = WireStage(1, relay=True)
+    try:
+        sim, group = group_of(stage, 2)
+        stage.isolate()
+        sim.wait(60)
+        through = stage.send(A, group, "through the relay")
+        sim.wait(5)
+        assert texts(stage, B, group) == ["through the relay"]
+        assert states(stage, A, through) == {B: "delivered"}
+        stage.withhold([B])
+        kept = stage.send(A, group, "kept back")
+        sim.wait(600)
+        assert texts(stage, B, group) == ["through the relay"]
+        assert states(stage, A, kept) == {B: "held"}
+        stage.release()
+        sim.wait(5)
+        assert texts(stage, B, group) == ["through the relay", "kept back"]
+    finally:
+        stage.close()
 
 
 def test_an_engine_that_crashes_by_a_bug_ends_the_run(
