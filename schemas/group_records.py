@@ -128,7 +128,7 @@ _ABOUT_SOMEBODY = frozenset({IntentKind.REMOVE, IntentKind.PROMOTE})
 class Intent:
     """A signed wish to change a group; any member may carry it, if its author may do it.
 
-    `subject` only for REMOVE and PROMOTE; `members` only for ADD.
+    `subject` only for REMOVE and PROMOTE; `members` only for ADD; `epoch`: where it was signed.
     """
 
     id: IntentId
@@ -137,10 +137,14 @@ class Intent:
     kind: IntentKind
     subject: IdentityKey | None = None
     members: tuple[MemberRef, ...] = ()
+    epoch: int = 0
 
     def encode(self) -> bytes:
         message = _record.Intent.new_message(
-            id=bytes(self.id), group=bytes(self.group), author=bytes(self.author)
+            id=bytes(self.id),
+            group=bytes(self.group),
+            author=bytes(self.author),
+            epoch=self.epoch,
         )
         if self.kind is IntentKind.ADD:
             _fill_members(message.init("add", len(self.members)), self.members)
@@ -163,6 +167,7 @@ class Intent:
                 items(reader.add, limits.COMMIT_CHANGES, _read_member)
                 if kind is IntentKind.ADD
                 else (),
+                counter(reader.epoch),
             )
 
 

@@ -90,6 +90,7 @@ struct Intent {
     readmit @7 :Void;      # the author's own leaf is to be replaced: it cannot enter the branch
     promote @8 :Data;      # identity key: becomes an admin
   }
+  epoch @9 :UInt64;        # in which it was signed: an old one says nothing any more
 }
 
 struct Summary {

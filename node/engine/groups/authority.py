@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import mls_rs
 
 from identity.signing import open_signed
-from node.engine.groups.rules import Change, authorise
+from node.engine.groups.rules import Change, authorise, is_fresh
 from schemas import limits
 from schemas.errors import Blame, Fault, Malformed, Refused
 from schemas.group_records import Intent, MemberRef
@@ -30,6 +30,8 @@ def authorize_commit(change: mls_rs.Change) -> None:
     intents = [_opened(signed) for signed in decode_intents_untrusted(change.authenticated_data)]
     if any(intent.group != change.group_id for intent in intents):
         raise Malformed("wrong-intent", "a wish about another group")
+    if not all(is_fresh(intent, change.epoch) for intent in intents):
+        raise Refused("old-intent", "a wish of long ago")
     members = [member_ref(member) for member in change.members]
     authorise(
         info,

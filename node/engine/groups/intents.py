@@ -14,7 +14,7 @@ import mls_rs
 from identity.signing import open_signed, sign
 from node.engine.core import Core
 from node.engine.groups import invitees
-from node.engine.groups.rules import Change, authorise, with_admins
+from node.engine.groups.rules import Change, authorise, is_fresh, with_admins
 from node.engine.outbox import Outbox
 from node.store.groups import GroupRow, MemberRow
 from node.store.intents import Wish
@@ -70,9 +70,24 @@ class Intents:
             kind,
             subject,
             tuple(members),
+            row.epoch,
         )
         signed = sign(SignedType.INTENT, core.device, intent.encode())
         return Wish(intent, signed, tuple(key_packages), core.now)
+
+    def renewed(self, row: GroupRow, wish: Wish) -> Wish:
+        """A wish of ours, signed anew where we are now."""
+        old = wish.intent
+        again = self.make(
+            row,
+            old.kind,
+            subject=old.subject,
+            members=old.members,
+            key_packages=wish.key_packages,
+        )
+        self._core.intents.set_done(row.id, [old.id])
+        self._core.intents.add(again, self._core.now)
+        return again
 
     def wish(self, row: GroupRow, wish: Wish, to: Collection[DeviceKey]) -> None:
         """Keeps it as pending, and tells these members."""
@@ -172,7 +187,7 @@ class Intents:
         """What this device can do about them in one commit; the rest waits for others."""
         taken = Plan((), (), (), (), info)
         for wish in wishes:
-            plan = self._with(row, taken, wish)
+            plan = self._with(row, taken, wish) if is_fresh(wish.intent, row.epoch + 1) else None
             if plan is not None and self._allowed(row, plan, info):
                 taken = plan
         return taken

@@ -14,6 +14,7 @@ from node.engine.core import Core, group_info
 from node.engine.groups.epochs import NO_LONGER_A_MEMBER
 from node.engine.groups.fork_choice import Rule, Tree
 from node.engine.groups.intents import Intents
+from node.engine.groups.rules import is_fresh
 from node.engine.outbox import Outbox
 from node.engine.values import LIVE, State
 from node.store.groups import GroupRow
@@ -151,7 +152,9 @@ class Repair:
             else:
                 core.intents.set_done(row.id, [intent.id], done=False)
                 if mine:
-                    self._intents.tell(row, wish, members)
+                    fresh = is_fresh(intent, row.epoch + 1)
+                    anew = wish if fresh else self._intents.renewed(row, wish)
+                    self._intents.tell(row, anew, members)
             again.append(self._in_words(intent))
         return again
 

@@ -14,6 +14,8 @@ from schemas.group_records import Intent, IntentKind, MemberRef
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.messages import GroupInfo, GroupKind, InvitePolicy
 
+FRESH_EPOCHS = 64  # how far from its commit a wish may have been signed, as snapshots reach back
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -143,6 +145,11 @@ def _stays_of_two(authority: _Authority, change: Change) -> None:
             "a conversation of two has no other members",
             hint="create a group: quicnprotochat create-group NAME",
         )
+
+
+def is_fresh(intent: Intent, epoch: int) -> bool:
+    """Whether a commit that opens this epoch may carry it: nobody acts on what was long settled."""
+    return abs(epoch - intent.epoch) <= FRESH_EPOCHS
 
 
 def with_admins(info: GroupInfo, people: Sequence[IdentityKey]) -> GroupInfo:

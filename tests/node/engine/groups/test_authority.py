@@ -16,6 +16,7 @@ from node.engine.groups.authority import (
     encode_intents,
     in_our_words,
 )
+from node.engine.groups.rules import FRESH_EPOCHS
 from schemas.errors import Fault, Malformed, Refused
 from schemas.group_records import Intent, IntentKind
 from schemas.ids import GroupId, IntentId
@@ -138,3 +139,18 @@ def test_intents_are_read_as_they_were_written(trio: Trio) -> None:
     wishes = [wish(ada, group), wish(bob, group, IntentKind.UPDATE)]
     assert decode_intents_untrusted(encode_intents(wishes)) == wishes
     assert decode_intents_untrusted(b"") == []
+
+
+def test_a_wish_of_long_ago_says_nothing(world: World, trio: Trio) -> None:
+    """Or who came back could be removed by what they said when they left."""
+    ada, bob, cy, group = trio
+    old = Intent(IntentId(b"i" * 16), group, cy.device, IntentKind.LEAVE, epoch=1)
+    signed = sign(SignedType.INTENT, cy.engine.device, old.encode())
+    for _ in range(FRESH_EPOCHS):
+        ada.ask(c.UpdateKey(group))
+        world.settle()
+    mls = bob.lawless(group)
+    pending = mls.commit(
+        remove=[leaf_of(mls, cy)], authenticated_data=encode_intents([signed]), now=int(world.now)
+    )
+    assert judged(ada, group, pending.message) == "old-intent"
