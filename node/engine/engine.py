@@ -28,6 +28,7 @@ from node.engine.explain import Explain
 from node.engine.groups.commits import Commits
 from node.engine.groups.committing import Committer
 from node.engine.groups.convergence import Convergence
+from node.engine.groups.entering import Entering
 from node.engine.groups.epochs import Epochs
 from node.engine.groups.fork_choice import H, Rule
 from node.engine.groups.intents import Intents
@@ -118,13 +119,14 @@ class Engine:
         blocking = Blocking(core, self._own_bundle)
         contacts = Contacts(core, self._catch_up, self._own_bundle, blocking)
         welcomes = Welcomes(core, epochs, contacts)
-        self._convergence = Convergence(core, epochs, statements, intents, repair, welcomes, rule)
+        entering = Entering(core, epochs, welcomes)
+        self._convergence = Convergence(core, epochs, statements, intents, repair, entering, rule)
         arrivals = Arrivals(
             core,
             conversation,
             self._receipts,
             self._catch_up,
-            Commits(core, epochs, statements, intents, self._convergence),
+            Commits(core, epochs, statements, intents, entering, self._convergence),
             welcomes,
             contacts,
             blocking,

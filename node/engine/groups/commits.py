@@ -12,6 +12,7 @@ from node.engine import requests
 from node.engine.core import Core
 from node.engine.early import NoRoom
 from node.engine.groups.convergence import Convergence
+from node.engine.groups.entering import Entering
 from node.engine.groups.epochs import Epochs, open_header
 from node.engine.groups.intents import Intents
 from node.engine.groups.statements import Statements
@@ -36,12 +37,14 @@ class Commits:
         epochs: Epochs,
         statements: Statements,
         intents: Intents,
+        entering: Entering,
         convergence: Convergence,
     ) -> None:
         self._core = core
         self._epochs = epochs
         self._statements = statements
         self._intents = intents
+        self._entering = entering
         self._convergence = convergence
 
     def receive(self, row: GroupRow, content: CommitContent) -> None:
@@ -53,7 +56,7 @@ class Commits:
         known = core.branches.commits(row.id).get(header.commit)
         if known is not None and (known.here or known.invalid):
             if not known.entered and known.header != header:
-                self._convergence.note_rival(row.id, header, content)
+                self._entering.note_rival(row.id, header, content)
             return
         if self._is_next(row, header):
             self._epochs.follow(row, header, content)

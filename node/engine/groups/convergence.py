@@ -6,40 +6,26 @@ after choosing, how a branch is entered, and what is done by who cannot enter it
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import mls_rs
 
-from node.engine.core import Core, GroupDamaged
-from node.engine.groups.epochs import Epochs, WrongHeader
+from node.engine.core import Core
+from node.engine.groups.entering import Entering, NoWay
+from node.engine.groups.epochs import Epochs
 from node.engine.groups.fork_choice import Node, Rule, Tree, Votes, choose, undecided
 from node.engine.groups.intents import Intents
 from node.engine.groups.repair import Repair
 from node.engine.groups.statements import Statements
 from node.engine.groups.ways import Ways
-from node.engine.groups.welcome import Welcomes
 from node.engine.values import LIVE, GroupStatus
 from node.store.groups import GroupRow
-from schemas.errors import Blame, Fault, Malformed
-from schemas.group_records import CommitHeader
+from schemas.errors import Fault
 from schemas.ids import CommitHash, DeviceKey, GroupId
-from schemas.parcels import CommitContent
 
 ASK_AFTER_S = 2.0
 ROUNDS = 8  # of looks in one batch: what was entered may bring more to look at
-RIVALS = 4  # headers that contradict each other about one commit
-
-
-class _NoWay(Fault):
-    """A branch cannot be entered as it seemed: its commit, or a Welcome to it, is no good."""
-
-    def __init__(self, commit: CommitHash, error: Fault | mls_rs.MlsError, what: str) -> None:
-        super().__init__(error.code, f"a bad {what}", blame=Blame.PEER)
-        self.commit = commit
-        self.what = what  # "commit", "header" or "welcome"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +52,7 @@ class Convergence:
         statements: Statements,
         intents: Intents,
         repair: Repair,
-        welcomes: Welcomes,
+        entering: Entering,
         rule: Rule,
     ) -> None:
         self._core = core
@@ -74,18 +60,14 @@ class Convergence:
         self._statements = statements
         self._intents = intents
         self._repair = repair
-        self._welcomes = welcomes
+        self._entering = entering
         self._rule = rule
         self.entered: Callable[[GroupId], None] = lambda group: None
         self._dirty: set[GroupId] | None = None
         self._looked: set[GroupId] = set()  # in this batch
         self._due: dict[GroupId, float] = {}
         self._ask_at: dict[GroupId, float] = {}
-        self._checked: set[tuple[GroupId, CommitHash]] = set()
         self._told: set[tuple[GroupId, CommitHash]] = set()
-        self._rivals: defaultdict[
-            tuple[GroupId, CommitHash], list[tuple[CommitHeader, CommitContent]]
-        ] = defaultdict(list)
 
     # --- what is new
 
@@ -104,12 +86,6 @@ class Convergence:
 
     def is_settled(self, group: GroupId) -> bool:
         return group not in self._unsettled() and group not in self._due
-
-    def note_rival(self, group: GroupId, header: CommitHeader, content: CommitContent) -> None:
-        """Another header of one commit: one of the two lies, and its bytes will tell."""
-        rivals = self._rivals[group, header.commit]
-        if len(rivals) < RIVALS and all(header != other for other, _ in rivals):
-            rivals.append((header, content))
 
     # --- the end of a batch
 
@@ -152,30 +128,13 @@ class Convergence:
             try:
                 with core.undoable():
                     self._choose(row)
-            except _NoWay as found:
-                self._condemn(group, found)
+            except NoWay as found:
+                self._entering.condemn(group, found)
             except (Fault, mls_rs.MlsError) as error:
                 core.count(f"settle-{error.code}")
                 return
             else:
                 return
-
-    def _condemn(self, group: GroupId, found: _NoWay) -> None:
-        """So that it is not tried again."""
-        branches = self._core.branches
-        self._core.count(f"bad-{found.what}-{found.code}")
-        rivals = self._rivals.pop((group, found.commit), [])
-        match found.what:
-            case "commit":
-                branches.set_invalid(group, found.commit, found.code)
-            case "welcome":
-                branches.drop_welcome(group, found.commit)
-            case "header":
-                branches.drop(group, found.commit)
-                if rivals:
-                    header, content = rivals.pop(0)
-                    branches.add(group, header, content.header, content.mls, self._core.now)
-                    self._rivals[group, found.commit] = rivals
 
     # --- choosing
 
@@ -186,7 +145,7 @@ class Convergence:
             return
         me = core.device.public
         tree, ways = view.tree, Ways(core, row, view.tree)
-        self._check_children(row, view, ways)
+        self._entering.check(row, tree, ways)
         if row.status in LIVE and rule.emit:
             self._say_before_choosing(row, view)
         target = choose(tree, view.votes, rule=rule)
@@ -207,47 +166,6 @@ class Convergence:
                 target = view.head
         self._go(row, view, ways, target)
 
-    def _check_children(self, row: GroupRow, view: _View, ways: Ways) -> None:
-        """Of forks whose epoch we hold: no choice goes by a commit that cannot be entered, or by
-        a header that lies about it. Raises _NoWay."""
-        core = self._core
-        commits = core.branches.commits(row.id)
-        for fork in view.tree.forks():
-            for child in view.tree.children(fork):
-                commit = commits[child]
-                mine = view.tree.nodes[child].author == core.device.public
-                if mine or commit.entered or not commit.here or (row.id, child) in self._checked:
-                    continue
-                before = self._state_of(row, view, ways, fork)
-                if before is None:
-                    break
-                header, content = self._content(row, child)
-                self._try(child, partial(self._epochs.check, row, before, header, content))
-                self._checked.add((row.id, child))
-
-    def _state_of(
-        self, row: GroupRow, view: _View, ways: Ways, commit: CommitHash
-    ) -> mls_rs.Group | None:
-        """A copy of the group as it was in that epoch, where we hold it."""
-        core = self._core
-        if commit == row.head and row.status != GroupStatus.REMOVED:
-            return core.mls_group(row.id).clone()
-        snapshot = ways.snapshots.get(commit)
-        state = snapshot and core.groups.snapshot_state(row.id, snapshot.epoch_id)
-        return core.mls.load_group(row.id, *state) if state else None
-
-    @staticmethod
-    def _try(commit: CommitHash, action: Callable[[], object]) -> None:
-        """Raises _NoWay where a commit, or what its header says, is no good."""
-        try:
-            action()
-        except GroupDamaged:
-            raise
-        except WrongHeader as error:
-            raise _NoWay(commit, error, "header") from error
-        except (Fault, mls_rs.MlsError) as error:
-            raise _NoWay(commit, error, "commit") from error
-
     def _go(self, row: GroupRow, view: _View, ways: Ways, target: CommitHash) -> None:
         core, rule, tree = self._core, self._rule, view.tree
         out = row.status == GroupStatus.REMOVED
@@ -267,7 +185,7 @@ class Convergence:
         if not stays and ways.to(target) is None:
             self._epochs.put_out(row)  # by its header alone: its bytes cannot be processed
             return
-        self._move(row, ways, target)
+        self._entering.move(row, ways, target)
         self._after(row, view, undone, tree.path(target)[len(tree.path(fork)) :])
         self._unsettled().add(row.id)  # from there, there may be more to choose
         self.entered(row.id)
@@ -375,42 +293,7 @@ class Convergence:
         statement = self._core.branches.statements(row.id).get(self._core.device.public)
         return None if statement is None else statement.commit
 
-    # --- moving
-
-    def _move(self, row: GroupRow, ways: Ways, target: CommitHash) -> None:
-        """To a commit, from the nearest place on its path that we hold or have a Welcome to."""
-        way = ways.to(target)
-        if way is None:
-            raise Malformed("no-way", "a branch that cannot be entered")
-        start, steps = way
-        out = row.status == GroupStatus.REMOVED
-        if start in ways.snapshots and (out or start != row.head):
-            self._epochs.go_back(row, ways.snapshots[start])
-        elif start in ways.welcomes and start != row.head:
-            self._enter_by_welcome(row, start)
-        for commit in steps:
-            header, content = self._content(row, commit)
-            self._try(commit, partial(self._epochs.follow, row, header, content))
-
-    def _content(self, row: GroupRow, commit: CommitHash) -> tuple[CommitHeader, CommitContent]:
-        """Raises Malformed."""
-        core = self._core
-        found = core.branches.content(row.id, commit)
-        if found is None:
-            raise Malformed("no-way", "a commit that is not here")
-        header = CommitHeader.decode(found[0].payload)
-        wishes = [core.intents.get(row.id, intent) for intent in header.intents]
-        intents = tuple(wish.signed for wish in wishes if wish is not None)
-        return header, CommitContent(*found, intents)
-
-    def _enter_by_welcome(self, row: GroupRow, commit: CommitHash) -> None:
-        body = self._core.branches.welcome(row.id, commit)
-        if body is None:
-            raise Malformed("no-way", "a Welcome that is not here")
-        try:
-            self._welcomes.enter_branch(row, body)
-        except (Fault, mls_rs.MlsError) as error:
-            raise _NoWay(commit, error, "welcome") from error
+    # --- what is known
 
     def _view(self, row: GroupRow) -> _View | None:
         """None when nothing is left of where we stood."""
