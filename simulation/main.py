@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,12 +14,13 @@ import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from node.engine.groups.fork_choice import RULES
 from schemas.errors import Fault
 from simulation.many import run_all
 from simulation.processes.network import reason_against
 from simulation.replay import read_replay, write_replay
 from simulation.report import as_json, as_table, rows, write_report
-from simulation.run import PROCESSES, TIERS, WORLD, Plan, Result, run, scenarios_of
+from simulation.run import BEST_RULE, PROCESSES, TIERS, WORLD, Plan, Result, run, scenarios_of
 from simulation.world.means import MODEL, NAMES, REAL
 
 EXIT_FAILED = 1
@@ -111,6 +113,10 @@ def list_(tier: str, as_json_: bool) -> None:
     "--mls", type=click.Choice(NAMES), default=MODEL, show_default=True,
     help="The deterministic model of MLS, or the real one (its bytes differ each time).",
 )  # fmt: skip
+@click.option(
+    "--rule", type=click.Choice(list(RULES)), default=BEST_RULE, show_default=True,
+    help="Of fork choice: ours, or one that was tried before it.",
+)  # fmt: skip
 @_tier
 @_json
 def run_(
@@ -122,6 +128,7 @@ def run_(
     report: Path | None,
     replays: Path,
     mls: str,
+    rule: str,
     tier: str,
     as_json_: bool,
 ) -> None:
@@ -135,6 +142,10 @@ def run_(
       quicnprotochat-simulate run two-members --tier wire --seeds 0..10
     """
     plans = _plans(scenario, nodes, _seeds(seed, seeds), mls if tier == WORLD else REAL, tier)
+    if rule != BEST_RULE:
+        if tier != WORLD:
+            raise click.BadParameter(f"{tier} has our own rule only", param_hint="--rule")
+        plans = [replace(plan, rule=rule) for plan in plans]
     if report is not None and not report.absolute().parent.is_dir():
         raise click.BadParameter("no such folder", param_hint="--report")
     results, interrupted = _play(plans, jobs or os.cpu_count() or 1, quiet=as_json_)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from node.engine.groups.fork_choice import RULES
 from schemas.errors import Blame, Refused
 from simulation.run import TIERS, Plan, Result, scenarios_of
 from simulation.world.means import NAMES
@@ -37,7 +38,7 @@ def read_replay(path: Path) -> tuple[Plan, str]:
             raise ValueError(f"format {content['format']}")
         plan = Plan(**content["plan"])
         known = plan.tier in TIERS and plan.scenario in scenarios_of(plan.tier)
-        if not known or plan.mls not in NAMES:
+        if not known or plan.mls not in NAMES or plan.rule not in RULES:
             raise ValueError(f"no scenario {plan.scenario!r}")
         return plan, str(content["digest"])
     except (ValueError, KeyError, TypeError) as error:

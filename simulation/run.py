@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from node.engine.groups.fork_choice import RULES
 from simulation import scenarios as scenarios
 from simulation.invariants import AT_THE_END, all_there
 from simulation.processes.scenarios import PROCESS_SCENARIOS
@@ -43,6 +44,7 @@ class Patience:
 
 VIRTUAL = Patience(300.0, 6 * 3600.0)
 REAL_TIME = Patience(30.0, 30.0)
+BEST_RULE = "H"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Plan:
     seed: int
     mls: str = MODEL
     tier: str = WORLD
+    rule: str = BEST_RULE  # of fork choice; the tier "world" has the alternatives too
 
 
 @dataclass(slots=True)
@@ -90,6 +93,7 @@ class Result:
             "seed": self.plan.seed,
             "mls": self.plan.mls,
             "tier": self.plan.tier,
+            "rule": self.plan.rule,
             "digest": self.digest,
             "violation": None
             if finding is None
@@ -180,7 +184,7 @@ def run(plan: Plan, *, print_lines: bool = False) -> Result:
 def _stage(plan: Plan, scenario: Scenario, stack: ExitStack) -> Logged:
     relay = "relay" in scenario.needs
     if plan.tier == WORLD:
-        return World(plan.seed, relay=relay, mls=plan.mls)
+        return World(plan.seed, relay=relay, mls=plan.mls, rule=RULES[plan.rule])
     if plan.tier == PROCESSES:
         return stack.enter_context(ProcessStage.opened(plan.seed, relay=relay))
     wire = WireStage(plan.seed, relay=relay)

@@ -65,7 +65,10 @@ class Machine:
         self._boot()
 
     def _boot(self) -> None:
-        self.engine = Engine(self.disk, random=self.rng.randbytes, mls=self.world.library)
+        world = self.world
+        self.engine = Engine(
+            self.disk, random=self.rng.randbytes, mls=world.library, rule=world.rule
+        )
         self.device: DeviceKey = self.engine.device.public
         self.identity = self.engine.identity.public
         self.watch = Watch(self)

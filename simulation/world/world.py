@@ -11,6 +11,7 @@ from typing import Any, Final
 from node.engine import commands as c
 from node.engine import values as v
 from node.engine.engine import BatchResult
+from node.engine.groups.fork_choice import H, Rule
 from schemas.errors import Blame, Fault
 from schemas.group_records import CommitHeader, Intent, Statement
 from schemas.ids import EpochId, GroupId, IdentityKey, MessageId
@@ -37,7 +38,7 @@ class World:
         {"clones", "withholding", "crash-points", "one-way", "disk-full", "skew", "relay"}
     )
 
-    def __init__(self, seed: int, *, relay: bool = False, mls: str = MODEL) -> None:
+    def __init__(self, seed: int, *, relay: bool = False, mls: str = MODEL, rule: Rule = H) -> None:
         self.seed = seed
         self.epoch = START
         self.clock = VirtualClock()
@@ -45,6 +46,7 @@ class World:
         self.network = Network(self.clock, Random(f"{seed} network"))
         self.relay = Relay(self.network, START) if relay else None
         self.library, self.suite, self.seal = means(mls, seed)
+        self.rule = rule
         self.evidence = Evidence()
         self.machines: dict[Node, Machine] = {}
         self.events: Counter[str] = Counter()
