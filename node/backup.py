@@ -170,7 +170,7 @@ def _check(backup: Backup) -> None:
             raise ValueError("a message of no group")
     for row in backup.ledger:
         _ids(MessageId, (row.message,))
-        _ids(DeviceKey, (row.device,))
+        _ids(DeviceKey, (row.device,) if row.carrier is None else (row.device, row.carrier))
         _ids(IdentityKey, (row.identity,))
         _ids(GroupId, (row.group,))
 

@@ -132,6 +132,12 @@ SAMPLE = Backup(
 )
 
 
+CARRIED = format_.Delivery(
+    *(bytes(16), bytes(32), bytes(32), bytes(16), 1),
+    *("carried", "direct", None, None, None, 1.0, b"c" * 32),
+)
+
+
 @given(st.binary(max_size=300))
 def test_no_content_raises_anything_but_refused(data: bytes) -> None:
     for each in (data, format_.encode(SAMPLE)[: len(data)], format_.encode(SAMPLE) + data[:1]):
@@ -159,8 +165,18 @@ def test_hostile_content_is_refused() -> None:
         {"contacts": [format_.Person(b"junk", True, 0.0)]},
         {"blocked": [(b"short", 0.0)]},
         {"messages": [message]},  # of no group
+        {"ledger": [msgspec.structs.replace(CARRIED, carrier=b"short")]},
     ):
         assert code(**changes) == "bad-backup"
+
+
+def test_backups_from_before_others_carried_messages_are_read() -> None:
+    content = format_.encode(msgspec.structs.replace(SAMPLE, ledger=[CARRIED]))
+    assert decode_untrusted(content).ledger == [CARRIED]
+    older = msgspec.msgpack.decode(content)
+    assert older["ledger"][0].pop() == CARRIED.carrier
+    (row,) = decode_untrusted(msgspec.msgpack.encode(older)).ledger
+    assert row == msgspec.structs.replace(CARRIED, carrier=None)
 
 
 # --- commands
