@@ -99,6 +99,7 @@ def make_cast(tmp_path: Path) -> Iterator[MakeCast]:
     [
         pytest.param(2, "update-key {}", "update-key {}", 2, id="two members, two keys"),
         pytest.param(3, "update-key {}", "update-key {}", 3, id="three members, two keys"),
+        pytest.param(2, "invite {} Dan", "update-key {}", 3, id="an invitation and a key"),
         pytest.param(3, "remove {} Dan", "update-key {}", 2, id="a removal and a key"),
     ],
 )
