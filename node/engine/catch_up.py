@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import TypeVar
 
 from node.engine import commands, values
+from node.engine.branch_tree import HALF
 from node.engine.core import Core
 from node.engine.outbox import CARRIED, CATCH_UP, FULL_SUMMARY, Outbox
 from node.engine.receipts import Receipts
 from node.engine.serving import LIFETIME_S, Serving
-from node.engine.values import OVER
+from node.engine.values import OVER, GroupStatus
 from node.engine.watermarks import as_mark
 from node.store.groups import GroupRow
 from schemas import limits
@@ -28,7 +29,9 @@ Key = tuple[GroupId, DeviceKey]
 _Value = TypeVar("_Value")
 
 SPACING_S = 0.5  # between links that come up: what the first hands over is not asked of all
+LONGEST_SPACING_S = 10.0  # whoever comes and goes all the time delays nobody beyond it
 ASK_AGAIN_S = 5.0  # one member, about one group
+ASKED_AT_ONCE = 3  # members who know more than we do, of one group, in that time
 MORE_S = 1.0  # after something was handed over, when more may wait
 SAME_HEAD_S = 60.0  # until a member is asked again about a head that nobody could explain
 SERVE_AGAIN_S = 2.0  # one member, about one group: a later summary replaces the one that waits
@@ -52,6 +55,7 @@ class CatchUp:
         self._asked: dict[Key, float] = {}  # when we last did
         self._asked_about: dict[Key, tuple[CommitHash, float]] = {}
         self._slots: dict[GroupId, float] = {}  # the last turn given to a link that came up
+        self._turns: dict[GroupId, list[float]] = {}  # when members ahead of us were asked
         self._waiting: dict[Key, tuple[float, Summary]] = {}  # from when on it is answered
         self._served: dict[Key, float] = {}
         self._numbers: dict[Key, int] = {}  # of the last full summary
@@ -70,6 +74,7 @@ class CatchUp:
         for row in core.groups.all():
             if self._speaks_in(row) and self._is_member(row, device):
                 slot = max(core.now, self._slots.get(row.id, 0.0) + SPACING_S)
+                slot = min(slot, core.now + LONGEST_SPACING_S)
                 self._slots[row.id] = self._asks[row.id, device] = slot
 
     def link_down(self, device: DeviceKey) -> None:
@@ -97,7 +102,11 @@ class CatchUp:
         summary = self._receipts.receive(signed)
         key = (summary.group, DeviceKey(signed.signer))
         row = self._core.groups.get(summary.group)
-        if len(summary.tree) != 32 or row is None or not self._speaks_in(row):
+        if len(summary.tree) != 2 * HALF or row is None:
+            return
+        if row.status == GroupStatus.REMOVED:  # by a branch that may have lost: a member asks
+            self._ask_soon(key)
+        if not self._speaks_in(row):
             return
         if summary.number <= self._numbers.get(key, -1):
             self._core.count("catch-up-repeated")
@@ -128,9 +137,9 @@ class CatchUp:
         core = self._core
         self._done = ([], {})
         self._serve_one()
-        for key in sorted(core.ahead):
-            soonest = max(core.now, self._asked.get(key, 0.0) + ASK_AGAIN_S)
-            self._asks[key] = min(self._asks.get(key, soonest), soonest)
+        for key in sorted(core.ahead, key=lambda key: (key[1] not in core.linked, key)):
+            if self._turn_to_ask(key[0]):
+                self._ask_soon(key)
         for key in sorted(key for key, when in self._asks.items() if when <= core.now):
             self._done[0].append(key)
             del self._asks[key]
@@ -151,7 +160,7 @@ class CatchUp:
         now = self._core.now
         self._asks = dict.fromkeys(self._asks, now)
         self._waiting = {key: (now, summary) for key, (_, summary) in self._waiting.items()}
-        for times in (self._asked, self._asked_about, self._slots, self._served):
+        for times in (self._asked, self._asked_about, self._slots, self._turns, self._served):
             times.clear()
         self._serving.forget()
 
@@ -168,10 +177,29 @@ class CatchUp:
 
     # --- asking
 
+    def _turn_to_ask(self, group: GroupId) -> bool:
+        """Many may know what we lack, and one of them is enough."""
+        times = self._turns.setdefault(group, [])
+        times[:] = [when for when in times if when > self._core.now - ASK_AGAIN_S]
+        if len(times) >= ASKED_AT_ONCE:
+            return False
+        times.append(self._core.now)
+        return True
+
+    def _ask_soon(self, key: Key) -> None:
+        soonest = max(self._core.now, self._asked.get(key, 0.0) + ASK_AGAIN_S)
+        self._asks[key] = min(self._asks.get(key, soonest), soonest)
+
     def _ask(self, group: GroupId, device: DeviceKey) -> None:
         core = self._core
         row = core.groups.get(group)
-        if row is None or not self._speaks_in(row) or core.people.is_blocked_device(device):
+        if row is None or not (self._speaks_in(row) or row.status == GroupStatus.REMOVED):
+            return
+        if not row.accepted or core.people.is_blocked_device(device):
+            return
+        known = device in core.branches.statements(group)
+        if not known and not core.groups.was_member(group, device):
+            core.count("catch-up-stranger")
             return
         members = {member.device for member in core.groups.members(group)}
         authors = core.messages.authors(group)

@@ -18,6 +18,7 @@ from node.engine.outbox import CARRIED, CATCH_UP, Outbox
 from node.store.branches import CommitRow
 from node.store.catch_up import Kept
 from node.store.groups import GroupRow
+from node.store.intents import Wish
 from schemas import limits
 from schemas.group_records import AuthorMark, MemberRef, Summary
 from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId
@@ -52,11 +53,9 @@ class _Room:
 
     def take(self, size: int) -> bool:
         """Whether something of that size still fits."""
-        if size > self.bytes:
-            self.bytes = 0  # nothing smaller overtakes it
-            return False
-        self.bytes -= size
-        return True
+        fits = size <= self.bytes
+        self.bytes = self.bytes - size if fits else 0  # nothing smaller overtakes it
+        return fits
 
 
 class Serving:
@@ -148,9 +147,13 @@ class Serving:
             ),
             key=lambda commit: (commit.epoch, commit.arrival, commit.hash),
         )[:COMMITS]
-        whole = [commit for commit in missing if commit.here and before[commit.hash]]
-        others = set(missing) - set(whole)
-        signed = [core.catch_up.header(row.id, c.hash) for c in missing if c in others]
+        whole = [
+            commit
+            for commit in missing
+            if before[commit.hash] and commit.here and self._wishes_are_here(row, commit)
+        ]
+        heard_of = {commit.hash for commit in missing} - {commit.hash for commit in whole}
+        signed = [core.catch_up.header(row.id, c.hash) for c in missing if c.hash in heard_of]
         self._heads(row, device, room, headers=[one for one in signed if one is not None])
         for commit in whole:
             content = self._commit(row, commit)
@@ -164,12 +167,19 @@ class Serving:
         statement = self._core.branches.statements(row.id).get(device)
         return summary.head if statement is None else statement.commit
 
+    def _carried(self, row: GroupRow, commit: CommitRow) -> list[Wish | None]:
+        intents = commit.header.intents if commit.header is not None else ()
+        return [self._core.intents.get(row.id, intent) for intent in intents]
+
+    def _wishes_are_here(self, row: GroupRow, commit: CommitRow) -> bool:
+        """Nobody takes a commit without the wishes that it carries."""
+        return None not in self._carried(row, commit)
+
     def _commit(self, row: GroupRow, commit: CommitRow) -> CommitContent | None:
-        core = self._core
-        found = core.branches.content(row.id, commit.hash)
-        if found is None or commit.header is None:
+        found = self._core.branches.content(row.id, commit.hash)
+        if found is None:
             return None
-        wishes = (core.intents.get(row.id, intent) for intent in commit.header.intents)
+        wishes = self._carried(row, commit)
         return CommitContent(*found, tuple(wish.signed for wish in wishes if wish is not None))
 
     def _votes(self, row: GroupRow, device: DeviceKey, room: _Room) -> None:

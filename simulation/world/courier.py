@@ -271,11 +271,14 @@ class Courier:
                 lambda verdict: link.carry(
                     peer, lambda: self._settle(_outcome(parcel.id, verdict))
                 ),
+                via=self._machine.device,
             ),
             twice=True,
         )
 
-    def arrived(self, parcel: Parcel, path: str, answer: object) -> None:
+    def arrived(
+        self, parcel: Parcel, path: str, answer: object, via: DeviceKey | None = None
+    ) -> None:
         """To the engine; its verdict goes to `answer`."""
 
         def judged(verdict: object) -> None:
@@ -287,7 +290,7 @@ class Courier:
         if self._machine.world.deaf(self._machine):
             judged(v.Accepted())
         else:
-            self._machine.submit(c.Arrived(parcel, path), judged)
+            self._machine.submit(c.Arrived(parcel, path, via), judged)
 
     def _leave_at_relay(self, items: list[v.OutboxItem]) -> None:
         relay, machine = self._machine.world.relay, self._machine

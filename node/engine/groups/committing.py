@@ -13,6 +13,7 @@ from node.engine.groups.authority import encode_intents, in_our_words
 from node.engine.groups.epochs import Epochs, commit_hash
 from node.engine.groups.statements import Statements
 from node.engine.groups.welcome import split_tree
+from node.engine.introductions import introductions
 from node.engine.outbox import Outbox
 from node.store.groups import GroupRow, MemberRow
 from node.store.intents import Wish
@@ -22,14 +23,12 @@ from schemas.ids import DeviceKey
 from schemas.messages import GroupInfo
 from schemas.parcels import (
     BundleDigest,
-    BundlesContent,
     CommitContent,
     TreeChunkContent,
     WelcomeContent,
 )
 from schemas.records import Signed, SignedType
 
-BUNDLES_PER_PARCEL = 20
 WELCOME_WITH_TREE = limits.PARCEL_BODY - 64 * limits.KIB  # beside header, bundle and digests
 
 
@@ -144,15 +143,7 @@ class Committer:
     def _send_bundles(
         self, row: GroupRow, about: Sequence[MemberRef], recipients: list[DeviceKey]
     ) -> None:
-        people = self._core.people
-        for start in range(0, len(about), BUNDLES_PER_PARCEL):
-            part = about[start : start + BUNDLES_PER_PARCEL]
-            bundles = [people.bundle(key) for key in dict.fromkeys(m.identity for m in part)]
-            endpoints = [people.endpoint(member.device) for member in part]
-            content = BundlesContent(
-                tuple(bundle[0] for bundle in bundles if bundle is not None),
-                tuple(endpoint[0] for endpoint in endpoints if endpoint is not None),
-            )
+        for content in introductions(self._core, about):
             self._outbox.put("bundles", content, recipients, group=row.id)
 
     @property

@@ -34,8 +34,9 @@ class Scene:
 
 
 @pytest.fixture
-def scene(world: World) -> Scene:
+def scene() -> Scene:
     """Bob has 60 messages of Ada, who is gone; Mal has none, and is linked to Bob."""
+    world = World(None)
     ada, bob, mal = people = world.friends("Ada", "Bob", "Mal")
     group = world.tea(people)
     away(world, mal)
@@ -117,13 +118,13 @@ def test_storm_of_summaries_is_one_answer_in_two_seconds(
         serve(*arguments)
 
     monkeypatch.setattr(serving.Serving, "serve", note)
-    for _ in range(10):
+    for _ in range(6):
         for _ in range(200):
             scene.bob.ask(summary(scene, next(numbers)))
             scene.world.now += 1 / 200
         scene.bob.ask(c.Tick())
         drain(scene)
-    assert 4 <= len(served) <= 6
+    assert 3 <= len(served) <= 4  # six seconds
     assert len(scene.bob.engine._catch_up._waiting) <= 1
     # Nobody else waits for it: a message goes through as ever.
     away(scene.world)
