@@ -133,8 +133,18 @@ SAMPLE = Backup(
 
 
 CARRIED = format_.Delivery(
-    *(bytes(16), bytes(32), bytes(32), bytes(16), 1),
-    *("carried", "direct", None, None, None, 1.0, b"c" * 32),
+    message=bytes(16),
+    device=bytes(32),
+    identity=bytes(32),
+    group=bytes(16),
+    sequence=1,
+    state="carried",
+    path="direct",
+    relay=None,
+    held_until=None,
+    reason=None,
+    updated=1.0,
+    carrier=b"c" * 32,
 )
 
 
