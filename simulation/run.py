@@ -141,7 +141,7 @@ def play(scenario: Scenario, sim: Sim, patience: Patience = VIRTUAL) -> None:
     """The scenario, and what ends every one of them. Raises Violation."""
     scenario.play(sim)
     sim.wait(0.0)
-    calm_down(sim)
+    sim.repair()
     sim.agree(sim.groups, within=patience.converge_s)
     end = sim.now + patience.delivery_s
     look_s = FIRST_LOOK_S
@@ -150,23 +150,6 @@ def play(scenario: Scenario, sim: Sim, patience: Patience = VIRTUAL) -> None:
         look_s *= 1.5
     for invariant in AT_THE_END:
         invariant(sim)
-
-
-def calm_down(sim: Sim) -> None:
-    """Whatever the scenario left broken is mended."""
-    stage: Stage = sim.stage
-    sim.note("the end begins: everything is mended")
-    sim.trouble()
-    for node in sim.honest:
-        stage.fill_disk(node, False)
-        stage.set_clock(node, 0.0)
-    sim.heal()
-    stage.release()
-    for node in sim.insiders:
-        sim.sleep(node)
-    for node in sim.honest:
-        sim.wake(node)
-    sim.until(lambda: all(stage.awake(node) for node in sim.honest), within=60)
 
 
 def run(plan: Plan, *, print_lines: bool = False) -> Result:

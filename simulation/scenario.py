@@ -243,6 +243,9 @@ class Sim:
         self.stage.fill_disk(node, True)
         self.after(for_s, self.stage.fill_disk, node, False)
 
+    def set_clock(self, node: Node, ahead_s: float) -> None:
+        self.stage.set_clock(node, ahead_s)
+
     def deafen(self, node: Node) -> None:
         """It heeds nothing that it hears."""
         self.stage.deafen(node)
@@ -257,6 +260,23 @@ class Sim:
     def partition(self, *sides: Collection[Node]) -> None:
         self.note(f"partition {'|'.join(str(len(side)) for side in sides)}")
         self.stage.partition(sides)
+
+    def cut(self, source: Node, target: Node) -> None:
+        """Nothing from `source` arrives at `target` until `heal`."""
+        self.stage.cut(source, target)
+
+    def repair(self) -> None:
+        """Whatever is broken is mended: the network, clocks, disks, and everybody is awake."""
+        self.note("everything is mended")
+        self.trouble()
+        for node in self.honest:
+            self.stage.fill_disk(node, False)
+            self.stage.set_clock(node, 0.0)
+        self.heal()
+        self.stage.release()
+        self.sleep(*self.insiders)
+        self.wake(*self.honest)
+        self.until(lambda: all(self.stage.awake(node) for node in self.honest), within=60)
 
     def only_by_relay(self) -> None:
         """Nobody reaches anybody but the relay."""
