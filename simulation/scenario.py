@@ -211,18 +211,16 @@ class Sim:
         if self._do(by, partial(self._invite, by, group, others, admin=admin)):
             for node in others:
                 self.record.removed.pop((group, node), None)
-                self._join_soon(node, group, self.now + JOINED_WITHIN_S)
+                self._join_soon(node, group)
 
     def _invite(self, by: Node, group: Group, others: Sequence[Node], *, admin: bool) -> None:
         self.stage.acquaint(by, others)
         self.stage.invite(by, group, others, admin=admin)
 
-    def _join_soon(self, node: Node, group: Group, deadline: float) -> None:
+    def _join_soon(self, node: Node, group: Group) -> None:
         here = self.stage.awake(node) and self.stage.standing(node, group) is not None
-        if here and self._allowed(lambda: self.stage.join(node, group)):
-            return
-        if self.now < deadline:
-            self.after(LOOK_S, self._join_soon, node, group, deadline)
+        if not here or not self._allowed(partial(self.stage.join, node, group)):
+            self.after(LOOK_S, self._join_soon, node, group)
 
     # --- machines and network
 
