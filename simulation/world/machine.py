@@ -195,7 +195,7 @@ class Machine:
                 self.courier.drop(device)
             case v.Counted(reason):
                 self.counters[reason] += 1
-            case v.Event("message"):
+            case v.Event("message") | v.Event("joined"):
                 self._read_soon()
             case _:
                 pass
