@@ -128,13 +128,17 @@ class Serving:
         core = self._core
         known = core.branches.commits(row.id)
         stand = self._stand(row, device, summary)
-        on_path = branch_tree.path(known, stand)
+        has = branch_tree.path(known, stand)
         agreed = self._agreed.get((row.id, device), 0.0)
         first = branch_tree.added_at(known, device)
-        if stand in known:  # who was let in by a branch that lost needs the way from there to here
-            first = min(first, known[stand].epoch)
         if member and stand in known:  # who lags further behind needs all from there on
             first = max(first, min(row.epoch, known[stand].epoch) - limits.SNAPSHOT_EPOCHS)
+        ours = branch_tree.path(known, row.head)
+        if stand in known and stand not in ours:  # the way from its branch to ours
+            let_in = branch_tree.entry(known, stand, device)
+            first = 1 + max((known[commit].epoch for commit in has & ours), default=0)
+            if let_in is not None:  # of its own branch, what was before it
+                has = {commit for commit in has if known[commit].epoch >= let_in.epoch}
         before = branch_tree.member_before(known, device, now=member)
         missing = sorted(
             (
@@ -142,7 +146,7 @@ class Serving:
                 for commit in known.values()
                 if commit.header is not None
                 and commit.epoch >= first
-                and commit.hash not in on_path
+                and commit.hash not in has
                 and commit.arrival >= agreed
             ),
             key=lambda commit: (commit.epoch, commit.arrival, commit.hash),
