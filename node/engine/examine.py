@@ -10,13 +10,14 @@ from node.engine import commands
 from node.engine.core import Core
 from node.engine.explain import Explain
 from node.engine.groups.wishes import rank_key
-from node.engine.standing import places
+from node.engine.standing import Commits, places
 from node.engine.values import LIVE, GroupStatus, Standing, State
 from node.engine.views import group_view
 from node.store import reports
 from node.store.groups import GroupRow
-from schemas.group_records import Intent, IntentKind
+from schemas.group_records import Intent, IntentKind, Statement
 from schemas.ids import DeviceKey, GroupId, IdentityKey
+from schemas.parcels import MessageContent, ParcelBody
 from schemas.times import utc
 from telemetry.checks import Check
 
@@ -39,6 +40,16 @@ _MEMBERSHIP: Final = {
     GroupStatus.LEAVING: ("you asked to leave; a member has to commit it", "wait for their node"),
     GroupStatus.LEFT: ("you left it", "ask to be invited"),
     GroupStatus.REMOVED: ("you were removed from it", "ask to be invited"),
+}
+
+_NOT_CARRIED_BY_AUTHOR: Final = frozenset({IntentKind.LEAVE, IntentKind.READMIT})
+_WISHES: Final = {
+    IntentKind.LEAVE: "{author} leaves",
+    IntentKind.REMOVE: "{author} removes {whom}",
+    IntentKind.UPDATE: "{author} renews their key",
+    IntentKind.ADD: "{author} invites {whom}",
+    IntentKind.READMIT: "{author} comes back in",
+    IntentKind.PROMOTE: "{author} makes {whom} an admin",
 }
 
 
@@ -134,9 +145,15 @@ class Examine:
         return _WISHES[intent.kind].format(author=author, whom=whom)
 
     def _early(self, row: GroupRow) -> Check:
-        count, oldest = reports.early(self.core.db, row.id)
-        if not count:
+        commits = self.core.branches.commits(row.id)
+        waiting = [
+            arrival
+            for body, arrival in reports.early(self.core.db, row.id)
+            if not _is_of_lost_branch(commits, ParcelBody.decode(body))
+        ]
+        if not waiting:
             return Check("missing changes", True, "none: all that came could be read")
+        count, oldest = len(waiting), waiting[0]
         late = self.core.now - oldest > LATE_S
         what = f"{count} parcel{'s wait' if count > 1 else ' waits'} for a change that we lack"
         return Check(
@@ -186,15 +203,12 @@ class Examine:
         return self._names(person for device in devices if (person := owners(device)))
 
 
-_NOT_CARRIED_BY_AUTHOR: Final = frozenset({IntentKind.LEAVE, IntentKind.READMIT})
-_WISHES: Final = {
-    IntentKind.LEAVE: "{author} leaves",
-    IntentKind.REMOVE: "{author} removes {whom}",
-    IntentKind.UPDATE: "{author} renews their key",
-    IntentKind.ADD: "{author} invites {whom}",
-    IntentKind.READMIT: "{author} comes back in",
-    IntentKind.PROMOTE: "{author} makes {whom} an admin",
-}
+def _is_of_lost_branch(commits: Commits, parcel: ParcelBody) -> bool:
+    """A message from a commit that is here, and was not chosen: its author seals it again."""
+    if not isinstance(parcel.content, MessageContent) or parcel.statement is None:
+        return False
+    known = commits.get(Statement.decode(parcel.statement.payload).commit)
+    return known is not None and known.here
 
 
 def _time(seconds: float) -> str:

@@ -157,7 +157,7 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
     },
     "watermarks": {"group_id": _GROUP, "author": _DEVICE, "missing": _list_of(int)},
     "peer_summaries": {"group_id": _GROUP, "device": _DEVICE, "signed": _signed(Summary.decode)},
-    "future": {"group_id": _GROUP, "via": _DEVICE},
+    "future": {"group_id": _GROUP, "via": _DEVICE, "body": _read_by(ParcelBody.decode)},
     "cursors": {"group_id": _GROUP},
     "payloads": {"group_id": _GROUP, "message": _MESSAGE, "body": _read_by(ParcelBody.decode)},
     "outbox": {"parcel_id": _length(16), "recipient": _DEVICE, "group_id": _GROUP},

@@ -14,10 +14,9 @@ def summaries(db: Database, group: GroupId) -> dict[DeviceKey, bytes]:
     return {DeviceKey(device): signed for device, signed in rows}
 
 
-def early(db: Database, group: GroupId) -> tuple[int, float]:
-    """(how many parcels wait for a commit or Welcome, when the oldest came)."""
-    row = db.row("SELECT count(*), coalesce(min(arrival), 0) FROM future WHERE group_id = ?", group)
-    return row[0], row[1]
+def early(db: Database, group: GroupId) -> list[tuple[bytes, float]]:
+    """(body, when it came) of parcels that wait for a commit or Welcome, oldest first."""
+    return db.rows("SELECT body, arrival FROM future WHERE group_id = ? ORDER BY arrival", group)
 
 
 def snapshots(db: Database, group: GroupId) -> tuple[int, int, int]:

@@ -41,8 +41,8 @@ INSERT INTO blocked VALUES (zeroblob(32), 1.0);
 INSERT INTO bundle_privates VALUES (zeroblob(32), 1, zeroblob(32), zeroblob(32));
 INSERT INTO tree_chunks VALUES (zeroblob(32), 0, 1.0, zeroblob(9));
 INSERT INTO seen_parcels VALUES (zeroblob(32), 1e10, NULL, NULL);
-INSERT INTO future SELECT 1, id, 1, zeroblob(32), 'direct', zeroblob(9), 1.0, NULL
-  FROM groups LIMIT 1;
+INSERT INTO future SELECT 1, group_id, 1, zeroblob(32), 'direct', body, 1.0, NULL
+  FROM payloads LIMIT 1;
 INSERT INTO ciphertexts SELECT id, zeroblob(32), 1, epoch_id, zeroblob(9), 1e10 FROM groups;
 INSERT INTO equivocations SELECT group_id, device, signed, signed FROM statements LIMIT 1;
 INSERT INTO welcomes SELECT group_id, zeroblob(32), body, 1.0 FROM payloads LIMIT 1;
@@ -124,6 +124,8 @@ class User:
         )
         assert len(groups) >= 3
         histories = self.must(*(c.ReadHistory(each.group, 0, 50) for each in groups))
+        self.must(*(c.ExamineGroup(each.group) for each in groups))
+        self.must(*(c.FindGroup(each.group.hex(), standings=True) for each in groups))
         own = [message.message.hex() for each in histories for message in each if message.own]
         self.must(*(c.ReadLedger(each) for each in own), *(c.Why(each) for each in own))
         devices = {

@@ -194,6 +194,7 @@ def test_a_fork_is_told_while_it_is_decided_and_not_after(world: World) -> None:
     epoch = ada.view(group).epoch
     for person in people:
         person.ask(c.UpdateKey(group))
+        person.send(group, "on a branch of my own")
     world.settle()
     (waits,) = [p for p in people if p.view(group).status is v.GroupStatus.SPLIT]
     (other,) = [p for p in people if p is not waits]
@@ -203,8 +204,11 @@ def test_a_fork_is_told_while_it_is_decided_and_not_after(world: World) -> None:
     assert "at once" in checks(waits, group)["delivery"].detail
 
     world.settle(5)
+    other.send(group, "whole")
+    world.settle(5)
+    world.now += LATE_S
     for person in people:
-        assert wrong(person, group) == set()
+        assert wrong(person, group) == set(), "what was sealed on the lost branch holds up nobody"
         assert {place for _, place in stands(person, group).values()} == {"here"}
 
 
