@@ -15,6 +15,8 @@ Node = str
 Group = str
 Message = str
 
+INVITED = "invited"  # where a node stands whose user has not accepted
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:

@@ -17,7 +17,7 @@ from schemas.errors import Blame, Fault
 from simulation.processes.network import Network, Place, Trouble, reason_against
 from simulation.processes.node_process import NodeProcess, RelayProcess
 from simulation.processes.talk import Reader
-from simulation.stage import Group, Message, Node, Owed, Shown, Standing
+from simulation.stage import INVITED, Group, Message, Node, Owed, Shown, Standing
 
 _HISTORY: Final = 500
 _LINES: Final = 1000
@@ -212,7 +212,8 @@ class ProcessStage:
         seen = self.timeline.setdefault(node, [])
         if not seen or seen[-1][1:] != (found.epoch, epoch_id[:8]):
             seen.append((self.now, found.epoch, epoch_id[:8]))
-        return Standing(found.epoch, epoch_id, found.status, members)
+        status = found.status if found.accepted else INVITED
+        return Standing(found.epoch, epoch_id, status, members)
 
     def shown(self, node: Node, group: Group) -> list[Shown]:
         reader = self._shown.setdefault((node, group), Reader(self._nodes[node], "default", group))

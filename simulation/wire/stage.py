@@ -19,7 +19,7 @@ from node.engine_thread import Batch
 from schemas.errors import Fault
 from schemas.ids import EpochId, GroupId, IdentityKey, MessageId
 from simulation.scenario import Violation
-from simulation.stage import Group, Message, Node, Owed, Shown, Standing
+from simulation.stage import INVITED, Group, Message, Node, Owed, Shown, Standing
 from simulation.wire.engine import Doom
 from simulation.wire.loop import VirtualLoop
 from simulation.wire.machine import Machine
@@ -32,7 +32,6 @@ R = TypeVar("R")
 IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Linux has a tmpfs; a folder is made in it
 EYES: Final = "eyes"  # the cursor of whoever looks at the screen
 MOST: Final = 1_000_000
-INVITED: Final = "invited"  # and not accepted
 LAST_LINES: Final = 200  # of the event log
 _MOMENTS: Final[dict[str, Doom | None]] = {"between": None, "before": "before", "after": "after"}
 

@@ -16,7 +16,7 @@ from node.engine.engine import Engine
 from node.store.database import MIGRATIONS
 from schemas.errors import Blame, Fault
 from schemas.ids import DeviceKey, GroupId
-from simulation.stage import Node, Shown, Standing
+from simulation.stage import INVITED, Node, Shown, Standing
 from simulation.world.courier import Courier
 from simulation.world.watch import Watch
 from storage.sqlite import migrate
@@ -31,7 +31,6 @@ BATCH_S = 0.001  # what queues meanwhile goes into the next batch
 READ_S = 0.3  # from a message's arrival until its user has seen it
 DOWN_S = (0.5, 3.0)  # a crashed process is started again
 READ_AT_ONCE = 200
-INVITED = "invited"  # and not accepted
 _STATEMENTS = 512  # kept prepared, as storage.sqlite does
 
 
