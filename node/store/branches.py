@@ -259,14 +259,14 @@ class BranchStore:
             for head, epoch_id, epoch, incarnation in rows
         }
 
-    def restore(self, group: GroupId, snapshot: Snapshot) -> None:
+    def restore(self, group: GroupId, snapshot: Snapshot, state: bytes, tree: bytes) -> None:
         """The state on disk is that of the snapshot again, and later epochs' secrets are gone."""
-        for table, column in (("group_state", "state"), ("group_tree", "tree")):
+        for table, blob in (("group_state", state), ("group_tree", tree)):
             self._db.run(
-                f"INSERT OR REPLACE INTO {table} SELECT group_id, incarnation, {column}"  # noqa: S608
-                " FROM snapshots WHERE group_id = ? AND epoch_id = ?",
+                f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)",  # noqa: S608
                 group,
-                snapshot.epoch_id,
+                snapshot.incarnation,
+                blob,
             )
         self._db.run(
             "DELETE FROM epochs WHERE group_id = ? AND incarnation = ? AND epoch >= ?",

@@ -53,6 +53,8 @@ class Commits:
         header = open_header(content)
         if header.group != row.id:
             raise Refused("wrong-group", "a commit of another group")
+        if self._entering.is_lie(row.id, header):
+            raise Refused("wrong-header", "a header that its commit contradicts")
         known = core.branches.commits(row.id).get(header.commit)
         if known is not None and (known.here or known.invalid):
             if not known.entered and known.header != header:
@@ -162,7 +164,7 @@ class Commits:
         )
         if header.group != row.id:
             raise Refused("wrong-group", "a header of another group")
-        if header.commit in core.branches.commits(row.id):
+        if header.commit in core.branches.commits(row.id) or self._entering.is_lie(row.id, header):
             return
         self._make_room(row, header, 0)
         core.branches.add(row.id, header, signed, None, core.now)

@@ -12,18 +12,23 @@ from functools import partial
 import mls_rs
 
 from node.engine.core import Core, GroupDamaged
-from node.engine.groups.epochs import Epochs, WrongHeader
+from node.engine.groups.epochs import Epochs
 from node.engine.groups.fork_choice import Tree
 from node.engine.groups.ways import Ways
 from node.engine.groups.welcome import Welcomes
 from node.engine.values import GroupStatus
 from node.store.groups import GroupRow
-from schemas.errors import Blame, Fault, Malformed
+from schemas.errors import Blame, Fault, Malformed, Refused
 from schemas.group_records import CommitHeader
 from schemas.ids import CommitHash, GroupId
 from schemas.parcels import CommitContent
 
+LIES = 1024  # remembered, so that they are not tried again and again
 RIVALS = 4  # headers that contradict each other about one commit
+
+
+# What no other parent would make good; anything else may be the header's lie about the parent.
+_BAD_WHEREVER = (mls_rs.RefusedByRules, mls_rs.InvalidCommit, mls_rs.CredentialRefused)
 
 
 class NoWay(Fault):
@@ -41,9 +46,14 @@ class Entering:
         self._epochs = epochs
         self._welcomes = welcomes
         self._checked: set[tuple[GroupId, CommitHash]] = set()
+        self._lies: set[tuple[GroupId, CommitHeader]] = set()
         self._rivals: defaultdict[
             tuple[GroupId, CommitHash], list[tuple[CommitHeader, CommitContent]]
         ] = defaultdict(list)
+
+    def is_lie(self, group: GroupId, header: CommitHeader) -> bool:
+        """It was found to contradict its commit."""
+        return (group, header) in self._lies
 
     def note_rival(self, group: GroupId, header: CommitHeader, content: CommitContent) -> None:
         """Another header of one commit: one of the two lies, and its bytes will tell."""
@@ -62,6 +72,11 @@ class Entering:
             case "welcome":
                 branches.drop_welcome(group, found.commit)
             case "header":
+                known = branches.commits(group).get(found.commit)
+                if known is not None and known.header is not None:
+                    if len(self._lies) >= LIES:
+                        self._lies.clear()
+                    self._lies.add((group, known.header))
                 branches.drop(group, found.commit)
                 if rivals:
                     header, content = rivals.pop(0)
@@ -102,10 +117,10 @@ class Entering:
             action()
         except GroupDamaged:
             raise
-        except WrongHeader as error:
-            raise NoWay(commit, error, "header") from error
-        except (Fault, mls_rs.MlsError) as error:
+        except (Refused, *_BAD_WHEREVER) as error:
             raise NoWay(commit, error, "commit") from error
+        except (Fault, mls_rs.MlsError) as error:
+            raise NoWay(commit, error, "header") from error
 
     def move(self, row: GroupRow, ways: Ways, target: CommitHash) -> None:
         """To a commit, from the nearest place on its path that we hold or have a Welcome to."""

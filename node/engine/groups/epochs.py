@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import mls_rs
 
 from identity.signing import open_signed
-from node.engine.core import Core, epoch_id, group_info
+from node.engine.core import Core, GroupDamaged, epoch_id, group_info
 from node.engine.groups.authority import encode_intents, in_our_words, member_ref
 from node.engine.groups.intents import Intents
 from node.engine.outbox import Outbox
@@ -143,14 +143,20 @@ class Epochs:
     # --- backwards
 
     def go_back(self, row: GroupRow, snapshot: Snapshot) -> None:
-        """To an epoch that we left, from where another branch can be followed."""
+        """To an epoch that we left, from where another branch can be followed.
+
+        Raises GroupDamaged.
+        """
         core = self._core
+        state = core.groups.snapshot_state(row.id, snapshot.epoch_id)
+        if state is None:
+            raise GroupDamaged("a snapshot that is gone")
         if row.status in LIVE or row.status == GroupStatus.LEAVING:
             core.write_unwritten()
-            core.groups.snapshot(row, core.now)
+            core.groups.snapshot(row, core.now)  # which may trim the one that we return to
         else:
             row.status = GroupStatus.ACTIVE
-        core.branches.restore(row.id, snapshot)
+        core.branches.restore(row.id, snapshot, *state)
         row.head, row.epoch_id = snapshot.head, snapshot.epoch_id
         row.epoch, row.incarnation = snapshot.epoch, snapshot.incarnation
         row.epoch_base = row.next_sequence

@@ -227,3 +227,24 @@ def test_crash_while_a_fork_waits_is_no_loss(world: World) -> None:
     world.settle(5)
     one_group(group, ada, bob)
     assert (ada.read(), bob.read()) == (["from bob"], ["from ada"])
+
+
+def test_the_way_back_is_not_trimmed_by_leaving(world: World) -> None:
+    """Whoever slept for longer than snapshots are kept goes back to one all the same (found by
+    asleep-ten-days, seed 0: the snapshot went while the epoch was left, and the commit that was
+    tried on the wrong state was taken for a bad one)."""
+    people = world.friends("ada", "bob", "cy")
+    ada, bob, cy = people
+    group = world.tea(people)
+    world.deliver = apart([ada, bob], [cy])
+    cy.ask(c.UpdateKey(group))
+    for _ in range(3):
+        ada.ask(c.UpdateKey(group))
+        world.settle(12)
+        bob.send(group, "we go on")
+    world.later(10 * 86_400)
+    world.deliver = lambda sender, recipient: True
+    world.link(*people)
+    world.settle(2 * HEAL_S)
+    one_group(group, *people)
+    assert set(cy.read()) == {"we go on"}
