@@ -27,6 +27,11 @@ def path(commits: Commits, head: CommitHash) -> set[CommitHash]:
     return found
 
 
+def names(commits: Commits, device: DeviceKey) -> bool:
+    """Some commit adds or removes it."""
+    return any(any(_change(row, device)) for row in commits.values())
+
+
 def added_at(commits: Commits, device: DeviceKey) -> int:
     """The epoch that a device's last known addition opened; 0 for a member from before."""
     return max(

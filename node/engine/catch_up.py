@@ -197,8 +197,7 @@ class CatchUp:
             return
         if not row.accepted or core.people.is_blocked_device(device):
             return
-        known = device in core.branches.statements(group)
-        if not known and not core.groups.was_member(group, device):
+        if not self._receipts.was_member(group, device):
             core.count("catch-up-stranger")
             return
         members = {member.device for member in core.groups.members(group)}

@@ -7,7 +7,7 @@ decrypted and on disk.
 from __future__ import annotations
 
 from identity.signing import open_signed, sign
-from node.engine import values
+from node.engine import branch_tree, values
 from node.engine.core import Core
 from node.engine.outbox import SUMMARY_LIFETIME_S, Outbox
 from node.engine.values import OVER, State
@@ -128,6 +128,15 @@ class Receipts:
 
     # --- in
 
+    def was_member(self, group: GroupId, device: DeviceKey) -> bool:
+        """Of any branch that we heard of, also where it removed us, or we it."""
+        core = self._core
+        return (
+            core.groups.was_member(group, device)
+            or device in core.branches.statements(group)
+            or branch_tree.names(core.branches.commits(group), device)
+        )
+
     def receive(self, signed: Signed) -> Summary:
         """Settles what a device says it has of ours; answers what it said. Raises Malformed."""
         core = self._core
@@ -135,8 +144,7 @@ class Receipts:
             SignedType.SUMMARY, signed, Summary.decode, lambda _: DeviceKey(signed.signer)
         )
         device = DeviceKey(signed.signer)
-        known = device in core.branches.statements(summary.group)  # also of another branch
-        if not known and not core.groups.was_member(summary.group, device):
+        if not self.was_member(summary.group, device):
             raise Malformed("not-a-member", "a summary of a stranger")
         if not core.messages.newer_summary(summary.group, device, summary.number, signed):
             return summary

@@ -48,8 +48,7 @@ class _Room:
     """What may still be handed over in answer to one summary."""
 
     bytes: int
-    commits: int = COMMITS
-    messages: int = MESSAGES
+    messages: int
 
     def take(self, size: int) -> bool:
         """Whether something of that size still fits."""
@@ -97,7 +96,7 @@ class Serving:
         core = self._core
         member = any(member.device == device for member in core.groups.members(row.id))
         blocked = core.people.is_blocked_device(device)
-        room = _Room(BYTES if device in core.linked else BYTES_BY_RELAY)
+        room = _Room(BYTES if device in core.linked else BYTES_BY_RELAY, MESSAGES)
         ours, half = self.digest(row, device), branch_tree.HALF
         same_commits = summary.tree[:half] == ours[:half] and member
         same_votes = summary.tree[half:] == ours[half:] and member
@@ -148,6 +147,7 @@ class Serving:
                 and commit.epoch >= first
                 and commit.hash not in has
                 and commit.arrival >= agreed
+                and not self._was_given(row, device, commit.hash)
             ),
             key=lambda commit: (commit.epoch, commit.arrival, commit.hash),
         )[:COMMITS]
@@ -325,10 +325,11 @@ class Serving:
     def _may_give(
         self, row: GroupRow, device: DeviceKey, key: bytes, room: _Room, size: int
     ) -> bool:
+        return not self._was_given(row, device, key) and room.take(size)
+
+    def _was_given(self, row: GroupRow, device: DeviceKey, key: bytes) -> bool:
         given = self._given.get((row.id, device), {}).get(key)
-        if given is not None and 0 <= self._core.now - given < AGAIN_S:
-            return False
-        return room.take(size)
+        return given is not None and 0 <= self._core.now - given < AGAIN_S
 
     def _put(
         self,

@@ -139,6 +139,7 @@ def test_newcomer_gets_nothing_from_before_it_and_everything_since(world: World)
     world.link(bob, dan)
     world.settle(4)
     assert dan.read(group) == ["welcome", "new keys"]
+    assert not dan.engine._core.messages.take_parked(group)  # nothing that it cannot read
     assert not [verdict for _, _, verdict in world.verdicts if isinstance(verdict, v.Rejected)]
 
 
@@ -164,7 +165,6 @@ def test_more_than_one_answer_holds_comes_in_several(
     trio: tuple[World, list[Person], GroupId], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "MESSAGES", 10)
-    monkeypatch.setattr(serving._Room, "__init__", _room_of(10))
     world, (ada, bob, cy), group = trio
     away(world, cy)
     for n in range(35):
@@ -174,13 +174,6 @@ def test_more_than_one_answer_holds_comes_in_several(
     world.link(bob, cy)
     world.settle(20)
     assert cy.read(group) == [str(n) for n in range(35)]
-
-
-def _room_of(messages: int):  # type: ignore[no-untyped-def]
-    def init(self: serving._Room, bytes: int) -> None:
-        self.bytes, self.commits, self.messages = bytes, serving.COMMITS, messages
-
-    return init
 
 
 def test_ciphertexts_fit_the_budget_and_the_oldest_go(
@@ -260,3 +253,110 @@ def test_newcomer_is_introduced_by_others_when_its_inviter_is_gone(
     world.link(bob, dan)
     world.settle(3)
     assert dan.engine._core.people.hybrid_key(cy.device) is not None
+
+
+def test_commits_that_fill_more_than_one_answer_all_come(
+    trio: tuple[World, list[Person], GroupId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "COMMITS", 3)
+    world, (ada, bob, cy), group = trio
+    away(world, cy)
+    for _ in range(10):
+        ada.ask(c.UpdateKey(group))
+        world.settle(1)
+    away(world, ada)
+    world.link(bob, cy)
+    world.settle(20)
+    assert cy.view(group).epoch_id == bob.view(group).epoch_id
+
+
+def test_member_who_was_blocked_gets_commits_and_no_message(
+    trio: tuple[World, list[Person], GroupId],
+) -> None:
+    """The group must not fall apart; for the rest Bob is away to Cy."""
+    world, (ada, bob, cy), group = trio
+    away(world, cy)
+    ada.send(group, "hello")
+    ada.ask(c.UpdateKey(group))
+    world.settle(1)
+    bob.ask(c.Block(cy.identity))
+    away(world, ada)
+    world.link(bob, cy)
+    world.settle(3)
+    assert paths(cy, group) == []
+    assert cy.view(group).epoch == bob.view(group).epoch
+    assert not [ready for ready in bob.summaries if ready.device == cy.device]
+
+
+def test_of_many_who_know_more_a_few_are_asked(world: World) -> None:
+    people = world.friends(*(f"p{n}" for n in range(8)))
+    group = world.tea(people)
+    first, *others = people
+    first.summaries.clear()
+    first.ask(c.LinkUp(others[0].device, others[0].ask(c.OwnHello("127.0.0.1:1"))))
+    world.settle(1)
+    core, asked = first.engine._core, first.engine._catch_up._asked
+    asked.clear()
+    for _ in range(3):
+        core.begin_batch(world.now)
+        core.ahead.update((group, other.device) for other in others)
+        with core.db.transaction():
+            first.engine._catch_up.flush()
+    assert len(asked) == catch_up.ASKED_AT_ONCE
+    assert (group, others[0].device) in asked  # a link is there
+
+
+def test_nobody_outside_the_group_is_asked(
+    trio: tuple[World, list[Person], GroupId],
+) -> None:
+    world, (ada, *_), group = trio
+    eve = world.person("Eve")
+    core = ada.engine._core
+    core.begin_batch(world.now)
+    core.ahead.add((group, eve.device))
+    with core.db.transaction():
+        ada.engine._catch_up.flush()
+    assert (group, eve.device) not in ada.engine._catch_up._asked
+    assert not core.outbox.has_due(eve.device, world.now)
+
+
+def test_stranger_who_carries_a_message_is_not_asked_for_more(
+    trio: tuple[World, list[Person], GroupId],
+) -> None:
+    world, (ada, bob, _), group = trio
+    eve = world.person("Eve")
+    ada.send(group, "taken on the way")
+    (parcel,) = world.take(ada, bob)
+    assert bob.ask(c.Arrived(parcel, "direct", eve.device)) == v.Accepted()
+    world.settle(5)
+    assert paths(bob, group) == [("taken on the way", "carried")]
+    assert (group, eve.device) not in bob.engine._catch_up._asked
+
+
+def test_peer_that_comes_and_goes_delays_nobody_for_long(
+    trio: tuple[World, list[Person], GroupId],
+) -> None:
+    world, (ada, bob, cy), group = trio
+    for _ in range(200):
+        world.link(bob, cy)
+        bob.ask(c.LinkDown(cy.device))
+    ada.ask(c.LinkUp(bob.device, bob.ask(c.OwnHello("127.0.0.1:1"))))
+    bob.ask(c.LinkUp(ada.device, ada.ask(c.OwnHello("127.0.0.1:1"))))
+    due = bob.engine._catch_up._asks[group, ada.device]
+    assert due <= world.now + catch_up.LONGEST_SPACING_S
+
+
+def test_whoever_a_lost_branch_removed_asks_when_a_member_does(
+    trio: tuple[World, list[Person], GroupId],
+) -> None:
+    """Cy was removed, as it thinks; Bob's summary shows that Bob still counts on it."""
+    world, (ada, bob, cy), group = trio
+    away(world, bob)
+    ada.ask(c.RemoveMember(group, cy.identity))
+    world.settle(1)
+    assert cy.view(group).status is v.GroupStatus.REMOVED
+    away(world, ada)
+    cy.summaries.clear()
+    world.link(bob, cy)
+    world.settle(7)
+    assert cy.engine._catch_up._asked.keys() == {(group, bob.device)}

@@ -17,6 +17,7 @@ from schemas import limits
 from schemas.errors import Malformed
 from schemas.group_records import AuthorMark, Summary
 from schemas.ids import CommitHash, DeviceKey, GroupId
+from schemas.parcels import CommitContent, HeadsContent, ParcelBody
 from schemas.records import Signed, SignedType
 from tests.node.engine.test_catch_up import away
 from tests.node.engine.world import Person, World
@@ -160,6 +161,15 @@ def test_answer_is_bounded_in_bytes(
     assert 0 < size < 16 * limits.KIB
 
 
+def test_without_a_link_the_answer_is_small(
+    scene: Scene, numbers: Iterator[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "BYTES_BY_RELAY", 4 * limits.KIB)
+    scene.bob.ask(c.LinkDown(scene.mal.device))
+    scene.bob.ask(summary(scene, next(numbers)))
+    assert 0 < waiting(scene, "carried") < MESSAGES // 2
+
+
 def test_marks_that_make_no_sense_cost_nothing(scene: Scene, numbers: Iterator[int]) -> None:
     ada, most = scene.ada.device, limits.COUNTER
     strangers = tuple(
@@ -217,12 +227,18 @@ def test_removed_member_gets_no_message_bundle_or_wish(
     scene.world.deliver = lambda sender, recipient: scene.mal not in (sender, recipient)
     scene.ada.ask(c.RemoveMember(scene.group, scene.mal.identity))
     scene.ada.send(scene.group, "without Mal")
+    scene.ada.ask(c.UpdateKey(scene.group))
     scene.world.settle(2)
-    scene.bob.ask(summary(scene, next(numbers)))
+    head = scene.mal.engine._core.group(scene.group).head
+    drain(scene)
+    scene.bob.ask(summary(scene, next(numbers), head=head))
     scene.world.now += 3
     scene.bob.ask(c.Tick())
-    assert waiting(scene, "carried") == 0
-    assert drain(scene) > 0  # headers, and how it was removed
+    items = scene.bob.ask(c.TakeDue(scene.mal.device))
+    contents = [ParcelBody.decode(item.body).content for item in items]
+    assert {type(content) for content in contents} == {CommitContent, HeadsContent}
+    whole = [content for content in contents if isinstance(content, CommitContent)]
+    assert len(whole) == 1  # the one that removed it; of the next only the header
 
 
 def test_old_summary_that_somebody_repeats_is_not_answered(
