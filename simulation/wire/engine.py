@@ -64,7 +64,7 @@ class InlineEngine(EngineThread[Engine]):
         self._turn_set = False
         self._asleep = False
         self._doom: Doom | None = None
-        self._dead = False
+        self.dead = False
 
     async def start(self) -> None:
         self.engine = self._context.enter_context(self._open())
@@ -78,7 +78,7 @@ class InlineEngine(EngineThread[Engine]):
             self._stopping = True
             if self._timer is not None:
                 self._timer.cancel()
-            while not self._dead and not self._queue.empty():
+            while not self.dead and not self._queue.empty():
                 self._turn()
         self._set_ended()
         self._context.close()
@@ -110,7 +110,7 @@ class InlineEngine(EngineThread[Engine]):
 
     def die(self) -> None:
         """Now, between two batches."""
-        self._dead = self._stopping = True
+        self.dead = self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
         self._crash = Fault(DIED, "the machine was switched off", blame=Blame.ENVIRONMENT)
@@ -129,7 +129,7 @@ class InlineEngine(EngineThread[Engine]):
 
     def _on_turn(self) -> None:
         self._turn_set = False
-        if not self._asleep and not self._dead:
+        if not self._asleep and not self.dead:
             self._turn()
 
     def _turn(self) -> None:
@@ -144,7 +144,7 @@ class InlineEngine(EngineThread[Engine]):
             raise
         except BaseException as error:  # noqa: BLE001 - as on the thread: a panic in Rust, too
             self._fail(error)
-        if not self._dead and not self._queue.empty():
+        if not self.dead and not self._queue.empty():
             self._set_turn()
 
     def before_commit(self) -> None:

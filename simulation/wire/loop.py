@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple, runtime_checkable
 
@@ -33,7 +33,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._now = 0.0
         self._at_work = 0  # jobs in executors
-        super().__init__(_JumpingSelector(self))
+        selector = _JumpingSelector()
+        selector.loop = self
+        super().__init__(selector)
 
     def time(self) -> float:
         return self._now
@@ -85,37 +87,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return True
 
 
-class _JumpingSelector(selectors.BaseSelector):
-    """The kernel's, but time passes at once where it would wait."""
+class _JumpingSelector(selectors.DefaultSelector):
+    """Time passes at once where the kernel would wait."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
-        self._loop = loop
-        self._real = selectors.DefaultSelector()
+    loop: VirtualLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is not None and timeout <= 0:
-            return self._real.select(0)
-        if self._loop.threads_at_work:
-            return self._real.select(None)  # its end wakes us
-        events = self._real.select(0)
-        if not events:
-            self._loop.pass_time(timeout)
+        if self.loop.threads_at_work and (timeout is None or timeout > 0):
+            return super().select(None)  # the end of the work wakes us
+        events = super().select(0)
+        if not events and (timeout is None or timeout > 0):
+            self.loop.pass_time(timeout)
         return events
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.register(fileobj, events, data)
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._real.unregister(fileobj)
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.modify(fileobj, events, data)
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._real.get_map()
-
-    def close(self) -> None:
-        self._real.close()
 
 
 def run(main: Coroutine[Any, Any, R]) -> R:

@@ -103,6 +103,7 @@ class Machine:
         """Ends the node as SIGTERM does; one that ended by itself has been reported."""
         if self.life.done():
             return
+        self.disk_full = False
         self.wake()
         await self._ready()
         self._off.set()
@@ -157,9 +158,10 @@ class Machine:
     def wake(self) -> None:
         if not self._lid_open.is_set():
             self._lid_open.set()
+            if self._engine is None or self._engine.dead:
+                return  # the next process is plugged in when it starts
             self._network.plug_in(self.host)
-            if self._engine is not None:
-                self._engine.wake()
+            self._engine.wake()
             self.network_changed()
 
     def network_changed(self) -> None:

@@ -25,13 +25,14 @@ from simulation.wire.loop import VirtualLoop
 from simulation.wire.machine import Machine
 from simulation.wire.network import Conditions, Network
 from simulation.wire.relay import HOST, SimulatedRelay
-from simulation.world.evidence import Evidence
+from simulation.world.evidence import Evidence, queues_within_caps
 
 R = TypeVar("R")
 
 IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Linux has a tmpfs; a folder is made in it
 EYES: Final = "eyes"  # the cursor of whoever looks at the screen
 MOST: Final = 1_000_000
+LOOK_AT_QUEUES_S: Final = 10.0
 LAST_LINES: Final = 200  # of the event log
 _MOMENTS: Final[dict[str, Doom | None]] = {"between": None, "before": "before", "after": "after"}
 
@@ -62,6 +63,7 @@ class WireStage:
         self._shown: dict[tuple[Node, Group], list[Shown]] = defaultdict(list)
         self._stood: dict[tuple[Node, Group], Standing] = {}
         self.evidence = Evidence()
+        self._next_look_at_queues = 0.0
         self._commands = 0
         self.events: Counter[str] = Counter()
         self.timeline: dict[Node, list[tuple[float, int, str]]] = defaultdict(list)
@@ -101,9 +103,17 @@ class WireStage:
         for end in ends:
             if end.done():
                 end.result()
+        self._examine()
+
+    def _examine(self) -> None:
+        due = self.now >= self._next_look_at_queues
+        if due:
+            self._next_look_at_queues = self.now + LOOK_AT_QUEUES_S
         for machine in self.machines.values():
             if defects := machine.defects():
                 raise Violation("no-crash", " ".join(sorted(defects)), machine.name)
+            if due and machine.running:
+                queues_within_caps(machine)
 
     # --- nodes and machines
 
