@@ -7,7 +7,10 @@ from typing import Any, Protocol
 import apsw
 
 from node.engine import values as v
+from node.engine.catch_up import CIPHERTEXTS_OF_A_GROUP, TRIM_EVERY
 from node.engine.engine import Engine
+from node.engine.groups.commits import FORK_BYTES, FORK_COMMITS
+from node.engine.groups.intents import OPEN_WISHES
 from schemas import limits
 from schemas.ids import DeviceKey, EpochId, GroupId, MessageId
 from simulation.scenario import Violation
@@ -115,6 +118,7 @@ def queues_within_caps(machine: Machine) -> None:
                 raise Violation("within-caps", f"{found} {what}; the cap is {cap}", machine.name)
 
 
+# (what, a query of one number a row, the most that it may be)
 _CAPS = (
     (
         "early parcels of a group",
@@ -125,5 +129,35 @@ _CAPS = (
         "bytes of early parcels",
         "SELECT sum(length(body)) FROM future GROUP BY group_id",
         limits.FUTURE_BYTES,
+    ),
+    (
+        "snapshots of a group",
+        "SELECT count(*) FROM snapshots GROUP BY group_id",
+        limits.SNAPSHOT_EPOCHS,
+    ),
+    (
+        "bytes of snapshots",
+        "SELECT sum(bytes) FROM snapshots GROUP BY group_id",
+        limits.SNAPSHOT_BYTES,
+    ),
+    (
+        "commits that were never entered",
+        "SELECT count(*) FROM commits WHERE entered IS NULL GROUP BY group_id",
+        FORK_COMMITS + 1,  # and the root
+    ),
+    (
+        "bytes of commits that were never entered",
+        "SELECT sum(length(mls)) FROM commits WHERE entered IS NULL GROUP BY group_id",
+        FORK_BYTES,
+    ),
+    (
+        "open wishes of one device",
+        "SELECT count(*) FROM intents WHERE done = 0 GROUP BY group_id, author",
+        OPEN_WISHES,
+    ),
+    (
+        "kept ciphertexts of a group, in bytes",
+        "SELECT sum(length(mls)) FROM ciphertexts GROUP BY group_id",
+        CIPHERTEXTS_OF_A_GROUP + TRIM_EVERY,
     ),
 )

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from node.engine import commands as c
+from schemas import limits
 from schemas.errors import Fault
 from schemas.ids import MessageId
 from simulation.scenario import ACTIVE, Sim, Violation
 from simulation.stage import Group
-from simulation.world.evidence import Evidence
+from simulation.world.evidence import Evidence, queues_within_caps
 from simulation.world.tuning import tuned
 from simulation.world.world import World
 
@@ -232,3 +233,18 @@ def test_members_who_differ_about_an_epoch_are_found() -> None:
     members = frozenset(m.device for m in machine.engine._core.groups.members(row.id))
     with pytest.raises(Violation, match="one-authenticator"):
         world.evidence.entered(machine, row.id, row.epoch_id, b"another", members)
+
+
+def test_a_queue_above_its_cap_is_found() -> None:
+    world, _, _ = small()
+    machine = world.machines["n00"]
+    row = machine.engine._core.groups.all()[0]
+    queues_within_caps(machine)
+    for number in range(limits.FUTURE_MESSAGES + 1):
+        machine.disk.execute(
+            "INSERT INTO future (group_id, known, digest, path, body, arrival)"
+            " VALUES (?, 1, ?, 'direct', x'00', 0.0)",
+            (row.id, number.to_bytes(32, "big")),
+        )
+    with pytest.raises(Violation, match="within-caps"):
+        queues_within_caps(machine)
