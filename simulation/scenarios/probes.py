@@ -1,0 +1,174 @@
+"""Small scenarios for rules that no other one leans on."""
+
+from __future__ import annotations
+
+from schemas.limits import SNAPSHOT_EPOCHS
+from simulation.scenario import Sim, scenario
+
+DAY_S = 86_400.0
+
+
+@scenario("only-admins-remove", nodes=4, fewest=3)
+def only_admins_remove(sim: Sim) -> None:
+    """A member who is no admin tries to remove another, who stays."""
+    group = sim.group()
+    member, other = sim.some(2, sim.nodes[1:])
+    sim.remove(member, group, other, wanted=False)
+    sim.chatter(group, every=2, during=10)
+    sim.wait(10)
+    sim.converge(group, within=10)
+    sim.claim("only-admins-remove", other in sim.members(group), f"{member} removed {other}")
+
+
+@scenario("leaving", nodes=5, fewest=3)
+def leaving(sim: Sim) -> None:
+    """A member leaves while another renews its keys; nobody has it as a member then."""
+    group = sim.group()
+    leaver, other = sim.some(2)
+    sim.chatter(group, every=2, during=20)
+    sim.wait(5)
+    sim.leave(leaver, group)
+    sim.after(sim.rng.uniform(0, 2), sim.update_key, other, group)
+    sim.wait(20)
+    sim.converge(group, within=60)
+
+
+@scenario("sybils", nodes=6, fewest=4, needs={"clones"})
+def sybils(sim: Sim) -> None:
+    """An insider adds devices of its own on an epoch that the others left long ago."""
+    group = sim.group(admins=2)
+    insider, honest = sim.nodes[1], [sim.nodes[0], *sim.nodes[2:]]
+    twin = sim.clone(insider)
+    puppets = sim.more_nodes(len(honest) + 1)
+    sim.insiders |= set(puppets)
+    sim.partition(honest, [twin, *puppets])
+    sim.sleep(insider)
+    sim.wake(twin)
+    sim.chatter(group, every=4, during=60, among=honest)
+    for _ in range(3):
+        sim.wait(15)
+        sim.update_key(sim.rng.choice(honest), group)
+    sim.add(group, twin, puppets)
+    sim.wait(30)
+    for puppet in puppets:
+        sim.update_key(puppet, group)
+        sim.wait(3)
+    before = sim.epoch(group)
+    for cheat in (twin, *puppets):
+        sim.deafen(cheat)
+    sim.heal()
+    sim.wait(30)
+    sim.converge(group, within=60)
+    strangers = set(puppets) & sim.members(group)
+    sim.claim("settled-work-stays", not strangers, f"with {sorted(strangers)} from epoch {before}")
+
+
+@scenario("withheld-from-readers", nodes=6, fewest=4, needs={"clones"})
+def withheld_from_readers(sim: Sim) -> None:
+    """One commits, all others only read, for minutes; then an admin shows a removal that it made
+    on the first of those epochs, and kept to itself. It comes too late."""
+    group = sim.group(admins=2)
+    insider = sim.nodes[1]
+    honest = [node for node in sim.nodes if node != insider]
+    twin = sim.clone(insider)
+    sim.sleep(insider)
+    sim.partition(honest, [twin])
+    sim.wake(twin)
+    sim.remove(twin, group, honest[-1], wanted=False)
+    sim.sleep(twin)
+    for _ in range(4):
+        sim.wait(20)
+        sim.update_key(honest[0], group)
+    sim.wait(20)
+    before = sim.epoch(group)
+    sim.heal()
+    sim.deafen(twin)
+    sim.wake(twin)
+    sim.wait(30)
+    sim.converge(group, within=60)
+    after = sim.epoch(group)
+    sim.claim("settled-work-stays", after >= before, f"epoch {after} after {before}")
+
+
+@scenario("removal-by-the-few", nodes=5, fewest=4)
+def removal_by_the_few(sim: Sim) -> None:
+    """An admin, alone, removes a member while all others change keys: the removal is made again."""
+    group = sim.group()
+    admin, gone, *others = sim.nodes
+    sim.partition([admin], [gone, *others])
+    sim.after(5, sim.remove, admin, group, gone)
+    sim.changes(group, others, count=3, during=30)
+    sim.chatter(group, every=5, during=30, among=[admin, *others])
+    sim.wait(40)
+    sim.heal()
+    sim.wait(20)
+    sim.converge(group, within=60)
+
+
+@scenario("beyond-the-bound", nodes=4, fewest=3)
+def beyond_the_bound(sim: Sim) -> None:
+    """One, alone, goes on for more epochs than anybody keeps; the others take it in again."""
+    group = sim.group()
+    alone, *others = sim.nodes
+    sim.partition([alone], others)
+    sim.chatter(group, every=10, during=160)
+    for _ in range(SNAPSHOT_EPOCHS + 1):
+        sim.after(sim.rng.uniform(0, 150), sim.update_key, alone, group)
+    sim.changes(group, others, count=2, during=150)
+    sim.wait(160)
+    sim.heal()
+    sim.converge(group, within=120)
+    sim.claim("taken-in-again", alone in sim.members(group), f"without {alone}")
+
+
+@scenario("overtaken", nodes=4)
+def overtaken(sim: Sim) -> None:
+    """Commits and messages overtake each other on the way."""
+    group = sim.group()
+    sim.trouble(latency=(0.01, 1.0), reorder=0.8, duplicates=0.2)
+    for _ in range(4):
+        fast = sim.rng.choice(sim.nodes)
+        for _ in range(4):
+            sim.update_key(fast, group)
+            sim.send(fast, group)
+            sim.wait(0.05)
+        sim.converge(group, within=15)
+
+
+@scenario("fast-insider", nodes=6, fewest=4, needs={"clones"})
+def fast_insider(sim: Sim) -> None:
+    """Removed, an insider goes on committing every second, and is never a member again."""
+    group = sim.group()
+    insider, honest = sim.nodes[-1], sim.nodes[:-1]
+    racer = sim.clone(insider)
+    sim.sleep(insider)
+    sim.deafen(racer)
+    sim.wake(racer)
+    sim.chatter(group, every=3, during=60, among=honest)
+    sim.remove(honest[0], group, insider)
+    sim.every(1, sim.update_key, racer, group, during=60)
+    sim.wait(15)
+    for _ in range(15):
+        sim.wait(3)
+        sim.claim("removal-holds", insider not in sim.members(group), f"{insider} is back")
+    sim.sleep(racer)
+    sim.converge(group, within=60)
+
+
+@scenario("clock-jumps", nodes=4, fewest=3, needs={"skew"})
+def clock_jumps(sim: Sim) -> None:
+    """Clocks jump: some by years ahead until somebody puts them right, some an hour back."""
+    group = sim.group()
+    alone = sim.nodes[-1]
+    sim.partition([alone], sim.nodes[:-1])
+    sim.chatter(group, every=5, during=60)
+    sim.changes(group, sim.nodes, count=4, during=60)
+    for node in sim.nodes:
+        ahead = sim.rng.choice((-3600.0, 400 * DAY_S))
+        sim.after(sim.rng.uniform(10, 50), sim.stage.set_clock, node, ahead)
+    sim.wait(60)
+    sim.heal()
+    for node in sim.nodes:
+        sim.after(sim.rng.uniform(1, 20), sim.stage.set_clock, node, 0.0)
+    sim.wait(30)
+    sim.converge(group, within=60)
