@@ -193,7 +193,8 @@ class AuthorMark:
 class Summary:
     """A device's watermarks in one group: receipts, and the start of catch-up.
 
-    `tree` is a SHA-256 of the commits and statements it knows, empty in a mere receipt.
+    `tree` is empty in a mere receipt; in a full summary, digests of the commits that it knows and
+    of the votes (statements, proofs, open wishes), each the first 16 bytes of a SHA-256.
     """
 
     group: GroupId

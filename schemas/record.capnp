@@ -99,7 +99,7 @@ struct Summary {
   head @2 :Data;        # commit hash
   number @3 :UInt64;    # newest wins
   authors @4 :List(AuthorMark);
-  tree @5 :Data;        # SHA-256 of the commits and statements that are known: equal, nothing to swap
+  tree @5 :Data;        # digests of the commits and of the votes that are known, 16 B each: equal, nothing to swap
 
   struct AuthorMark {
     device @0 :Data;

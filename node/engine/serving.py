@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 
 from node.engine import branch_tree
 from node.engine.core import Core
@@ -308,15 +307,15 @@ class Serving:
     ) -> Iterator[Kept]:
         """What an author wrote that a mark does not cover, in order. Before the mark's base lie
         messages of earlier epochs: back to the first epoch that the reader was in."""
-        kept = partial(self._core.catch_up.kept, row.id, author, limit=MESSAGES)
+        store = self._core.catch_up
+        kept = partial(store.kept, row.id, author, limit=MESSAGES)
         base, contiguous, gaps = limits.COUNTER, limits.COUNTER, set[int]()
         if mark is not None:
             base, contiguous, gaps = mark.base, mark.contiguous, set(mark.gaps)
-        before = takewhile(lambda one: one.epoch_id in readable, kept(0, base - 1, newest=True))
-        yield from reversed(list(before))
+        yield from kept(store.first_of(row.id, author, base, readable), base - 1)
         for gap in sorted(gaps):
-            yield from kept(gap, gap, newest=False)
-        for one in kept(contiguous + 1, limits.COUNTER, newest=False):
+            yield from kept(gap, gap)
+        for one in kept(contiguous + 1, limits.COUNTER):
             if one.epoch_id in readable:
                 yield one
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from node.store.database import Database
@@ -42,13 +42,12 @@ class CatchUpStore:
             found.append(DeviceKey(author))
 
     def kept(
-        self, group: GroupId, author: DeviceKey, first: int, last: int, limit: int, *, newest: bool
+        self, group: GroupId, author: DeviceKey, first: int, last: int, limit: int
     ) -> list[Kept]:
-        """Of one author's numbers `first` to `last`: the oldest `limit` first, or the newest."""
+        """Of one author's numbers `first` to `last`, in order."""
         rows = self._db.rows(
-            "SELECT sequence, epoch_id, length(mls) FROM ciphertexts WHERE group_id = ?1"  # noqa: S608
-            " AND author = ?2 AND sequence BETWEEN ?3 AND ?4"
-            f" ORDER BY sequence {'DESC' if newest else 'ASC'} LIMIT ?5",
+            "SELECT sequence, epoch_id, length(mls) FROM ciphertexts WHERE group_id = ?"
+            " AND author = ? AND sequence BETWEEN ? AND ? ORDER BY sequence LIMIT ?",
             group,
             author,
             first,
@@ -56,6 +55,21 @@ class CatchUpStore:
             limit,
         )
         return [Kept(author, row[0], EpochId(row[1]), row[2]) for row in rows]
+
+    def first_of(
+        self, group: GroupId, author: DeviceKey, before: int, epochs: Collection[EpochId | None]
+    ) -> int:
+        """How far below a number an author's messages are all of these epochs."""
+        rows = self._db.connection.execute(
+            "SELECT sequence, epoch_id FROM ciphertexts WHERE group_id = ? AND author = ?"
+            " AND sequence < ? ORDER BY sequence DESC",
+            (group, author, before),
+        )
+        for sequence, epoch_id in rows:
+            if EpochId(epoch_id) not in epochs:
+                break
+            before = sequence
+        return before
 
     def ciphertext(self, group: GroupId, kept: Kept) -> bytes:
         return bytes(

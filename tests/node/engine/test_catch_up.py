@@ -186,9 +186,7 @@ def test_ciphertexts_fit_the_budget_and_the_oldest_go(
         ada.send(group, f"{n}")
         world.settle(1)
     for person in (ada, bob):
-        kept = person.engine._core.catch_up.kept(
-            group, ada.device, 0, 1 << 40, limit=100, newest=False
-        )
+        kept = person.engine._core.catch_up.kept(group, ada.device, 0, 1 << 40, limit=100)
         assert sum(one.size for one in kept) <= 4096 + 2048 + 512
         assert kept[-1].sequence == 40
         assert kept[0].sequence > 20
@@ -360,3 +358,23 @@ def test_whoever_a_lost_branch_removed_asks_when_a_member_does(
     world.link(bob, cy)
     world.settle(7)
     assert cy.engine._catch_up._asked.keys() == {(group, bob.device)}
+
+
+def test_more_messages_than_keys_are_skipped_come_from_the_oldest_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MLS skips 1,024 keys of one sender at most."""
+    monkeypatch.setattr(serving, "MESSAGES", 300)
+    world = World(None)
+    ada, bob, cy = people = world.friends("Ada", "Bob", "Cy")
+    group = world.tea(people)
+    away(world, cy)
+    for n in range(1350):
+        ada.send(group, str(n))
+        if n % 450 == 449:
+            world.settle()
+    away(world, ada)
+    world.link(bob, cy)
+    world.settle(15)
+    read = [message.text for message in cy.ask(c.ReadMessages("all", group, limit=3000))]
+    assert read == [str(n) for n in range(1350)]
