@@ -76,12 +76,14 @@ async def open_relay(
     *,
     clock: Callable[[], float] = time.time,
     limits: TransportLimits = DEFAULT_LIMITS,
+    certificate_clock: Callable[[], float] = time.time,
     bind: Bind | None = None,
 ) -> AsyncIterator[Relay]:
     """Run a relay for the length of the block; inside `transport.kj_loop()`.
 
     Leaving it stops cleanly: new calls are refused, running ones are answered, connections close,
-    and what was accepted is on disk. `clock` gives Unix seconds; `bind` is as Endpoint.open's.
+    and what was accepted is on disk. `clock` gives Unix seconds, as does
+    `certificate_clock`, by which certificates are valid. `bind` is as Endpoint.open's.
 
     Raises Fault: `already-running`, `port-busy`, `cannot-bind`, `database-newer`,
     `database-damaged`, `damaged-seed`, `cannot-use-folder` and the like.
@@ -121,7 +123,7 @@ async def open_relay(
             transport.Address(*config.listen),
             handlers={RELAY_ALPN: front.serve},
             limits=limits,
-            utc_now=lambda: datetime.datetime.fromtimestamp(clock(), datetime.UTC),
+            utc_now=lambda: datetime.datetime.fromtimestamp(certificate_clock(), datetime.UTC),
             bind=bind,
         )
         stack.push_async_callback(endpoint.close)

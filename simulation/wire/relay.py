@@ -49,7 +49,12 @@ class SimulatedRelay:
     async def _live(self, started: asyncio.Future[None]) -> None:
         async with (
             kj_loop(),
-            open_relay(self._config, clock=self._clock, bind=self._network.bind) as relay,
+            open_relay(
+                self._config,
+                clock=self._clock,
+                certificate_clock=self._clock,
+                bind=self._network.bind,
+            ) as relay,
         ):
             self.address = str(relay.address)
             self._store = cast(SqliteStore, relay.store)
