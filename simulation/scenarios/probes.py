@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from schemas.limits import SNAPSHOT_EPOCHS
 from simulation.scenario import Sim, scenario
 
@@ -133,6 +135,49 @@ def overtaken(sim: Sim) -> None:
             sim.send(fast, group)
             sim.wait(0.05)
         sim.converge(group, within=15)
+
+
+@scenario("heals-at-once", nodes=6)
+def heals_at_once(sim: Sim) -> None:
+    """Two of a connected group commit at once, again and again: two seconds later it is one."""
+    group = sim.group()
+    for _ in range(3):
+        sim.wait(15)
+        for node in sim.some(2):
+            sim.update_key(node, group)
+            sim.send(node, group)
+        sim.wait(0.3)
+        sim.converge(group, within=1.7)
+
+
+@scenario("disks-full", nodes=4, needs={"disk-full"})
+def disks_full(sim: Sim) -> None:
+    """Disks run full for seconds, while their users and all others write and change keys."""
+    group = sim.group()
+    sim.chatter(group, every=0.7, during=120)
+    sim.changes(group, sim.nodes, count=8, during=120)
+    for _ in range(20):
+        node, when = sim.rng.choice(sim.nodes), sim.rng.uniform(0, 110)
+        sim.after(when, partial(sim.full_disk, node, for_s=sim.rng.uniform(2, 6)))
+        sim.after(when + sim.rng.uniform(0, 4), sim.update_key, node, group)
+        for _ in range(3):
+            sim.after(when + sim.rng.uniform(0, 5), sim.send, node, group)
+    sim.wait(130)
+    sim.converge(group, within=60)
+
+
+@scenario("one-way", nodes=4, needs={"one-way"})
+def one_way(sim: Sim) -> None:
+    """For minutes, some hear others who do not hear them."""
+    group = sim.group()
+    sim.chatter(group, every=4, during=240)
+    for _ in range(4):
+        source, target = sim.some(2)
+        sim.after(sim.rng.uniform(0, 120), sim.stage.cut, source, target)
+    sim.changes(group, sim.nodes, count=3, during=240)
+    sim.wait(240)
+    sim.heal()
+    sim.converge(group, within=60)
 
 
 @scenario("fast-insider", nodes=6, fewest=4, needs={"clones"})

@@ -18,6 +18,7 @@ from schemas.errors import Blame, Fault
 from schemas.ids import DeviceKey, GroupId
 from simulation.stage import INVITED, Node, Shown, Standing
 from simulation.world.courier import Courier
+from simulation.world.evidence import queues_within_caps
 from simulation.world.watch import Watch
 from storage.sqlite import migrate
 
@@ -31,6 +32,7 @@ BATCH_S = 0.001  # what queues meanwhile goes into the next batch
 READ_S = 0.3  # from a message's arrival until its user has seen it
 DOWN_S = (0.5, 3.0)  # a crashed process is started again
 READ_AT_ONCE = 200
+LOOK_AT_QUEUES = 32  # batches between two looks
 _STATEMENTS = 512  # kept prepared, as storage.sqlite does
 
 
@@ -151,6 +153,8 @@ class Machine:
         self.world.note_batch(self, batch, result)
         if self._written:
             self.watch.after_batch()
+            if self.batches % LOOK_AT_QUEUES == 0:
+                queues_within_caps(self)
         else:
             self.watch.batch_undone()
         if point == "after":

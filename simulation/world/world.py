@@ -27,7 +27,6 @@ from simulation.world.relay import ADDRESS, Relay
 START: Final = 1_800_000_000.0
 LAST_LINES: Final = 200  # of the event log, kept for whoever looks into a violation
 NEWS_S: Final = 1.0  # a change of network is noticed within that
-LOOK_AT_QUEUES_S: Final = 10.0
 EVERYTHING: Final = 1_000_000
 
 
@@ -56,7 +55,6 @@ class World:
         self._digest = hashlib.sha256()
         self._people: dict[IdentityKey, Node] = {}
         self._deaf: set[Node] = set()
-        self.clock.after(LOOK_AT_QUEUES_S, self._look_at_queues)
 
     # --- time
 
@@ -66,12 +64,6 @@ class World:
 
     def advance(self, until: float) -> None:
         self.clock.advance(until)
-
-    def _look_at_queues(self) -> None:
-        for machine in self.machines.values():
-            if machine.up:
-                queues_within_caps(machine)
-        self.clock.after(LOOK_AT_QUEUES_S, self._look_at_queues)
 
     # --- nodes and machines
 
@@ -147,6 +139,7 @@ class World:
         self.network.heal()
         for machine in self.machines.values():
             if machine.up:
+                queues_within_caps(machine)
                 machine.after(machine.rng.uniform(0, NEWS_S), machine.courier.look_around)
 
     def cut(self, source: Node, target: Node) -> None:
