@@ -23,26 +23,19 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from schemas.errors import Fault
+from simulation.record import Record as Record
+from simulation.record import Sent as Sent
+from simulation.record import Violation as Violation
 from simulation.stage import Group, Message, Node, Stage, Standing
 
 LOOK_S = 0.25  # how often `converge` and `until` look
 JOINED_WITHIN_S = 600.0
 IDLE_S = 30.0
 ACTIVE = "active"
-
-
-class Violation(Exception):
-    """An invariant does not hold."""
-
-    def __init__(self, invariant: str, detail: str, node: Node | None = None) -> None:
-        super().__init__(f"{invariant}: {detail}")
-        self.invariant = invariant
-        self.detail = detail
-        self.node = node
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +72,6 @@ def scenario(
         return play
 
     return register
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A message that its author's node accepted."""
-
-    message: Message
-    group: Group
-    author: Node
-    at: float
-    members: frozenset[Node]  # as the author saw them
-
-
-@dataclass
-class Record:
-    """What happened so far, for the invariants and the report."""
-
-    sent: list[Sent] = field(default_factory=list)
-    refused: int = 0  # of what users wanted
-    removed: dict[tuple[Group, Node], float] = field(default_factory=dict)
-    ever_removed: set[tuple[Group, Node]] = field(default_factory=set)
-    converged: list[float] = field(default_factory=list)  # seconds, of each `converge`
 
 
 class Sim:
