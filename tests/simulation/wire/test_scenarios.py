@@ -29,6 +29,7 @@ def told(finding: Finding) -> str:
         ("commit-storm", 6, 0),
         ("reader-only", 4, 0),
         ("withholding-relay", 4, 0),
+        ("joins-during-a-fork", 4, 0),
         ("partition-and-heal", 5, 0),
         ("crash-loop", 2, 0),
     ],
