@@ -87,10 +87,8 @@ def one_order(sim: Sim) -> None:
 
 def removed_stay_out(sim: Sim) -> None:
     """Whoever was removed, or left, and was not invited again is no member in the end."""
-    for group, node in sim.record.removed:
-        for other, at in sim.standings(group).items():
-            if at.status == ACTIVE and (node in at.members or other == node):
-                raise Violation("removed-stay-out", f"{other} still has {node} as a member", other)
+    for removed, other in _still_in(sim):
+        raise Violation("removed-stay-out", f"{other} still has {removed} as a member", other)
 
 
 AT_THE_END: tuple[Callable[[Sim], None], ...] = (
@@ -103,13 +101,23 @@ AT_THE_END: tuple[Callable[[Sim], None], ...] = (
 )
 
 
-def all_there(sim: Sim) -> bool:
-    """Everything that is not given up is shown at everybody who stayed."""
+def settled(sim: Sim) -> bool:
+    """Everything that is not given up is shown at everybody who stayed, and wishes that were lost
+    with a branch have been granted again."""
     shown = _shown(sim)
-    return not any(
+    on_the_way = any(
         state in UNDERWAY | ARRIVED and sent.message not in shown.get((recipient, sent.group), ())
         for sent, recipient, state, _ in _entries(sim)
     )
+    return not on_the_way and next(_still_in(sim), None) is None
+
+
+def _still_in(sim: Sim) -> Iterator[tuple[Node, Node]]:
+    """(who was removed, who has not heard of it)."""
+    for group, node in sim.record.removed:
+        for other, at in sim.standings(group).items():
+            if at.status == ACTIVE and (node in at.members or other == node):
+                yield node, other
 
 
 def _entries(sim: Sim) -> Iterator[tuple[Sent, Node, str, str | None]]:

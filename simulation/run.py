@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from node.engine.groups.fork_choice import RULES
 from simulation import scenarios as scenarios
-from simulation.invariants import AT_THE_END, all_there
+from simulation.invariants import AT_THE_END, settled
 from simulation.processes.scenarios import PROCESS_SCENARIOS
 from simulation.processes.stage import ProcessStage
 from simulation.scenario import SCENARIOS, Scenario, Sim, Violation
@@ -145,9 +145,10 @@ def play(scenario: Scenario, sim: Sim, patience: Patience = VIRTUAL) -> None:
     sim.agree(sim.groups, within=patience.converge_s)
     end = sim.now + patience.delivery_s
     look_s = FIRST_LOOK_S
-    while not all_there(sim) and sim.now < end:
+    while not settled(sim) and sim.now < end:
         sim.wait(look_s)
         look_s *= 1.5
+    sim.agree(sim.groups, within=patience.converge_s)
     for invariant in AT_THE_END:
         invariant(sim)
 
