@@ -113,8 +113,13 @@ def settled(sim: Sim) -> bool:
 
 
 def _still_in(sim: Sim) -> Iterator[tuple[Node, Node]]:
-    """(who was removed, who has not heard of it)."""
-    for group, node in sim.record.removed:
+    """(who was removed, who has not heard of it).
+
+    What somebody wanted who was removed at the same time, by a branch that won, is void.
+    """
+    for (group, node), by in sim.record.removed.items():
+        if by != node and by not in _members(sim, group):
+            continue
         for other, at in sim.standings(group).items():
             if at.status == ACTIVE and (node in at.members or other == node):
                 yield node, other

@@ -34,6 +34,6 @@ class Record:
 
     sent: list[Sent] = field(default_factory=list)
     refused: int = 0  # of what users wanted
-    removed: dict[tuple[Group, Node], float] = field(default_factory=dict)
+    removed: dict[tuple[Group, Node], Node] = field(default_factory=dict)  # and by whom
     ever_removed: set[tuple[Group, Node]] = field(default_factory=set)
     converged: list[float] = field(default_factory=list)  # seconds, of each `converge`

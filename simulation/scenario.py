@@ -291,17 +291,17 @@ class Sim:
 
     def leave(self, node: Node, group: Group) -> bool:
         gone = self._do(node, lambda: self.stage.leave(node, group))
-        return self._note_removed(group, node) if gone else False
+        return self._note_removed(group, node, node) if gone else False
 
     def remove(self, node: Node, group: Group, other: Node, *, wanted: bool = True) -> bool:
         """`wanted`: it must hold in the end."""
         gone = self._do(node, lambda: self.stage.remove(node, group, other))
         if gone and not wanted:
             self.record.ever_removed.add((group, other))
-        return self._note_removed(group, other) if gone and wanted else gone
+        return self._note_removed(group, other, node) if gone and wanted else gone
 
-    def _note_removed(self, group: Group, node: Node) -> bool:
-        self.record.removed[group, node] = self.now
+    def _note_removed(self, group: Group, node: Node, by: Node) -> bool:
+        self.record.removed[group, node] = by
         self.record.ever_removed.add((group, node))
         return True
 
