@@ -33,6 +33,7 @@ LONGEST_SPACING_S = 10.0  # whoever comes and goes all the time delays nobody be
 ASK_AGAIN_S = 5.0  # one member, about one group
 ASKED_AT_ONCE = 3  # members who know more than we do, of one group, in that time
 MORE_S = 1.0  # after something was handed over, when more may wait
+WITNESSES = 2  # asked when a member is gone
 SAME_HEAD_S = 60.0  # until a member is asked again about a head that nobody could explain
 SERVE_AGAIN_S = 2.0  # one member, about one group: a later summary replaces the one that waits
 WAITING = 1024  # summaries that wait for their turn, of all members
@@ -78,11 +79,19 @@ class CatchUp:
                 self._slots[row.id] = self._asks[row.id, device] = slot
 
     def link_down(self, device: DeviceKey) -> None:
-        """What was for this link ends with it: the next one asks anew."""
+        """What was for this link ends with it: the next one asks anew.
+
+        Who is gone may have told others what did not come to us any more.
+        """
         self._drop_parcels(device)
         for waiting in (self._asks, self._waiting):
             for key in [key for key in waiting if key[1] == device]:
                 del waiting[key]
+        for row in self._core.groups.all():
+            if self._speaks_in(row) and self._is_member(row, device):
+                others = {member.device for member in self._core.groups.members(row.id)}
+                for other in sorted(others & self._core.linked - {device})[:WITNESSES]:
+                    self._ask_soon((row.id, other), MORE_S)
 
     def _drop_parcels(self, device: DeviceKey) -> None:
         for row in self._core.groups.all():
@@ -140,6 +149,8 @@ class CatchUp:
         for key in sorted(core.ahead, key=lambda key: (key[1] not in core.linked, key)):
             if self._turn_to_ask(key[0]):
                 self._ask_soon(key)
+        for key in sorted(core.read_more):
+            self._ask_soon(key, MORE_S)
         for key in sorted(key for key, when in self._asks.items() if when <= core.now):
             self._done[0].append(key)
             del self._asks[key]
@@ -186,8 +197,8 @@ class CatchUp:
         times.append(self._core.now)
         return True
 
-    def _ask_soon(self, key: Key) -> None:
-        soonest = max(self._core.now, self._asked.get(key, 0.0) + ASK_AGAIN_S)
+    def _ask_soon(self, key: Key, delay_s: float = 0.0) -> None:
+        soonest = max(self._core.now + delay_s, self._asked.get(key, 0.0) + ASK_AGAIN_S)
         self._asks[key] = min(self._asks.get(key, soonest), soonest)
 
     def _ask(self, group: GroupId, device: DeviceKey) -> None:

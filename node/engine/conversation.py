@@ -26,6 +26,7 @@ CIPHERTEXT_LIFETIME_S = 7 * 86_400
 LAMPORT_STEP = 1 << 20  # above what members say between two messages that reach us
 GROUP_SPLIT = "group_split"
 DEFAULT_CURSOR = "default"
+RECENT = 500  # messages among which one that is answered is looked for
 
 
 class Conversation:
@@ -172,7 +173,11 @@ class Conversation:
         )
         self._keep(row, author, message.sequence, epoch_id, mls)
         row.lamport = max(row.lamport, message.lamport)
-        open_tips = [tip for tip in _split_ids(row.tips) if tip not in message.parents]
+        tips = _split_ids(row.tips)
+        missing = {parent for parent in message.parents if parent not in tips}
+        if missing and missing - core.messages.latest_ids(row.id, RECENT):
+            core.read_more.add((row.id, via or author))
+        open_tips = [tip for tip in tips if tip not in message.parents]
         row.tips = b"".join([*open_tips, message.id][-limits.MESSAGE_PARENTS :])
         core.groups.save_message(row)
         # Who speaks in a group has entered it.

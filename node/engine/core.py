@@ -95,6 +95,8 @@ class Core:
         self.linked: set[DeviceKey] = set()
         # Members who know commits that we lack: catch-up asks them at the end of the batch.
         self.ahead: set[tuple[GroupId, DeviceKey]] = set()
+        # Members who answered messages that we lack: catch-up asks them a little later.
+        self.read_more: set[tuple[GroupId, DeviceKey]] = set()
         # Members with a new leaf, who read nothing that was sealed before: repair seals it again.
         self.renewed: set[tuple[GroupId, DeviceKey]] = set()
         # Messages of ours that a member has no keys for any more: sealed again in a later epoch.
@@ -227,6 +229,7 @@ class Core:
         self.started = self.started or now
         self.effects = []
         self.ahead.clear()
+        self.read_more.clear()
         self.renewed.clear()
         self.unreadable.clear()
         self._names.clear()

@@ -85,6 +85,16 @@ class BranchStore:
             self._commits.value[group] = found
         return found
 
+    def devices(self, group: GroupId) -> set[DeviceKey]:
+        """All that any commit known adds, removes or is by, and the members."""
+        rows = self._db.rows("SELECT device FROM members WHERE group_id = ?", group)
+        found = {DeviceKey(row[0]) for row in rows}
+        for row in self.commits(group).values():
+            if row.header is not None:
+                found.add(row.header.author)
+                found.update(member.device for member in row.header.added + row.header.removed)
+        return found
+
     def forked(self, group: GroupId) -> bool:
         """Some commit has two children."""
         parents = Counter(

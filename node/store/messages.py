@@ -89,6 +89,13 @@ class MessageStore:
         )
         return None if row is None else _message(row)
 
+    def latest_ids(self, group: GroupId, limit: int) -> set[MessageId]:
+        """Of the messages that came last."""
+        rows = self._db.rows(
+            "SELECT id FROM messages WHERE group_id = ? ORDER BY arrival DESC LIMIT ?", group, limit
+        )
+        return {MessageId(row[0]) for row in rows}
+
     def unread(self, cursor: str, group: GroupId | None, limit: int) -> list[MessageRow]:
         """Others' messages in accepted groups that a cursor has not acknowledged, by arrival."""
         rows = self._db.rows(

@@ -94,12 +94,7 @@ class Commits:
         that was not answered yet."""
         core = self._core
         commits = core.branches.commits(row.id)
-        authors = {member.device for member in core.groups.members(row.id)}
-        for other in commits.values():
-            if other.header is not None:
-                authors |= {member.device for member in other.header.added}
-                authors |= {member.device for member in other.header.removed}
-        if header.author not in authors:
+        if header.author not in core.branches.devices(row.id):
             raise Refused("not-a-member", "a commit of a stranger")
         strange = [other for other in commits.values() if other.entered is None and other.header]
         voted = {statement.commit for statement in core.branches.statements(row.id).values()}

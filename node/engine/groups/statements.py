@@ -69,7 +69,7 @@ class Statements:
         if core.groups.statement(row.id, author) == signed:
             return None  # it comes with every message
         statement = self._open(row, signed)
-        if author == core.device.public or not core.groups.was_member(row.id, author):
+        if author == core.device.public or author not in core.branches.devices(row.id):
             raise Refused("wrong-statement", "a statement of a stranger")
         commit = core.branches.commits(row.id).get(statement.commit)
         known = None if commit is None else commit.epoch_id
@@ -94,7 +94,7 @@ class Statements:
             second.signer != first.signer
             or one.number != other.number
             or one.commit == other.commit
-            or not self._core.groups.was_member(row.id, author)
+            or author not in self._core.branches.devices(row.id)
         ):
             raise Malformed("wrong-proof", "two statements that prove nothing")
         return self._prove(row, author, first, second)
