@@ -16,6 +16,8 @@ from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId
 from schemas.parcels import ParcelBody
 from schemas.records import Signed
 
+COMMIT_S = 30 * 86_400.0  # how long the bytes of a commit are kept, within the bytes of snapshots
+HEADERS = 1000  # epochs back of which anything is known
 _WELCOMES = 16  # per group, the newest
 
 
@@ -320,6 +322,27 @@ class BranchStore:
     # --- housekeeping
 
     def sweep(self, now: float) -> None:
-        """What is older than any snapshot is no way in any more."""
-        before = now - limits.SNAPSHOT_AGE_S
-        self._db.run("DELETE FROM welcomes WHERE arrival < ?", before)
+        """What is older than any snapshot is no way in any more; what nobody can still lack goes.
+
+        A commit's bytes are nobody's secret: they stay for longer, for who comes back late.
+        """
+        self._db.run("DELETE FROM welcomes WHERE arrival < ?", now - limits.SNAPSHOT_AGE_S)
+        self._db.run("DELETE FROM snapshots WHERE taken < ?", now - limits.SNAPSHOT_AGE_S)
+        gone = self._db.run(
+            "DELETE FROM commits WHERE entered IS NULL AND arrival < ?", now - COMMIT_S
+        )
+        gone += self._db.run(
+            "UPDATE commits SET mls = NULL WHERE mls IS NOT NULL AND (arrival < ?1"
+            " OR (group_id, hash) NOT IN (SELECT group_id, hash FROM ("
+            "  SELECT group_id, hash, sum(length(mls)) OVER (PARTITION BY group_id"
+            "  ORDER BY epoch DESC, arrival DESC, hash) AS total FROM commits)"
+            " WHERE total <= ?2))",
+            now - COMMIT_S,
+            limits.SNAPSHOT_BYTES,
+        )
+        gone += self._db.run(
+            "DELETE FROM commits WHERE epoch < (SELECT epoch FROM groups WHERE id = group_id) - ?",
+            HEADERS,
+        )
+        if gone:
+            self._commits.forget()

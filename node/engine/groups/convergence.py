@@ -25,6 +25,7 @@ from schemas.errors import Fault
 from schemas.ids import CommitHash, DeviceKey, GroupId
 
 ASK_AFTER_S = 2.0
+SOON_S = 0.01
 ROUNDS = 8  # of looks in one batch: what was entered may bring more to look at
 
 
@@ -113,6 +114,8 @@ class Convergence:
         self._due.clear()
 
     def next_due(self) -> float | None:
+        if self._dirty:  # more than one batch looks at
+            return self._core.now + SOON_S
         return min(self._due.values(), default=None)
 
     def _wake(self, group: GroupId, when: float) -> None:
