@@ -17,6 +17,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from node.engine.groups.fork_choice import RULES
 from schemas.errors import Fault
 from simulation.many import run_all
+from simulation.planted.command import planted
 from simulation.processes.network import reason_against
 from simulation.replay import read_replay, write_replay
 from simulation.report import as_json, as_table, rows, write_report
@@ -294,6 +295,8 @@ def _fail(fault: Fault, *, as_json_: bool) -> NoReturn:
 def _tell_json(code: str, message: str, hint: str | None) -> None:
     print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}), flush=True)
 
+
+main.add_command(planted)
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,1 @@
+"""Bugs put into the program on purpose, each for one run: the simulator must find them."""
