@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
-from tests.docs.pages import DOCS, broken_links, with_examples
-from tests.docs.wire_examples import shown
+from tests.docs import simulation_tables, wire_examples
+from tests.docs.pages import DOCS, broken_links, with_examples, with_tables
 
 
 def main() -> int:
     """1 when a link leads nowhere."""
-    page = DOCS / "wire-format.md"
-    page.write_text(with_examples(page.read_text(), shown))
-    print(f"written: {page.relative_to(DOCS.parent)}")
+    for page, written in (
+        (DOCS / "wire-format.md", partial(with_examples, shown=wire_examples.shown)),
+        (DOCS / "simulation.md", partial(with_tables, shown=simulation_tables.shown)),
+    ):
+        page.write_text(written(page.read_text()))
+        print(f"written: {page.relative_to(DOCS.parent)}")
     broken = 0
     for page in [*sorted(DOCS.rglob("*.md")), *sorted(DOCS.parent.glob("*.md"))]:
         for link in broken_links(page):

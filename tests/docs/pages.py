@@ -1,4 +1,5 @@
-"""The blocks of a page that are computed: `<!-- example: NAME -->` and the fence that follows."""
+"""The blocks of a page that are computed: `<!-- example: NAME -->` and the fence that follows, and
+`<!-- table: NAME -->` and the table that follows."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Final
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 _EXAMPLE: Final = re.compile(r"<!-- example: ([a-z0-9-]+) -->\n(?:```\w*\n.*?\n```\n)?", re.DOTALL)
+_TABLE: Final = re.compile(r"<!-- table: ([a-z0-9-]+) -->\n(?:\|.*\n)*")
 _FIXED: Final = re.compile(r"<!-- fixed: ([a-z0-9-]+) -->\n```\w*\n(.*?)\n```\n", re.DOTALL)
 _LINK: Final = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -21,6 +23,15 @@ def with_examples(page: str, shown: Callable[[str], str]) -> str:
         return f"<!-- example: {name} -->\n```text\n{shown(name)}\n```\n"
 
     return _EXAMPLE.sub(block, page)
+
+
+def with_tables(page: str, shown: Callable[[str], str]) -> str:
+    """The page with every computed table written anew."""
+    return _TABLE.sub(lambda m: f"<!-- table: {m.group(1)} -->\n{shown(m.group(1))}\n", page)
+
+
+def table_names(page: str) -> set[str]:
+    return set(_TABLE.findall(page))
 
 
 def example_names(page: str) -> set[str]:

@@ -12,10 +12,17 @@ import pytest
 
 from node.cli.main import cli
 from relay.main import main as relay
+from simulation.main import main as simulate
 from tests.docs.pages import DOCS
 
-PROGRAMS: Final = {"quicnprotochat": cli, "quicnprotochat-relay": relay}
-_SHOWN: Final = re.compile(r"^(?:    |\$ )(?:\S*/)?(quicnprotochat(?:-relay)? .*)$", re.MULTILINE)
+PROGRAMS: Final = {
+    "quicnprotochat": cli,
+    "quicnprotochat-relay": relay,
+    "quicnprotochat-simulate": simulate,
+}
+_SHOWN: Final = re.compile(
+    r"^(?:    |\$ )(?:\S*/)?(quicnprotochat(?:-relay|-simulate)? .*)$", re.MULTILINE
+)
 PAGES: Final = [*sorted(DOCS.rglob("*.md")), DOCS.parent / "README.md"]
 
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, broken_links, example_names, fixed, with_examples
+from tests.docs import simulation_tables
+from tests.docs.pages import (
+    DOCS,
+    broken_links,
+    example_names,
+    fixed,
+    table_names,
+    with_examples,
+    with_tables,
+)
 from tests.docs.wire_examples import EXAMPLES, open_example_envelope, shown
 
 PAGES = [*sorted(DOCS.rglob("*.md")), *sorted(DOCS.parent.glob("*.md"))]
@@ -26,6 +37,25 @@ def test_the_envelope_of_the_page_opens() -> None:
     assert open_example_envelope(private, public, sealed) == b"a parcel"
 
 
+def test_the_tables_of_the_simulator_are_those_of_this_program() -> None:
+    page = (DOCS / "simulation.md").read_text()
+    assert table_names(page) == set(simulation_tables.TABLES)
+    assert with_tables(page, simulation_tables.shown) == page, "run `make docs`"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
 def test_no_link_leads_nowhere(page: Path) -> None:
     assert broken_links(page) == []
+
+
+SCRIPTS = [
+    pytest.param(script, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, script in enumerate(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL))
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_is_one_that_a_shell_reads(script: str) -> None:
+    done = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -80,6 +80,7 @@ class Commits:
             and row.status in (GroupStatus.ACTIVE, GroupStatus.LEAVING)
             and self._convergence.is_settled(row.id)
             and not self._has_child(row)
+            and all(member.device != self._core.device.public for member in header.added)
         )
 
     def _has_child(self, row: GroupRow) -> bool:

@@ -160,6 +160,7 @@ class Convergence:
                 row.status = GroupStatus.ACTIVE
                 core.groups.save(row)
                 self._ask_at.pop(row.id, None)
+                self._intents.withdraw_readmission(row)
         else:
             removal = ways.exit(target)
             if removal is not None:

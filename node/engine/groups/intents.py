@@ -102,11 +102,7 @@ class Intents:
     def ask_readmission(self, row: GroupRow, to: Collection[DeviceKey]) -> None:
         """For a new leaf in place of ours, once: catch-up spreads it."""
         core = self._core
-        me = core.device.public
-        if any(
-            wish.intent.kind is IntentKind.READMIT and wish.intent.author == me
-            for wish in core.intents.open(row.id)
-        ):
+        if self._own_readmissions(row):
             return
         package = core.mls.key_package(
             row.suite, now=int(core.now), lifetime_s=KEY_PACKAGE_LIFETIME_S
@@ -121,6 +117,18 @@ class Intents:
         )
         wish = self.make(row, IntentKind.READMIT, key_packages=(package.message,))
         self.wish(row, wish, to)
+
+    def withdraw_readmission(self, row: GroupRow) -> None:
+        """It is not needed any more; who has it may carry it all the same."""
+        self._core.intents.set_done(row.id, self._own_readmissions(row))
+
+    def _own_readmissions(self, row: GroupRow) -> list[IntentId]:
+        return [
+            wish.intent.id
+            for wish in self._core.intents.open(row.id)
+            if wish.intent.kind is IntentKind.READMIT
+            and wish.intent.author == self._core.device.public
+        ]
 
     # --- others'
 

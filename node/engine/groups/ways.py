@@ -40,6 +40,8 @@ class Ways:
                 return None
             if commit.header.author == self._me:
                 return None  # MLS does not process what it made itself
+            if any(member.device == self._me for member in commit.header.added):
+                return None  # it gives us a new leaf: only its Welcome leads there
             steps.append(at)
             at = commit.parent
         return at, tuple(reversed(steps))

@@ -20,7 +20,7 @@ from node.store.groups import GroupRow
 from node.store.outbox import NO_PARCEL
 from schemas import limits
 from schemas.errors import Malformed, Refused
-from schemas.group_records import CommitHeader, MemberRef
+from schemas.group_records import CommitHeader, IntentKind, MemberRef
 from schemas.ids import GroupId
 from schemas.messages import GroupInfo, GroupKind
 from schemas.parcels import ParcelBody, WelcomeContent
@@ -56,7 +56,7 @@ class Welcomes:
         if old is not None and old.status not in OVER and not core.is_damaged(old.id):
             return self._keep(old, welcome)
         # Accepted on the device before: the invitation only brings us back.
-        came_back = old is not None and old.status == GroupStatus.RESTORED and old.accepted
+        came_back = old is not None and old.accepted and self._brings_back(old, welcome.header)
         if not (welcome.by_contact or came_back):
             requests.check_one_more(core)
         mls, info, inviter = self._join(welcome)
@@ -131,6 +131,15 @@ class Welcomes:
         self._epochs.write_members(row, mls)
         core.write_mls(row)
         core.groups.set_key_update(row.id, row.lamport, None)
+
+    def _brings_back(self, row: GroupRow, header: CommitHeader) -> bool:
+        """To a device that was restored from a backup, or that asked for it."""
+        wishes = (self._core.intents.get(row.id, intent) for intent in header.intents)
+        me = self._core.device.public
+        return row.status == GroupStatus.RESTORED or any(
+            wish is not None and wish.intent.kind is IntentKind.READMIT and wish.intent.author == me
+            for wish in wishes
+        )
 
     def _keep(self, row: GroupRow, welcome: _Welcome) -> bool:
         """For a branch that may win. Raises Early, NoRoom or Refused."""
