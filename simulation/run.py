@@ -148,7 +148,7 @@ def play(scenario: Scenario, sim: Sim, patience: Patience = VIRTUAL) -> None:
     while not settled(sim) and sim.now < end:
         sim.wait(look_s)
         look_s *= 1.5
-    sim.agree(sim.groups, within=patience.converge_s)
+        sim.agree(sim.groups, within=patience.converge_s)  # who is between two branches says little
     for invariant in AT_THE_END:
         invariant(sim)
 
