@@ -31,6 +31,7 @@ class Bug:
     nodes: int
     found_by: tuple[str, ...]  # one of these invariants
     seed: int = 0
+    tier: str = "world"
 
     @property
     def modules(self) -> tuple[str, ...]:

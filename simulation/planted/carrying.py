@@ -1,4 +1,4 @@
-"""Bugs on a message's way: outbox, arrivals, receipts; and in what is believed of the clock."""
+"""Bugs on a message's way: outbox, delivery, arrivals, receipts; and about the clock."""
 
 from __future__ import annotations
 
@@ -168,5 +168,73 @@ CARRYING: Final = (
         "clock-ahead",
         3,
         _LOST,
+    ),
+    Bug(
+        "held-is-done",
+        "outbox",
+        "What a relay holds stays in the outbox until its receipt.",
+        "Who comes back after the relay's time is over never gets it.",
+        (
+            Change(
+                _OUTBOX,
+                "        if row.kind in _ENDS_WITH_RELAY:\n",
+                '        if row.kind in _ENDS_WITH_RELAY or row.kind == "message":\n',
+            ),
+        ),
+        "asleep-ten-days",
+        4,
+        _LOST,
+        seed=1,
+    ),
+    Bug(
+        "courier-not-called",
+        "delivery",
+        "Parcels that are due bring out a courier.",
+        "Everything is ready to go, and nothing goes.",
+        (
+            Change(
+                "node.delivery.courier",
+                "        for device in devices:\n            courier = self._couriers",
+                "        for device in ():\n            courier = self._couriers",
+            ),
+        ),
+        "quiet-group",
+        3,
+        ("everybody-joins",),
+        tier="wire",
+    ),
+    Bug(
+        "turn-kept",
+        "delivery",
+        "A courier that has had its turn passes it on.",
+        "After some recipients, nobody is written to.",
+        (
+            Change(
+                "node.delivery.turns",
+                "    def _pass_on(self) -> None:\n",
+                "    def _pass_on(self) -> None:\n        return\n",
+            ),
+        ),
+        "quiet-group",
+        4,
+        ("everybody-joins", "one-epoch", "nothing-lost"),
+        tier="wire",
+    ),
+    Bug(
+        "engine-not-woken",
+        "delivery",
+        "The engine is woken at the time that it asked for.",
+        "Whatever waits for a moment waits until something else happens.",
+        (
+            Change(
+                "node.engine_thread",
+                "            self._timer = self._loop.call_later(wait, self._put_tick)\n",
+                "            self._timer = None\n",
+            ),
+        ),
+        "two-members",
+        2,
+        ("one-epoch", "everybody-joins", "nothing-lost"),
+        tier="wire",
     ),
 )

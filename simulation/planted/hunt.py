@@ -13,7 +13,8 @@ from pathlib import Path
 import simulation
 from simulation.many import run_all
 from simulation.planted.bug import Bug
-from simulation.run import Plan, Result
+from simulation.run import WORLD, Plan, Result
+from simulation.world.means import MODEL, REAL
 
 ENGINE_FELL = "no-crash"  # a rule is not found broken by an engine that cannot run at all
 RUN_S = 120.0
@@ -41,8 +42,12 @@ def hunt(bugs: Sequence[Bug], jobs: int) -> Iterator[Verdict]:
 
 def unbroken(bugs: Iterable[Bug], jobs: int) -> list[Result]:
     """The runs of these bugs without them, each once; none may have a finding."""
-    plans = dict.fromkeys(Plan(bug.scenario, bug.nodes, bug.seed) for bug in bugs)
-    return list(run_all(list(plans), jobs))
+    return list(run_all(list(dict.fromkeys(map(plan_of, bugs))), jobs))
+
+
+def plan_of(bug: Bug) -> Plan:
+    mls = MODEL if bug.tier == WORLD else REAL
+    return Plan(bug.scenario, bug.nodes, bug.seed, mls, bug.tier)
 
 
 def _play(bug: Bug) -> Verdict:

@@ -14,10 +14,11 @@ def main() -> None:
     bug = BUGS[sys.argv[1]]
     plant(bug.changes)
     from simulation.many import quieten
-    from simulation.run import Plan, run
+    from simulation.planted.hunt import plan_of
+    from simulation.run import run
 
     quieten()
-    finding = run(Plan(bug.scenario, bug.nodes, bug.seed)).finding
+    finding = run(plan_of(bug)).finding
     told = None
     if finding is not None:
         told = {

@@ -25,10 +25,11 @@ def _of_processes() -> str:
 def _planted_bugs() -> str:
     rows = []
     for bug in BUGS.values():
+        tier = "" if bug.tier == "world" else f" --tier {bug.tier}"
         files = ", ".join(f"`{module.replace('.', '/')}.py`" for module in bug.modules)
         rows.append(
             f"| `{bug.name}` | {bug.rule} Without it: {bug.harm} | {files} |"
-            f" `{bug.scenario} --nodes {bug.nodes} --seed {bug.seed}`"
+            f" `{bug.scenario} --nodes {bug.nodes} --seed {bug.seed}{tier}`"
             f" | {' or '.join(bug.found_by)} |"
         )
     return _table("bug | the rule that it breaks | where | found in | by", rows)
