@@ -80,7 +80,7 @@ def _summary(scenario: str, nodes: int, results: list[Result]) -> dict[str, Any]
 
 
 def _commit() -> str:
-    told = subprocess.run(  # noqa: S603
+    told = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
         capture_output=True,
         text=True,
