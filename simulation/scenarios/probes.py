@@ -227,3 +227,21 @@ def clock_back(sim: Sim) -> None:
             sim.after(sim.rng.uniform(0.2, 0.8), sim.stage.set_clock, node, -3600.0 * hours)
         sim.wait(1)
         sim.converge(group, within=10)
+
+
+@scenario("clocks-jump", nodes=4, fewest=3, needs={"skew"})
+def clocks_jump(sim: Sim) -> None:
+    """During a fork some clocks go an hour back, others a year ahead until they are put right."""
+    group = sim.group()
+    sim.partition(sim.nodes[-1:], sim.nodes[:-1])
+    sim.chatter(group, every=5, during=60)
+    sim.changes(group, sim.nodes, count=4, during=60)
+    for node in sim.nodes:
+        ahead_s = sim.rng.choice((-3600.0, 400 * DAY_S))
+        sim.after(sim.rng.uniform(10, 50), sim.stage.set_clock, node, ahead_s)
+    sim.wait(60)
+    sim.heal()
+    for node in sim.nodes:
+        sim.after(sim.rng.uniform(1, 20), sim.stage.set_clock, node, 0.0)
+    sim.wait(30)
+    sim.converge(group, within=60)
