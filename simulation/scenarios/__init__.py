@@ -1,6 +1,7 @@
 """Every scenario, by importing the modules that register them."""
 
 from simulation.scenarios import absence as absence
+from simulation.scenarios import alternatives as alternatives
 from simulation.scenarios import anything as anything
 from simulation.scenarios import calm as calm
 from simulation.scenarios import crowds as crowds
