@@ -85,13 +85,13 @@ def race(sim: Sim) -> None:
     sim.wait(5)
     sim.deafen(racer)
     sim.every(0.5, sim.update_key, racer, group, during=60)
-    sim.chatter(group, every=3, during=15, among=honest)
     sim.wait(sim.rng.uniform(5, 6))
     sim.remove(honest[0], group, insider)
     sim.wait(0.5)
     gone = sim.until(lambda: insider not in sim.members(group), within=10)
     sim.claim("removal-holds", gone, f"{insider} is a member ten seconds later")
     sim.sleep(racer)
+    sim.send(honest[0], group)
     sim.converge(group, within=60)
 
 
