@@ -182,7 +182,7 @@ class Arrivals:
             case SummaryContent(summary):
                 self._catch_up.receive(summary)
             case MessageContent(mls):
-                return self._message(self._known(row), body, mls, path, via)
+                return self._message(self._known(row, also_removed=True), body, mls, path, via)
             case CommitContent():
                 self._commit(self._known(row, also_removed=True), body, body.content)
             case HeadsContent():
@@ -192,7 +192,7 @@ class Arrivals:
         return None
 
     def _known(self, row: GroupRow | None, *, also_removed: bool = False) -> GroupRow:
-        """`also_removed`: what may tell that the branch that removed us has lost."""
+        """`also_removed`: what was said while we were a member, or may tell that we are again."""
         if row is None:
             raise Early
         if row.status in OVER and not (also_removed and row.status == GroupStatus.REMOVED):
@@ -228,9 +228,13 @@ class Arrivals:
         """With the keys of its epoch: those of past ones are in the group and in snapshots."""
         core = self._core
         past = body.epoch_id != row.epoch_id
+        out = row.status == GroupStatus.REMOVED
         opened = None
-        if past and core.branches.forked(row.id):  # our epoch of that number may be another one
+        # With forks, our epoch of that number may be another one.
+        if out or (past and core.branches.forked(row.id)):
             opened = self._by_snapshot(row, body.epoch_id, mls)
+        if out and opened is None:
+            raise Early  # readable if the branch that removed us loses
         if opened is None:
             group = core.mls_group(row.id)
             dropped = group.dropped_keys
@@ -289,7 +293,7 @@ class Arrivals:
     def _look_at_parked(self, group: GroupId) -> None:
         parked = self._core.messages.take_parked(group)
         row = self._core.groups.get(group)
-        if row is not None and row.status in OVER:
+        if row is not None and row.status in OVER and row.status != GroupStatus.REMOVED:
             return
         found = [(ParcelBody.decode(body), digest, path, via) for digest, body, path, via in parked]
         for body, digest, path, via in sorted(found, key=lambda entry: _epoch(entry[0].content)):

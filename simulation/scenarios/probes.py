@@ -113,7 +113,7 @@ def beyond_the_bound(sim: Sim) -> None:
     alone, *others = sim.nodes
     sim.partition([alone], others)
     sim.chatter(group, every=10, during=160)
-    for _ in range(SNAPSHOT_EPOCHS + 1):
+    for _ in range(SNAPSHOT_EPOCHS + 8):
         sim.after(sim.rng.uniform(0, 150), sim.update_key, alone, group)
     sim.changes(group, others, count=2, during=150)
     sim.wait(160)

@@ -187,6 +187,8 @@ class Convergence:
         if rule.final_bound is not None and len(undone) > rule.final_bound:
             return
         if not stays and ways.to(target) is None:
+            core.write_unwritten()
+            core.groups.snapshot(row, core.now)
             self._epochs.put_out(row)  # by its header alone: its bytes cannot be processed
             return
         self._entering.move(row, ways, target)
@@ -222,7 +224,8 @@ class Convergence:
         if ask_at - ASK_AFTER_S <= self._core.now < ask_at:
             self._wake(row.id, ask_at)
         else:
-            self._intents.ask_readmission(row, view.tree.members(target))
+            epoch = self._core.branches.commits(row.id)[target].epoch
+            self._intents.ask_readmission(row, view.tree.members(target), epoch)
 
     # --- saying
 

@@ -60,8 +60,9 @@ class Intents:
         subject: IdentityKey | None = None,
         members: Sequence[MemberRef] = (),
         key_packages: Sequence[bytes] = (),
+        epoch: int | None = None,
     ) -> Wish:
-        """Signed by this device; not stored yet."""
+        """Signed by this device; not stored yet. `epoch`: of another branch, for which it is."""
         core = self._core
         intent = Intent(
             IntentId(core.random(IntentId.LENGTH)),
@@ -70,7 +71,7 @@ class Intents:
             kind,
             subject,
             tuple(members),
-            row.epoch,
+            row.epoch if epoch is None else epoch,
         )
         signed = sign(SignedType.INTENT, core.device, intent.encode())
         return Wish(intent, signed, tuple(key_packages), core.now)
@@ -99,10 +100,12 @@ class Intents:
         content = IntentContent(wish.signed, wish.key_packages)
         self._outbox.put("intent", content, others, group=row.id)
 
-    def ask_readmission(self, row: GroupRow, to: Collection[DeviceKey]) -> None:
-        """For a new leaf in place of ours, once: catch-up spreads it."""
+    def ask_readmission(self, row: GroupRow, to: Collection[DeviceKey], epoch: int) -> None:
+        """For a new leaf in place of ours in a branch that is at `epoch`, once: catch-up spreads
+        it."""
         core = self._core
-        if self._own_readmissions(row):
+        open_ones = self._own_readmissions(row)
+        if any(is_fresh(wish.intent, epoch + 1) for wish in open_ones):
             return
         package = core.mls.key_package(
             row.suite, now=int(core.now), lifetime_s=KEY_PACKAGE_LIFETIME_S
@@ -115,16 +118,17 @@ class Intents:
             last_resort=False,
             request=b"readmit" + row.id + package.reference,
         )
-        wish = self.make(row, IntentKind.READMIT, key_packages=(package.message,))
+        wish = self.make(row, IntentKind.READMIT, key_packages=(package.message,), epoch=epoch)
         self.wish(row, wish, to)
 
     def withdraw_readmission(self, row: GroupRow) -> None:
         """It is not needed any more; who has it may carry it all the same."""
-        self._core.intents.set_done(row.id, self._own_readmissions(row))
+        done = [wish.intent.id for wish in self._own_readmissions(row)]
+        self._core.intents.set_done(row.id, done)
 
-    def _own_readmissions(self, row: GroupRow) -> list[IntentId]:
+    def _own_readmissions(self, row: GroupRow) -> list[Wish]:
         return [
-            wish.intent.id
+            wish
             for wish in self._core.intents.open(row.id)
             if wish.intent.kind is IntentKind.READMIT
             and wish.intent.author == self._core.device.public

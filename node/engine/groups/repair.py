@@ -125,6 +125,7 @@ class Repair:
         """`undone` and `new` are what we left and what we entered, in order; `forks` are news."""
         core = self._core
         lost = self._reopen(row, tree, undone, new)
+        self._sign_anew(row)
         self._withdraw_welcomes(row, tree, undone, new)
         resent = self._seal_open(row, self._readable(row, tree))
         core.renewed -= {entry for entry in core.renewed if entry[0] == row.id}
@@ -152,11 +153,18 @@ class Repair:
             else:
                 core.intents.set_done(row.id, [intent.id], done=False)
                 if mine:
-                    fresh = is_fresh(intent, row.epoch + 1)
-                    anew = wish if fresh else self._intents.renewed(row, wish)
-                    self._intents.tell(row, anew, members)
+                    self._intents.tell(row, wish, members)
             again.append(self._in_words(intent))
         return again
+
+    def _sign_anew(self, row: GroupRow) -> None:
+        """Wishes of ours that wait since an epoch that is far from this branch's."""
+        core = self._core
+        members = [member.device for member in core.groups.members(row.id)]
+        for wish in core.intents.open(row.id):
+            mine = wish.intent.author == core.device.public
+            if mine and not is_fresh(wish.intent, row.epoch + 1):
+                self._intents.tell(row, self._intents.renewed(row, wish), members)
 
     def _carried(self, row: GroupRow, commits: Iterable[CommitHash]) -> list[bytes]:
         known = self._core.branches.commits(row.id)

@@ -248,3 +248,35 @@ def test_the_way_back_is_not_trimmed_by_leaving(world: World) -> None:
     world.settle(2 * HEAL_S)
     one_group(group, *people)
     assert set(cy.read()) == {"we go on"}
+
+
+def test_removed_by_a_branch_that_loses_reads_on_until_it_is_removed_again(
+    world: World, suite: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a commit that was processed; with one snapshot, by its header alone."""
+    for snapshots in (64, 1):
+        monkeypatch.setattr("schemas.limits.SNAPSHOT_EPOCHS", snapshots)
+        people = ada, bob, cy, dan = world.friends(*(f"{n}{snapshots}" for n in "abcd"))
+        group = ada.create("tea", suite, bob, cy, dan)
+        world.settle()
+        for person in people[1:]:
+            person.ask(c.Join(group))
+        world.settle(2)
+        world.deliver = apart([ada, dan], [bob, cy], [p for p in world.people if p not in people])
+        if snapshots == 1:
+            dan.ask(c.UpdateKey(group))
+            world.settle(2)
+        ada.ask(c.RemoveMember(group, dan.identity))
+        world.settle(2)
+        assert dan.view(group).status is v.GroupStatus.REMOVED
+        for _ in range(2):
+            bob.ask(c.UpdateKey(group))
+            world.settle(12)
+            cy.send(group, "we go on")
+        world.deliver = lambda sender, recipient: True
+        world.link(*people)
+        world.settle(HEAL_S)
+        if snapshots == 64:
+            assert set(dan.read()) == {"we go on"}, "it was a member when that was written"
+        one_group(group, ada, bob, cy)
+        assert dan.view(group).status is v.GroupStatus.REMOVED, "the removal was made again"
