@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 
@@ -22,6 +22,7 @@ class Row:
     of: Literal["ratio", "value"] = "ratio"
     at_least: bool = True  # the target is a floor; False: a ceiling
     note: str = ""
+    data: dict[str, float | str] = field(default_factory=dict)  # what a plot is made of
 
     @property
     def ratio(self) -> float | None:

@@ -282,14 +282,10 @@ class Serving:
         both = branch_tree.path(known, row.head) | branch_tree.path(known, summary.head)
         readable = {known[commit].epoch_id for commit in both if known[commit].epoch >= since}
         marks = {mark.device: mark for mark in summary.authors}
-        on_their_way = store.on_their_way(row.id, device)
         for author in store.authors(row.id):
-            if author == device:
-                continue
-            ours = author == core.device.public
+            if author in (device, core.device.public):
+                continue  # of ours the outbox sees to, and tells the ledger
             for kept in self._lacking(row, author, marks.get(author), readable):
-                if ours and kept.sequence in on_their_way:
-                    continue  # the outbox sees to it, and tells the ledger
                 key = author + kept.sequence.to_bytes(8, "big")
                 if room.messages <= 0:
                     return

@@ -117,16 +117,6 @@ class CatchUpStore:
 
     # --- the outbox
 
-    def on_their_way(self, group: GroupId, device: DeviceKey) -> set[int]:
-        """Numbers of our own messages that the outbox still brings to a device."""
-        rows = self._db.rows(
-            "SELECT sequence FROM ledger INDEXED BY ledger_open WHERE group_id = ? AND device = ?"
-            " AND state IN ('queued', 'sent', 'held', 'carried')",
-            group,
-            device,
-        )
-        return {row[0] for row in rows}
-
     def waiting(self, group: GroupId, device: DeviceKey, kinds: Sequence[str]) -> bool:
         """Something of these kinds has not left for a device yet."""
         return (

@@ -6,9 +6,10 @@ Whatever is not simply the next commit goes to convergence, which chooses at the
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from identity.signing import open_signed
-from node.engine import requests
+from node.engine import branch_tree, requests
 from node.engine.core import Core
 from node.engine.early import NoRoom
 from node.engine.groups.convergence import Convergence
@@ -17,10 +18,11 @@ from node.engine.groups.epochs import Epochs, open_header
 from node.engine.groups.intents import Intents
 from node.engine.groups.statements import Statements
 from node.engine.values import GroupStatus
+from node.store.branches import CommitRow
 from node.store.groups import GroupRow
 from schemas.errors import Fault, Refused
 from schemas.group_records import CommitHeader, Statement
-from schemas.ids import DeviceKey, EpochId
+from schemas.ids import CommitHash, DeviceKey, EpochId
 from schemas.limits import MIB
 from schemas.parcels import CommitContent, HeadsContent
 from schemas.records import Signed, SignedType
@@ -171,9 +173,21 @@ class Commits:
         statement = self._statements.receive(row, signed)
         if statement is None:
             return
-        if statement.commit not in self._core.branches.commits(row.id):
-            self._core.ahead.add((row.id, DeviceKey(signed.signer)))
+        author = DeviceKey(signed.signer)
+        commits = self._core.branches.commits(row.id)
+        if statement.commit not in commits:
+            self._core.ahead.add((row.id, author))
+        elif not self._same_branch(row, commits, statement.commit):
+            self._core.read_more.add((row.id, author))  # one of us lacks votes that the other has
         self._convergence.look_at(row.id, forks_only=True)
+
+    @staticmethod
+    def _same_branch(
+        row: GroupRow, commits: Mapping[CommitHash, CommitRow], commit: CommitHash
+    ) -> bool:
+        return commit in branch_tree.path(commits, row.head) or row.head in branch_tree.path(
+            commits, commit
+        )
 
     def other_branch(self, row: GroupRow, epoch_id: EpochId, signed: Signed | None) -> None:
         """A message under an epoch id that we never entered: its author knows commits we lack.

@@ -102,7 +102,6 @@ class Convergence:
                 self._looked.add(group)
                 self._due.pop(group, None)
                 self._settle(group)
-        self._repair.seal_for_renewed()
 
     def undo_batch(self) -> None:
         """It could not be committed: what was looked at is to be looked at again."""
