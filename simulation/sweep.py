@@ -27,16 +27,16 @@ SWEEP: Final = (
     ("mutual-removal", 5, 700),
     ("reader-only", 6, 500),
     ("late-release", 6, 300),
-    ("equivocating-member", 9, 300),
+    ("equivocating-member", 5, 300),
     ("insider-outvotes", 6, 200),
     ("removed-while-offline", 6, 300),
     ("commit-storm", 6, 300),
-    ("joins-during-a-fork", 8, 299),
-    ("crash-loop", 6, 200),
-    ("withholding-relay", 6, 150),
-    ("quiet-group", 10, 150),
-    ("asleep-ten-days", 8, 99),
-    ("thousand-devices", 40, 1),
+    ("joins-during-a-fork", 6, 299),
+    ("crash-loop", 4, 200),
+    ("withholding-relay", 5, 150),
+    ("quiet-group", 6, 150),
+    ("asleep-ten-days", 5, 99),
+    ("thousand-devices", 30, 1),
 )
 JOBS: Final = 2
 
