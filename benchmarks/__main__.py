@@ -1,5 +1,5 @@
 """`python -m benchmarks [NAME…] [--quick] [--json | --markdown | --record]`: measure, and say
-which targets are met. `--record` writes the tables of docs/performance.md anew."""
+which targets are met. `--record` writes the tables (and plots) of the documentation anew."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import argparse
 import importlib
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.markdown import current_commit, markdown_table, recorded_line, with_table
+from benchmarks.healing_plot import healing_plot
+from benchmarks.markdown import current_commit, markdown_table, recorded_line, write_table
 from benchmarks.report import Row, met_text, target_text
 
 # name -> module with `rows(quick: bool) -> list[Row]`
@@ -24,8 +26,17 @@ BENCHMARKS: Final[dict[str, str]] = {
     "process": "benchmarks.process",
     "relay": "benchmarks.relay",
     "transport": "benchmarks.transport",
+    "fork_choice": "benchmarks.fork_choice",
+    "healing": "benchmarks.healing",
+    "alternatives": "benchmarks.alternatives",
+    "simulator": "benchmarks.simulator",
+    "large_groups": "benchmarks.large_groups",
 }
-PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
+DOCS: Final = Path(__file__).parents[1] / "docs"
+PAGES: Final = (DOCS / "performance.md", DOCS / "convergence.md")
+PLOTS: Final[dict[str, tuple[Path, Callable[[Sequence[Row]], str]]]] = {
+    "healing": (DOCS / "convergence-healing.svg", healing_plot)
+}
 
 
 def _rows(name: str, quick: bool) -> list[Row]:
@@ -57,7 +68,7 @@ def main() -> int:
     output.add_argument("--json", action="store_true", help="one JSON object per row")
     output.add_argument("--markdown", action="store_true", help="the tables as Markdown")
     output.add_argument(
-        "--record", action="store_true", help="also write the tables into docs/performance.md"
+        "--record", action="store_true", help="also write the tables into the documentation"
     )
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(BENCHMARKS))
@@ -77,7 +88,10 @@ def main() -> int:
             console.print(_table(name, rows))
         if arguments.record:  # at once: a later benchmark that fails takes none with it
             told = f"{recorded_line(name, commit, quick=arguments.quick)}\n\n{markdown_table(rows)}"
-            PAGE.write_text(with_table(PAGE.read_text(), name, told))
+            write_table(PAGES, name, told)
+            if name in PLOTS:
+                path, plot = PLOTS[name]
+                path.write_text(plot(rows))
     return 0
 
 

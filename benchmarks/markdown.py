@@ -1,4 +1,4 @@
-"""Results as Markdown, and the tables of docs/performance.md that are written anew by them."""
+"""Results as Markdown, and the tables of the documentation that are written anew by them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,8 +68,15 @@ def with_table(page: str, name: str, told: str) -> str:
     place = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     written, count = place.subn(lambda match: f"{match[1]}{told}\n{match[2]}", page)
     if count != 1:
-        raise KeyError(f"docs/performance.md has {count} places for the table {name}")
+        raise KeyError(f"{count} places for the table {name}")
     return written
+
+
+def write_table(pages: Sequence[Path], name: str, told: str) -> None:
+    """Into the page that has its place. Raises KeyError when none has, or one has several."""
+    mark = f"<!-- table: {name} -->"
+    page = next((page for page in pages if mark in page.read_text()), pages[0])
+    page.write_text(with_table(page.read_text(), name, told))
 
 
 def _number(value: float, unit: str) -> str:
