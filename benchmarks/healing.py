@@ -179,10 +179,9 @@ HALVES: Final = "halves for an hour, members"
 
 
 def cases(quick: bool) -> list[Case]:
-    day = Case(PARTITIONS, "a day", partial(parted, 50, DAY_S, 10), FEW, 30.0)
     ten = Case(SIZES, "10", partial(storm, 10, 2), SEEDS, 2.0)
     if quick:
-        return [replace(ten, seeds=2), replace(day, seeds=1)]
+        return [replace(ten, seeds=2), Case(HALVES, "10", partial(parted, 10, HOUR_S, 10), 1)]
     return [
         Case(SIZES, "3", partial(storm, 3, 2), SEEDS),
         ten,
@@ -194,7 +193,7 @@ def cases(quick: bool) -> list[Case]:
         ),
         Case(PARTITIONS, "a minute", partial(parted, 50, MINUTE_S, 10), FEW),
         Case(PARTITIONS, "an hour", partial(parted, 50, HOUR_S, 10), FEW),
-        day,
+        Case(PARTITIONS, "a day", partial(parted, 50, DAY_S, 10), FEW, 30.0),
         Case(HALVES, "3", partial(parted, 3, HOUR_S, 10), SEEDS),
         Case(HALVES, "10", partial(parted, 10, HOUR_S, 10), SEEDS),
     ]
