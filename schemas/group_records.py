@@ -138,9 +138,11 @@ class Intent:
     subject: IdentityKey | None = None
     members: tuple[MemberRef, ...] = ()
     epoch: int = 0
+    packages: bytes = b""  # SHA-256 of the KeyPackages that travel beside it
 
     def encode(self) -> bytes:
         message = _record.Intent.new_message(
+            keyPackages=self.packages,
             id=bytes(self.id),
             group=bytes(self.group),
             author=bytes(self.author),
@@ -168,6 +170,7 @@ class Intent:
                 if kind is IntentKind.ADD
                 else (),
                 counter(reader.epoch),
+                sized(reader.keyPackages, 32),
             )
 
 

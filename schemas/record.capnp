@@ -90,6 +90,7 @@ struct Intent {
     readmit @7 :Void;      # the author's own leaf is to be replaced: it cannot enter the branch
     promote @8 :Data;      # identity key: becomes an admin
   }
+  keyPackages @10 :Data;   # SHA-256 of those that travel beside it; empty without any
   epoch @9 :UInt64;        # in which it was signed: an old one says nothing any more
 }
 

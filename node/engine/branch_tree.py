@@ -33,11 +33,18 @@ def names(commits: Commits, device: DeviceKey) -> bool:
 
 
 def added_at(commits: Commits, device: DeviceKey) -> int:
-    """The epoch that a device's last known addition opened; 0 for a member from before."""
-    return max(
-        (row.epoch for row in commits.values() if _change(row, device)[0]),
-        default=0,
-    )
+    """The epoch that a device's last addition opened, of those that we entered ourselves: others
+    are somebody's word. 0 for a member from before."""
+    entered = (row for row in commits.values() if row.entered is not None)
+    return max((row.epoch for row in entered if _change(row, device)[0]), default=0)
+
+
+def has_entered(
+    commits: Commits, head: CommitHash, device: DeviceKey, stands_on: CommitHash | None
+) -> bool:
+    """Whether a device that stands on a commit has used what let it in on the way to `head`."""
+    let_in = entry(commits, head, device)
+    return let_in is None or (stands_on is not None and let_in.hash in path(commits, stands_on))
 
 
 def entry(commits: Commits, head: CommitHash, device: DeviceKey) -> CommitRow | None:
@@ -93,7 +100,9 @@ def member_before(commits: Commits, device: DeviceKey, *, now: bool) -> dict[Com
     ordered = sorted(commits.values(), key=lambda row: (row.epoch, row.hash))
     changes = [(row, *_change(row, device)) for row in ordered]
     # Who is removed first was there before the oldest commit that we know.
-    at_first = next((removed for _, added, removed in changes if added or removed), now)
+    at_first = next(
+        (removed for row, added, removed in changes if row.entered and (added or removed)), now
+    )
     before: dict[CommitHash, bool] = {}
     after: dict[CommitHash, bool] = {}
     for row, added, removed in changes:

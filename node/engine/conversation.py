@@ -180,8 +180,10 @@ class Conversation:
         open_tips = [tip for tip in tips if tip not in message.parents]
         row.tips = b"".join([*open_tips, message.id][-limits.MESSAGE_PARENTS :])
         core.groups.save_message(row)
-        # Who speaks in a group has entered it.
-        core.outbox.remove_kind(row.id, "welcome", author)
+        if core.outbox.waits(row.id, "welcome"):
+            commits = core.branches.commits(row.id).values()
+            spoken_in = next((one.hash for one in commits if one.epoch_id == epoch_id), None)
+            self._outbox.drop_welcome(row, author, spoken_in)
         if row.accepted and not core.people.is_blocked(identity):
             core.emit(
                 "message",

@@ -113,7 +113,7 @@ class Engine:
         epochs = Epochs(core, self._outbox, intents)
         committer = Committer(core, self._outbox, epochs, statements)
         membership = Membership(core, self._receipts, epochs, statements, intents, committer)
-        self._wishes = Wishes(core, membership)
+        self._wishes = Wishes(core, intents, membership)
         self._key_updates = KeyUpdates(core, membership)
         self._own_bundle = OwnBundle(core, self._outbox)
         blocking = Blocking(core, self._own_bundle)

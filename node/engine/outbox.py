@@ -11,14 +11,15 @@ import dataclasses
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from node.engine import commands, values
+from node.engine import branch_tree, commands, values
 from node.engine.core import Core
 from node.engine.requests import TOO_MANY_REQUESTS
 from node.engine.under_way import Taken, UnderWay
 from node.engine.values import State
+from node.store.groups import GroupRow
 from node.store.outbox import NO_PARCEL, LedgerRow, OutboxRow
 from schemas.group_records import MemberRef
-from schemas.ids import DeviceKey, EpochId, GroupId, MessageId, ParcelId
+from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId, MessageId, ParcelId
 from schemas.parcels import NO_EPOCH, NO_GROUP, Content, ParcelBody, readdress
 from schemas.records import Signed
 
@@ -87,6 +88,13 @@ class Outbox:
         payload = core.outbox.add_payload(group, kind, body, message)
         core.outbox.add_parcels(payload, parcels, core.now, core.now + lifetime_s)
         core.effects.append(values.OutboxReady(frozenset(device for _, device in parcels)))
+
+    def drop_welcome(self, row: GroupRow, device: DeviceKey, stands_on: CommitHash | None) -> None:
+        """Who speaks where a Welcome led needs it no more."""
+        core = self._core
+        commits = core.branches.commits(row.id)
+        if branch_tree.has_entered(commits, row.head, device, stands_on):
+            core.outbox.remove_kind(row.id, "welcome", device)
 
     # --- taking and reporting
 
@@ -426,8 +434,8 @@ _BEFORE: dict[State, frozenset[State]] = {
     State.SENT: frozenset({State.QUEUED, State.HELD, State.CARRIED}),
     State.HELD: frozenset({State.QUEUED, State.HELD, State.CARRIED}),
     State.CARRIED: frozenset({State.QUEUED}),
-    State.DELIVERED: _ON_THE_WAY,
-    State.READ: _ON_THE_WAY | {State.DELIVERED},
+    State.DELIVERED: _ON_THE_WAY | {State.REFUSED},
+    State.READ: _ON_THE_WAY | {State.DELIVERED, State.REFUSED},
     State.EXPIRED: _ON_THE_WAY,
     State.REFUSED: _ON_THE_WAY,
 }

@@ -124,7 +124,6 @@ class Receipts:
         self._due.pop((group, author), None)
         self._told_in_full.append((group, author))
         self._core.messages.set_owed(group, author, False)
-        self._last[group, author] = self._core.now
 
     # --- in
 
@@ -148,8 +147,9 @@ class Receipts:
             raise Malformed("not-a-member", "a summary of a stranger")
         if not core.messages.newer_summary(summary.group, device, summary.number, signed):
             return summary
-        # Who speaks in a group has entered it.
-        core.outbox.remove_kind(summary.group, "welcome", device)
+        row = core.groups.get(summary.group)
+        if row is not None and core.outbox.waits(row.id, "welcome"):
+            self._outbox.drop_welcome(row, device, summary.head)
         mark = next((m for m in summary.authors if m.device == core.device.public), None)
         if mark is None:
             return summary
@@ -157,13 +157,18 @@ class Receipts:
             (entry, State.READ, None)
             for entry in core.outbox.unread_entries(summary.group, device, mark.read)
         ]
-        for entry in core.outbox.open_entries(summary.group, device, mark.contiguous):
+        gone = core.outbox.unsettled(summary.group, device, given_up=True)
+        for entry in [*core.outbox.open_entries(summary.group, device, mark.contiguous), *gone]:
             if mark.covers(entry.sequence):
                 state = State.READ if entry.sequence <= mark.read else State.DELIVERED
                 # A receipt over a link is usually faster than the link's ack is reported.
                 linked = entry.path is None and device in core.linked
                 moved.append((entry, state, "direct" if linked else None))
-            elif entry.sequence in mark.gaps and core.now - entry.updated > RESEND_GAP_S:
+            elif (
+                entry.state != State.REFUSED
+                and entry.sequence in mark.gaps
+                and core.now - entry.updated > RESEND_GAP_S
+            ):
                 core.outbox.bring_message_forward(entry.message, device, core.now)
         self._outbox.settle(device, moved)
         return summary

@@ -237,6 +237,10 @@ class OutboxStore:
         )
         return [ParcelId(row[0]) for row in removed]
 
+    def waits(self, group: GroupId, kind: str) -> bool:
+        """Parcels of this kind may wait."""
+        return (group, kind) in self._kinds.value
+
     def remove_kind(self, group: GroupId, kind: str, recipient: DeviceKey) -> None:
         """Drops parcels of this kind that a device no longer needs; not messages.
 
@@ -322,19 +326,22 @@ class OutboxStore:
         )
         return None if device is None else DeviceKey(device)
 
-    def unsettled(self, group: GroupId, device: DeviceKey | None = None) -> list[LedgerRow]:
+    def unsettled(
+        self, group: GroupId, device: DeviceKey | None = None, *, given_up: bool = False
+    ) -> list[LedgerRow]:
         """What members, or one, have not said that they have, in order; also what was given up
-        because they were members no longer, as far as the branch went that was followed then."""
-        rows = self._db.rows(
-            f"{_LEDGER} INDEXED BY ledger_open WHERE group_id = ?1"
-            " AND state IN ('queued', 'sent', 'held', 'carried')"
-            " AND (?2 IS NULL OR device = ?2)"
-            f" UNION ALL {_LEDGER} INDEXED BY ledger_gone WHERE group_id = ?1"
-            " AND state = 'refused' AND reason IN ('no-longer-a-member', 'not-a-member')"
-            " AND (?2 IS NULL OR device = ?2) ORDER BY sequence, device",
-            group,
-            device,
+        because they were members no longer, as far as the branch went that was followed then, or
+        only that."""
+        gone = (
+            f"{_LEDGER} INDEXED BY ledger_gone WHERE group_id = ?1 AND state = 'refused'"
+            " AND reason IN ('no-longer-a-member', 'not-a-member') AND (?2 IS NULL OR device = ?2)"
         )
+        waiting = (
+            f"{_LEDGER} INDEXED BY ledger_open WHERE group_id = ?1"
+            " AND state IN ('queued', 'sent', 'held', 'carried') AND (?2 IS NULL OR device = ?2)"
+        )
+        sql = gone if given_up else f"{waiting} UNION ALL {gone}"
+        rows = self._db.rows(f"{sql} ORDER BY sequence, device", group, device)
         return [_ledger(row) for row in rows]
 
     def unread_entries(self, group: GroupId, device: DeviceKey, upto: int) -> list[LedgerRow]:

@@ -99,39 +99,50 @@ class Commits:
         commits = core.branches.commits(row.id)
         if header.author not in core.branches.devices(row.id):
             raise Refused("not-a-member", "a commit of a stranger")
-        strange = [other for other in commits.values() if other.entered is None and other.header]
-        voted = {statement.commit for statement in core.branches.statements(row.id).values()}
-        siblings = [
-            other.hash
-            for other in strange
-            if other.header is not None
-            and (other.parent, other.header.author) == (header.parent, header.author)
-            and other.hash not in voted
-        ]
-        if len(siblings) >= SIBLINGS and header.commit not in voted:
-            highest = max(siblings)
+        strange = [one for one in commits.values() if one.entered is None and one.header]
+        needed = self._needed(row, header)
+        siblings = [one for one in strange if _is_sibling(one, header) and one.hash not in needed]
+        if len(siblings) >= SIBLINGS and header.commit not in needed:
+            highest = max(one.hash for one in siblings)
+            core.count("too-many-siblings")
             if header.commit > highest:
-                core.count("too-many-siblings")
                 raise Refused("too-many-forks", "enough commits of one author on one epoch")
             core.branches.drop(row.id, highest)
-        count, total = len(strange), sum(other.size for other in strange) + size
+            strange = [one for one in strange if one.hash != highest]
+        count, total = len(strange), sum(one.size for one in strange) + size
         if requests.is_of_stranger(core, row):
             most_commits, most_bytes = requests.room_for_early(core, row)
             if count >= most_commits or total > most_bytes:
                 raise NoRoom
-        if count < FORK_COMMITS and total <= FORK_BYTES:
-            return
-        of = Counter(other.header.author for other in strange if other.header is not None)
+        if count >= FORK_COMMITS or total > FORK_BYTES:
+            self._evict(row, [one for one in strange if one.hash not in needed], size)
+
+    def _needed(self, row: GroupRow, header: CommitHeader) -> set[CommitHash]:
+        """What members stand on or below, and what else that is known comes from."""
+        commits = self._core.branches.commits(row.id)
+        needed = {one.parent for one in commits.values() if one.hash != header.commit}
+        for statement in self._core.branches.statements(row.id).values():
+            needed.add(statement.commit)
+            needed |= branch_tree.path(commits, statement.commit)
+        return needed
+
+    def _evict(self, row: GroupRow, loose: list[CommitRow], size: int) -> None:
+        """Whoever made most of what nobody stands on makes room, the oldest first.
+
+        Raises Refused.
+        """
+        core = self._core
+        of = Counter(one.header.author for one in loose if one.header is not None)
+        if not of:
+            raise Refused("too-many-forks", "more branches than are kept")
         most = max(of, key=lambda author: (of[author], author))
         core.count("too-many-forks")
-        loose = [
-            other
-            for other in strange
-            if other.header is not None and other.header.author == most and other.hash not in voted
-        ]
-        if header.author == most or not loose:
-            raise Refused("too-many-forks", "more branches than are kept")
-        core.branches.drop(row.id, max(loose, key=lambda other: (other.arrival, other.hash)).hash)
+        theirs = [one for one in loose if one.header is not None and one.header.author == most]
+        for old in sorted(theirs, key=lambda one: (one.arrival, one.hash)):
+            core.branches.drop(row.id, old.hash)
+            size -= old.size
+            if size <= 0:
+                return
 
     def heads(self, row: GroupRow, content: HeadsContent) -> None:
         """Headers, statements and proofs: what is wrong among them spoils nothing else."""
@@ -196,3 +207,12 @@ class Commits:
         """
         if signed is not None and Statement.decode(signed.payload).epoch_id == epoch_id:
             self._core.ahead.add((row.id, DeviceKey(signed.signer)))
+
+
+def _is_sibling(one: CommitRow, header: CommitHeader) -> bool:
+    """Of the same author on the same commit."""
+    return (
+        one.header is not None
+        and one.parent == header.parent
+        and one.header.author == header.author
+    )

@@ -7,7 +7,7 @@ after choosing, how a branch is entered, and what is done by who cannot enter it
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mls_rs
 
@@ -25,6 +25,7 @@ from schemas.errors import Fault
 from schemas.ids import CommitHash, DeviceKey, GroupId
 
 ASK_AFTER_S = 2.0
+ASK_AGAIN_S = 60.0  # somebody may have carried it, and be gone with the Welcome
 SOON_S = 0.01
 ROUNDS = 8  # of looks in one batch: what was entered may bring more to look at
 
@@ -78,11 +79,16 @@ class Convergence:
             self._unsettled().add(group)
 
     def _unsettled(self) -> set[GroupId]:
-        """Those to look at. At first all that are forked, read in a batch: only a batch mends rows
-        that are damaged."""
+        """Those to look at. At first all that wait, or have a fork; read in a batch, because only
+        a batch mends rows that are damaged."""
         core = self._core
         if self._dirty is None:
-            self._dirty = {row.id for row in core.groups.all() if core.branches.forked(row.id)}
+            self._dirty = {
+                row.id
+                for row in core.groups.all()
+                if row.status in (GroupStatus.SPLIT, GroupStatus.STRANDED)
+                or core.branches.forked(row.id)
+            }
         return self._dirty
 
     def is_settled(self, group: GroupId) -> bool:
@@ -146,10 +152,12 @@ class Convergence:
         if view is None:
             return
         me = core.device.public
-        tree, ways = view.tree, Ways(core, row, view.tree)
-        self._entering.check(row, tree, ways)
+        ways = Ways(core, row, view.tree)
+        self._entering.check(row, view.tree, ways)
+        known, view = view, self._heard(row, view, ways)
+        tree = view.tree
         if row.status in LIVE and rule.emit:
-            self._say_before_choosing(row, view)
+            self._say_before_choosing(row, known)
         target = choose(tree, view.votes, rule=rule)
         if me in tree.members(target):
             if not ways.leads_to(target):
@@ -167,9 +175,44 @@ class Convergence:
             else:  # we never were in it: who invited us is on a branch that lost
                 self._strand(row, view, None, "removed-by-branch")
                 target = view.head
-        self._go(row, view, ways, target)
+        self._go(row, view, known, ways, target)
 
-    def _go(self, row: GroupRow, view: _View, ways: Ways, target: CommitHash) -> None:
+    def _heard(self, row: GroupRow, view: _View, ways: Ways) -> _View:
+        """Without what is only claimed: where we hold the epoch before a commit, its author's word
+        is not enough. It was checked here, or most of the others stand on it."""
+        tree = view.tree
+        claimed = {
+            commit
+            for commit in tree.nodes
+            if tree.connected(commit)
+            and commit != tree.root
+            and ways.holds(tree.nodes[commit].parent)
+            and not ways.is_proven(commit)
+            and not self._entering.is_checked(row.id, commit)
+            and not self._most_stand_on(view, commit)
+        }
+        if not claimed:
+            return view
+        nodes = [node for commit, node in tree.nodes.items() if commit not in claimed]
+        heard = Tree(row.id, nodes, anchor=view.head, members=tree.members(view.head))
+        return replace(view, tree=heard)
+
+    def _most_stand_on(self, view: _View, commit: CommitHash) -> bool:
+        """Of the other people who were there before it."""
+        tree = view.tree
+        people = tree.members(tree.nodes[commit].parent)
+        others = set(people.values()) - {self._core.identity.public}
+        behind = {
+            people[device]
+            for device, stated in view.statements.items()
+            if device in people
+            and device not in view.equivocators
+            and tree.connected(stated)
+            and tree.is_below(stated, commit)
+        }
+        return 2 * len(behind & others) > len(others)
+
+    def _go(self, row: GroupRow, view: _View, known: _View, ways: Ways, target: CommitHash) -> None:
         core, rule, tree = self._core, self._rule, view.tree
         out = row.status == GroupStatus.REMOVED
         stays = core.device.public in tree.members(target)
@@ -177,7 +220,7 @@ class Convergence:
             self._say_where_held(row, view, ways)
             return
         if not out and tree.is_below(view.head, target):
-            self._after(row, view, (), ())
+            self._after(row, known, (), ())
             return
         fork = tree.common(target, view.head)
         undone = tree.path(view.head)[len(tree.path(fork)) :]
@@ -186,12 +229,14 @@ class Convergence:
         if rule.final_bound is not None and len(undone) > rule.final_bound:
             return
         if not stays and ways.to(target) is None:
+            if not self._most_stand_on(view, target):
+                return
             core.write_unwritten()
             core.groups.snapshot(row, core.now)
             self._epochs.put_out(row)  # by its header alone: its bytes cannot be processed
             return
         self._entering.move(row, ways, target)
-        self._after(row, view, undone, tree.path(target)[len(tree.path(fork)) :])
+        self._after(row, known, undone, tree.path(target)[len(tree.path(fork)) :])
         self._unsettled().add(row.id)  # from there, there may be more to choose
         self.entered(row.id)
 
@@ -220,9 +265,12 @@ class Convergence:
             return
         # Not at the first sight: others' votes may be on their way, and show that nobody need ask.
         ask_at = self._ask_at.setdefault(row.id, self._core.now + ASK_AFTER_S)
+        if not row.accepted:
+            return
         if ask_at - ASK_AFTER_S <= self._core.now < ask_at:
             self._wake(row.id, ask_at)
         else:
+            self._wake(row.id, self._core.now + ASK_AGAIN_S)
             epoch = self._core.branches.commits(row.id)[target].epoch
             self._intents.ask_readmission(row, view.tree.members(target), epoch)
 
@@ -254,7 +302,9 @@ class Convergence:
             self._core.groups.save(row)
         if row.status not in LIVE and row.status != GroupStatus.LEAVING:
             return
-        self._repair.after_choice(row, view.tree, undone, new, self._fresh(row, view))
+        again = self._repair.after_choice(row, view.tree, undone, new, self._fresh(row, view))
+        if again is not None:
+            self._wake(row.id, again)
         if self._rule.emit and undecided(
             view.tree, row.head, self._said(row), self._core.device.public
         ):
@@ -275,6 +325,8 @@ class Convergence:
 
     def _say_head(self, row: GroupRow, view: _View) -> None:
         core, tree = self._core, view.tree
+        if not row.accepted:
+            return  # nothing is said to a group before its invitation is accepted
         signed = self._statements.current(row)
         view.statements[core.device.public] = row.head
         members = set(tree.members(row.head))
@@ -289,6 +341,8 @@ class Convergence:
         held = choose(tree, view.votes, ways.held_below, self._rule)
         epoch_id = core.branches.commits(row.id)[held].epoch_id
         if not self._rule.emit or epoch_id is None or me not in tree.members(held):
+            return
+        if not row.accepted:
             return
         forks = undecided(tree, held, self._said(row), me)
         if forks:

@@ -83,26 +83,65 @@ class Entering:
                     branches.add(group, header, content.header, content.mls, self._core.now)
                     self._rivals[group, found.commit] = rivals
 
+    def is_checked(self, group: GroupId, commit: CommitHash) -> bool:
+        return (group, commit) in self._checked
+
     def check(self, row: GroupRow, tree: Tree, ways: Ways) -> None:
-        """Of forks whose epoch we hold: no choice goes by a commit that cannot be entered, or by
-        a header that lies about it. Raises NoWay."""
+        """Every commit whose bytes are here, on branches that leave an epoch we hold: no choice
+        goes by one that cannot be entered, or by a header that lies about it. Raises NoWay."""
         core = self._core
         commits = core.branches.commits(row.id)
-        for fork in tree.forks():
-            for child in tree.children(fork):
-                commit = commits[child]
-                mine = tree.nodes[child].author == core.device.public
-                if mine or commit.entered or not commit.here or (row.id, child) in self._checked:
-                    continue
-                before = self._state_of(row, ways, fork)
-                if before is None:
-                    break
-                header, content = self._content(row, child)
-                self._try(child, partial(self._epochs.check, row, before, header, content))
-                self._checked.add((row.id, child))
+        states: dict[CommitHash, mls_rs.Group | None] = {}
+        for commit in sorted(commits.values(), key=lambda one: (one.epoch, one.hash)):
+            if (
+                commit.header is None
+                or not commit.here
+                or ways.is_proven(commit.hash)
+                or (row.id, commit.hash) in self._checked
+                or not tree.connected(commit.hash)
+                or commit.hash == tree.root
+            ):
+                continue
+            before = self._state_at(row, tree, ways, commit.parent, states)
+            if before is None:
+                continue
+            after = before.clone()
+            header, content = self._content(row, commit.hash)
+            self._try(commit.hash, partial(self._epochs.check, row, after, header, content))
+            states[commit.hash] = after if after.active else None
+            self._checked.add((row.id, commit.hash))
 
-    def _state_of(self, row: GroupRow, ways: Ways, commit: CommitHash) -> mls_rs.Group | None:
-        """A copy of the group as it was in that epoch, where we hold it."""
+    def _state_at(
+        self,
+        row: GroupRow,
+        tree: Tree,
+        ways: Ways,
+        commit: CommitHash,
+        states: dict[CommitHash, mls_rs.Group | None],
+    ) -> mls_rs.Group | None:
+        """The group as it was in that epoch: held, or processed on the side. None for neither."""
+        steps: list[CommitHash] = []
+        at = commit
+        while at not in states:
+            held = self._held(row, ways, at)
+            if held is not None:
+                states[at] = held
+                break
+            if (row.id, at) not in self._checked or at == tree.root:
+                return None
+            steps.append(at)
+            at = tree.nodes[at].parent
+        for step in reversed(steps):
+            before = states[tree.nodes[step].parent]
+            if before is None:
+                return None
+            after = before.clone()
+            header, content = self._content(row, step)
+            self._try(step, partial(self._epochs.check, row, after, header, content))
+            states[step] = after if after.active else None
+        return states[commit]
+
+    def _held(self, row: GroupRow, ways: Ways, commit: CommitHash) -> mls_rs.Group | None:
         core = self._core
         if commit == row.head and row.status != GroupStatus.REMOVED:
             return core.mls_group(row.id).clone()

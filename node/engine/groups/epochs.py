@@ -17,7 +17,7 @@ from node.engine.values import LIVE, GroupStatus, State
 from node.store.branches import Snapshot
 from node.store.groups import GroupRow, MemberRow
 from schemas.errors import Malformed
-from schemas.group_records import CommitHeader, MemberRef
+from schemas.group_records import CommitHeader, Intent, IntentKind, MemberRef
 from schemas.ids import CommitHash, DeviceKey
 from schemas.parcels import CommitContent
 from schemas.records import Signed, SignedType
@@ -178,15 +178,20 @@ class Epochs:
         return {member.device: member for member in roster}
 
     def _close_intents(self, row: GroupRow, header: CommitHeader, group: mls_rs.Group) -> None:
-        """Done means: carried by a commit on our path, or its effect is there anyway."""
+        """Done means that the effect is there: a commit may name a wish and do nothing about it."""
         core = self._core
         info = group_info(group)
-        done = [
-            wish.intent.id
-            for wish in core.intents.open(row.id)
-            if wish.intent.id in header.intents or self._intents.satisfied(row, wish.intent, info)
-        ]
+        named = [core.intents.get(row.id, intent) for intent in header.intents]
+        wishes = {wish.intent.id: wish.intent for wish in named if wish is not None}
+        wishes |= {wish.intent.id: wish.intent for wish in core.intents.open(row.id)}
+        done = {
+            intent.id
+            for intent in wishes.values()
+            if self._intents.satisfied(row, intent, info)
+            or (intent.id in header.intents and _is_of_committer(intent, header))
+        }
         core.intents.set_done(row.id, done)
+        core.intents.set_done(row.id, wishes.keys() - done, done=False)
 
     def _stop_sending(self, row: GroupRow, devices: Sequence[DeviceKey]) -> None:
         """What waits for a device that is no member any more is told so, not kept for ever."""
@@ -199,6 +204,14 @@ class Epochs:
                     self._core.outbox.remove_messages([entry.message], device)
             for kind in ("welcome", "bundles", "summary"):
                 self._core.outbox.remove_kind(row.id, kind, device)
+
+
+def _is_of_committer(intent: Intent, header: CommitHeader) -> bool:
+    """What has no effect that could be seen later: new keys of who commits, a new leaf."""
+    if intent.kind is IntentKind.UPDATE:
+        return intent.author == header.author
+    added = {member.device for member in header.added}
+    return intent.kind is IntentKind.READMIT and intent.author in added
 
 
 def open_header(content: CommitContent) -> CommitHeader:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import mls_rs
 
 from identity.signing import open_signed, sign
+from node.engine import branch_tree
 from node.engine.core import Core
 from node.engine.groups import invitees
 from node.engine.groups.rules import Change, authorise, is_fresh, with_admins
@@ -27,6 +29,7 @@ from schemas.records import Signed, SignedType
 
 OPEN_WISHES = 8  # of one device in a group; each is read again at every look
 KEY_PACKAGE_LIFETIME_S = 90 * 86_400
+WELCOME_S = 30.0  # in which the Welcome of a commit that takes us in follows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class Intents:
             subject,
             tuple(members),
             row.epoch if epoch is None else epoch,
+            _digest(key_packages),
         )
         signed = sign(SignedType.INTENT, core.device, intent.encode())
         return Wish(intent, signed, tuple(key_packages), core.now)
@@ -90,6 +94,19 @@ class Intents:
         self._core.intents.add(again, self._core.now)
         return again
 
+    def sign_anew(self, row: GroupRow) -> None:
+        """Wishes of ours that wait since an epoch that is far from this branch's."""
+        core = self._core
+        for wish in core.intents.open(row.id):
+            intent = wish.intent
+            if (
+                intent.author == core.device.public
+                and intent.kind is not IntentKind.READMIT  # which is signed for another branch
+                and not is_fresh(intent, row.epoch + 1)
+            ):
+                members = [member.device for member in core.groups.members(row.id)]
+                self.tell(row, self.renewed(row, wish), members)
+
     def wish(self, row: GroupRow, wish: Wish, to: Collection[DeviceKey]) -> None:
         """Keeps it as pending, and tells these members."""
         self._core.intents.add(wish, self._core.now)
@@ -101,12 +118,20 @@ class Intents:
         self._outbox.put("intent", content, others, group=row.id)
 
     def ask_readmission(self, row: GroupRow, to: Collection[DeviceKey], epoch: int) -> None:
-        """For a new leaf in place of ours in a branch that is at `epoch`, once: catch-up spreads
-        it."""
+        """For a new leaf in place of ours in a branch that is at `epoch`: once, unless that came to
+        nothing. Catch-up spreads it."""
         core = self._core
-        open_ones = self._own_readmissions(row)
-        if any(is_fresh(wish.intent, epoch + 1) for wish in open_ones):
-            return
+        # Named by a commit that we did not enter since: its Welcome may never come.
+        spent = {
+            intent
+            for commit in core.branches.commits(row.id).values()
+            if commit.header is not None and commit.arrival < core.now - WELCOME_S
+            for intent in commit.header.intents
+        }
+        for wish in self._own_readmissions(row):
+            if is_fresh(wish.intent, epoch + 1) and wish.intent.id not in spent:
+                return
+            core.intents.set_done(row.id, [wish.intent.id])
         package = core.mls.key_package(
             row.suite, now=int(core.now), lifetime_s=KEY_PACKAGE_LIFETIME_S
         )
@@ -144,16 +169,22 @@ class Intents:
         if intent.group != row.id or intent.author not in members:
             raise Malformed("not-a-member", "a wish of a stranger")
         known = core.intents.get(row.id, intent.id)
+        if known is not None and not self._on_path(row, intent.id):
+            core.intents.set_done(row.id, [intent.id], done=False)  # named by a commit elsewhere
         if known is not None and (known.key_packages or not content.key_packages):
             return False
         if known is None and core.intents.open_of(row.id, intent.author) >= OPEN_WISHES:
             raise Refused("too-many-wishes", "enough wishes of one device")
-        named = {member.device for member in intent.members} | {intent.author}
-        for package in content.key_packages:
-            if DeviceKey(core.library.verify_key_package(package).signature_key) not in named:
-                raise Malformed("wrong-key-package", "a KeyPackage that the wish does not name")
+        if content.key_packages and _digest(content.key_packages) != intent.packages:
+            raise Malformed("wrong-key-package", "KeyPackages that the wish does not name")
         core.intents.add(Wish(intent, content.intent, content.key_packages), core.now)
         return known is None
+
+    def _on_path(self, row: GroupRow, intent: IntentId) -> bool:
+        """A commit on the way to where we stand names it."""
+        commits = self._core.branches.commits(row.id)
+        headers = (commits[one].header for one in branch_tree.path(commits, row.head))
+        return any(header is not None and intent in header.intents for header in headers)
 
     def of_commit(
         self, row: GroupRow, signed: Sequence[Signed], named: Collection[IntentId]
@@ -275,3 +306,10 @@ class Intents:
                 packages.append(package)
                 added.append(member)
         return tuple(packages), added
+
+
+def _digest(key_packages: Sequence[bytes]) -> bytes:
+    """Of those beside a wish, in order; empty without any."""
+    if not key_packages:
+        return b""
+    return sha256(b"".join(sha256(package).digest() for package in key_packages)).digest()

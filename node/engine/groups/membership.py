@@ -187,7 +187,7 @@ class Membership:
             row.status = GroupStatus.LEAVING if others else GroupStatus.LEFT
             row.accepted = True
             core.groups.save(row)
-            self._intents.tell(row, self._intents.make(row, IntentKind.LEAVE), others)
+            self._intents.wish(row, self._intents.make(row, IntentKind.LEAVE), others)
         return group_view(core, row)
 
     def carry(self, row: GroupRow, wishes: Sequence[Wish]) -> bool:

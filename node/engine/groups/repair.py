@@ -14,14 +14,14 @@ from node.engine.core import Core, group_info
 from node.engine.groups.epochs import NO_LONGER_A_MEMBER
 from node.engine.groups.fork_choice import Rule, Tree
 from node.engine.groups.intents import Intents
-from node.engine.groups.rules import is_fresh
 from node.engine.outbox import Outbox
 from node.engine.values import LIVE, State
 from node.store.groups import GroupRow
 from node.store.intents import Wish
 from schemas.group_records import Intent, IntentKind
-from schemas.ids import CommitHash, DeviceKey, IdentityKey, MessageId
+from schemas.ids import CommitHash, DeviceKey, GroupId, IdentityKey, MessageId
 
+HOLD_S = 30.0  # for a removal to be made again, by whoever's turn it is
 _WAITING = {
     "readmission": "the others went on with a branch that this device cannot enter. It asked them"
     " to take it in again; until then it goes on with its own",
@@ -39,6 +39,7 @@ class Repair:
         self._conversation = conversation
         self._intents = intents
         self._rule = rule
+        self._holding: dict[GroupId, float] = {}
 
     # --- messages
 
@@ -121,16 +122,34 @@ class Repair:
         undone: Sequence[CommitHash],
         new: Sequence[CommitHash],
         forks: Sequence[CommitHash],
-    ) -> None:
-        """`undone` and `new` are what we left and what we entered, in order; `forks` are news."""
+    ) -> float | None:
+        """`undone` and `new` are what we left and what we entered, in order; `forks` are news.
+
+        Answers when this is to be done again, if something was put off.
+        """
         core = self._core
         lost = self._reopen(row, tree, undone, new)
-        self._sign_anew(row)
         self._withdraw_welcomes(row, tree, undone, new)
-        resent = self._seal_open(row, self._readable(row, tree))
-        core.renewed -= {entry for entry in core.renewed if entry[0] == row.id}
+        resent, look_again = 0, self._hold(row, begins=bool(undone))
+        if look_again is None:
+            resent = self._seal_open(row, self._readable(row, tree))
+            core.renewed -= {entry for entry in core.renewed if entry[0] == row.id}
         if undone or forks:
             self._tell_of_healing(row, tree, undone, forks, lost, resent)
+        return look_again
+
+    def _hold(self, row: GroupRow, *, begins: bool) -> float | None:
+        """While a removal that was lost waits to be made again, what was said after it is not
+        sealed to who is back in for a moment. Answers when to look again; None: now it is."""
+        core = self._core
+        removals = (IntentKind.REMOVE, IntentKind.LEAVE)
+        if not any(wish.intent.kind in removals for wish in core.intents.open(row.id)):
+            self._holding.pop(row.id, None)
+            return None
+        if begins:
+            self._holding[row.id] = core.now + HOLD_S
+        until = self._holding.get(row.id, core.now)
+        return min(until, core.now + 1.0) if core.now < until <= core.now + HOLD_S else None
 
     def _reopen(
         self, row: GroupRow, tree: Tree, undone: Iterable[CommitHash], new: Iterable[CommitHash]
@@ -156,15 +175,6 @@ class Repair:
                     self._intents.tell(row, wish, members)
             again.append(self._in_words(intent))
         return again
-
-    def _sign_anew(self, row: GroupRow) -> None:
-        """Wishes of ours that wait since an epoch that is far from this branch's."""
-        core = self._core
-        members = [member.device for member in core.groups.members(row.id)]
-        for wish in core.intents.open(row.id):
-            mine = wish.intent.author == core.device.public
-            if mine and not is_fresh(wish.intent, row.epoch + 1):
-                self._intents.tell(row, self._intents.renewed(row, wish), members)
 
     def _carried(self, row: GroupRow, commits: Iterable[CommitHash]) -> list[bytes]:
         known = self._core.branches.commits(row.id)

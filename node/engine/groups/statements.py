@@ -12,6 +12,7 @@ from identity.signing import open_signed, sign
 from node.engine.core import Core
 from node.engine.outbox import Outbox
 from node.store.groups import GroupRow
+from schemas import limits
 from schemas.errors import Malformed, Refused
 from schemas.group_records import Statement
 from schemas.ids import CommitHash, DeviceKey, EpochId
@@ -41,7 +42,9 @@ class Statements:
             signed = core.groups.statement(row.id, me)
             if signed is not None:
                 return signed
-        statement = Statement(row.id, 1 if old is None else old.number + 1, commit, epoch_id)
+        # From the time on, so that numbers go on after a group was forgotten and entered again.
+        number = max(1, int(core.now)) if old is None else old.number + 1
+        statement = Statement(row.id, min(number, limits.COUNTER), commit, epoch_id)
         signed = sign(SignedType.STATEMENT, core.device, statement.encode())
         core.groups.put_statement(me, signed, statement)
         core.branches.note_statement(me, statement)

@@ -22,6 +22,23 @@ class Ways:
         self._held = {*self.snapshots, row.head} if live else set(self.snapshots)
         self._connected = [commit for commit in self._held if tree.connected(commit)]
 
+    def holds(self, commit: CommitHash) -> bool:
+        """The epoch that it opened: what follows on it can be checked."""
+        return commit in self._held
+
+    def is_proven(self, commit: CommitHash) -> bool:
+        """We were there, are invited there, or made it."""
+        known = self._commits.get(commit)
+        return (
+            commit in self._held
+            or commit in self.welcomes
+            or (
+                known is not None
+                and known.header is not None
+                and (known.entered is not None or known.header.author == self._me)
+            )
+        )
+
     def held_below(self, commit: CommitHash) -> bool:
         """We hold an epoch of that branch, at this commit or further down."""
         return any(self._tree.is_below(held, commit) for held in self._connected)

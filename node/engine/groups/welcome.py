@@ -79,7 +79,7 @@ class Welcomes:
             next_sequence=1 if old is None else old.next_sequence,
             lamport=0 if old is None else old.lamport,
             tips=b"" if old is None else old.tips,
-            summary_number=0 if old is None else old.summary_number,
+            summary_number=int(core.now) if old is None else old.summary_number,
             joined=core.now,
         )
         if old is not None and old.status not in OVER:

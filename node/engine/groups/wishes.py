@@ -9,8 +9,9 @@ from contextlib import suppress
 import mls_rs
 
 from node.engine.core import Core
+from node.engine.groups.intents import Intents
 from node.engine.groups.membership import Membership
-from node.engine.values import GroupStatus
+from node.engine.values import LIVE, GroupStatus
 from node.store.groups import GroupRow
 from node.store.intents import Wish
 from schemas.errors import Fault
@@ -25,8 +26,9 @@ AFTER_START_S = 10.0  # what others did meanwhile may be on its way
 
 
 class Wishes:
-    def __init__(self, core: Core, membership: Membership) -> None:
+    def __init__(self, core: Core, intents: Intents, membership: Membership) -> None:
         self._core = core
+        self._intents = intents
         self._membership = membership
         self._due: dict[GroupId, tuple[bytes, float]] = {}  # epoch id, when we would commit
 
@@ -37,6 +39,8 @@ class Wishes:
         self._due = {group: due for group, due in self._due.items() if group in waiting}
         for group in waiting:
             row = core.groups.get(group)
+            if row is not None and (row.status in LIVE or row.status == GroupStatus.LEAVING):
+                self._intents.sign_anew(row)
             if row is not None and row.status == GroupStatus.LEAVING:
                 self._leave_the_empty(row)
             inactive = row is None or row.status != GroupStatus.ACTIVE or not row.accepted
@@ -49,7 +53,7 @@ class Wishes:
         """Everybody leaves: nobody stays who could commit it."""
         core = self._core
         members = {member.device for member in core.groups.members(row.id)}
-        if members - self._leaving(row) == {core.device.public}:
+        if members - self._leaving(row) <= {core.device.public}:
             row.status = GroupStatus.LEFT
             core.groups.save(row)
             core.groups.set_members(row.id, [])
