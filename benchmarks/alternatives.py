@@ -22,7 +22,6 @@ WITNESSES: Final[dict[str, tuple[str, int]]] = {
     "static-order": ("withheld-from-readers", 6),
     "longest-chain": ("fast-insider", 6),
     "quiet-reset": ("equivocating-member", 9),
-    "vote-unenterable": ("beyond-the-bound", 4),
     "state-on-send": ("withheld-from-readers", 6),
     "state-at-once": ("race", 8),
     "no-reseal": ("partition-and-heal", 8),

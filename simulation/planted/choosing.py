@@ -47,6 +47,7 @@ CHOOSING: Final = (
         "equivocating-member",
         5,
         _ONE_EPOCH,
+        2,
     ),
     Bug(
         "own-branch-preferred",
@@ -133,7 +134,7 @@ CHOOSING: Final = (
         (
             Change(
                 _SHELL,
-                "self._intents.ask_readmission(row, view.tree.members(target))",
+                "self._intents.ask_readmission(row, view.tree.members(target), epoch)",
                 "return",
             ),
         ),

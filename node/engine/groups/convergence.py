@@ -68,6 +68,7 @@ class Convergence:
         self._dirty: set[GroupId] | None = None
         self._looked: set[GroupId] = set()  # in this batch
         self._due: dict[GroupId, float] = {}
+        self._news: dict[GroupId, float] = {}
         self._ask_at: dict[GroupId, float] = {}
         self._told: set[tuple[GroupId, CommitHash]] = set()
 
@@ -77,6 +78,7 @@ class Convergence:
         """Something about its branches is new; with `forks_only` it matters where there is one."""
         if not forks_only or self._core.branches.forked(group):
             self._unsettled().add(group)
+            self._news[group] = self._core.now
 
     def _unsettled(self) -> set[GroupId]:
         """Those to look at. At first all that wait, or have a fork; read in a batch, because only
@@ -245,7 +247,7 @@ class Convergence:
         core, rule = self._core, self._rule
         commits = core.branches.commits(row.id)
         arrivals = sorted(commits[child].arrival for child in view.tree.children(fork))
-        since = arrivals[1] if rule.hold else core.now  # the latter: an alternative, see RULES
+        since = arrivals[1] if rule.hold else self._news.get(row.id, core.now)  # see RULES
         if not since <= core.now < since + rule.quiet_s:
             return False
         self._wake(row.id, since + rule.quiet_s)

@@ -80,7 +80,6 @@ class Rule:
     emit: bool = True  # state one's head when a fork is seen; else only on what is sent anyway
     reseal: bool = True  # seal again what a peer cannot read
     final_bound: int | None = None  # never undo more commits than that
-    vote_unenterable: bool = False  # state the branch chosen even if one cannot enter it
 
 
 H: Final = Rule()
@@ -96,7 +95,6 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         "static-order": Rule(order="static"),
         "longest-chain": Rule(order="longest"),
         "quiet-reset": Rule(hold=False),
-        "vote-unenterable": Rule(vote_unenterable=True),
         "state-on-send": Rule(emit=False),
         "state-at-once": Rule(first_s=0.0),
         "no-reseal": Rule(reseal=False),
