@@ -14,7 +14,7 @@ from node.engine.groups.commits import FORK_COMMITS, SIBLINGS
 from node.engine.groups.epochs import commit_hash
 from schemas import limits
 from schemas.group_records import CommitHeader, MemberRef, Statement
-from schemas.ids import CommitHash, EpochId, GroupId, ParcelId
+from schemas.ids import CommitHash, EpochId, GroupId, IntentId, ParcelId
 from schemas.parcels import CommitContent, Content, HeadsContent, ParcelBody
 from schemas.records import Signed, SignedType
 from tests.node.engine.groups.test_healing import one_group, told
@@ -25,24 +25,32 @@ from tests.node.engine.world import Person, World
 K = mls_rs.CLASSIC
 
 
-@pytest.fixture
-def tea(world: World) -> tuple[Person, Person, Person, Person, GroupId]:
-    """Mal is a member, and no admin."""
-    ada, bob, dan, mal = people = world.friends("ada", "bob", "dan", "mal")
-    return ada, bob, dan, mal, world.tea(people)
-
-
 def gives(world: World, person: Person, group: GroupId, content: Content) -> v.Verdict:
     body = ParcelBody(ParcelId(bytes(16)), content, group)
     return forged(person, world, int.from_bytes(os.urandom(8), "big"), body)
 
 
 def header_of(
-    mal: Person, group: GroupId, mls: bytes, *, parent: CommitHash | None = None, epoch: int = 0
+    mal: Person,
+    group: GroupId,
+    mls: bytes,
+    *,
+    parent: CommitHash | None = None,
+    epoch: int = 0,
+    added: tuple[MemberRef, ...] = (),
+    removed: tuple[MemberRef, ...] = (),
+    intents: tuple[IntentId, ...] = (),
 ) -> Signed:
     row = mal.engine._core.group(group)
     header = CommitHeader(
-        commit_hash(mls), parent or row.head, group, epoch or row.epoch + 1, mal.device
+        commit_hash(mls),
+        parent or row.head,
+        group,
+        epoch or row.epoch + 1,
+        mal.device,
+        added,
+        removed,
+        intents,
     )
     return sign(SignedType.COMMIT_HEADER, mal.engine.device, header.encode())
 
@@ -89,16 +97,8 @@ def test_lying_header_does_not_shut_out_the_commit_it_lies_about(
     ada.ask(c.UpdateKey(group))
     content = reopen(dan, world.take(ada, dan)[0]).content
     assert isinstance(content, CommitContent)
-    row = mal.engine._core.group(group)
-    lie = CommitHeader(
-        commit_hash(content.mls),
-        row.head,
-        group,
-        row.epoch + 1,
-        mal.device,
-        removed=(MemberRef(bob.device, bob.identity),),
-    )
-    signed = sign(SignedType.COMMIT_HEADER, mal.engine.device, lie.encode())
+    removed = (MemberRef(bob.device, bob.identity),)
+    signed = header_of(mal, group, content.mls, removed=removed)
     for person in (bob, dan):
         gives(world, person, group, CommitContent(signed, content.mls))
     world.deliver = lambda sender, recipient: True
