@@ -250,9 +250,16 @@ NODE = (
     defence(
         "made-up branches",
         "node/engine/groups/commits.py",
-        "        if count < FORK_COMMITS and total <= FORK_BYTES:",
-        "        if True:",
+        "        if count >= FORK_COMMITS or total > FORK_BYTES:",
+        "        if False:",
         f"{_FLOODS}::test_made_up_branches_are_bounded",
+    ),
+    defence(
+        "a claim that nobody checked",
+        "node/engine/groups/convergence.py",
+        "        if not claimed:",
+        "        if True:",
+        "tests/node/engine/groups/test_insiders.py",
     ),
     defence(
         "wishes without end",
