@@ -6,6 +6,7 @@ after choosing, how a branch is entered, and what is done by who cannot enter it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -21,8 +22,10 @@ from node.engine.groups.statements import Statements
 from node.engine.groups.ways import Ways
 from node.engine.values import LIVE, GroupStatus
 from node.store.groups import GroupRow
-from schemas.errors import Fault
+from schemas.errors import Fault, Malformed
 from schemas.ids import CommitHash, DeviceKey, GroupId
+
+log = logging.getLogger(__name__)
 
 ASK_AFTER_S = 2.0
 ASK_AGAIN_S = 60.0  # somebody may have carried it, and be gone with the Welcome
@@ -137,7 +140,7 @@ class Convergence:
                 return
             try:
                 with core.undoable():
-                    self._choose(row)
+                    self._choose_or_fail(row)
             except NoWay as found:
                 self._entering.condemn(group, found)
             except (Fault, mls_rs.MlsError) as error:
@@ -145,6 +148,14 @@ class Convergence:
                 return
             else:
                 return
+
+    def _choose_or_fail(self, row: GroupRow) -> None:
+        """A bug that somebody's commits bring to light stops this group, not the node."""
+        try:
+            self._choose(row)
+        except (LookupError, TypeError, ValueError) as error:
+            log.exception("the branches of a group could not be looked at")
+            raise Malformed("crashed", "a bug of ours: please report it, with the log") from error
 
     # --- choosing
 
@@ -341,10 +352,11 @@ class Convergence:
         core, tree = self._core, view.tree
         me = core.device.public
         held = choose(tree, view.votes, ways.held_below, self._rule)
-        epoch_id = core.branches.commits(row.id)[held].epoch_id
-        if not self._rule.emit or epoch_id is None or me not in tree.members(held):
+        commit = core.branches.commits(row.id).get(held)
+        epoch_id = None if commit is None else commit.epoch_id
+        if epoch_id is None or me not in tree.members(held):
             return
-        if not row.accepted:
+        if not self._rule.emit or not row.accepted:
             return
         forks = undecided(tree, held, self._said(row), me)
         if forks:

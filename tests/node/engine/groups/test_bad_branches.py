@@ -199,3 +199,28 @@ def test_statement_with_the_largest_number_stops_nobody_elses(
     world.deliver = lambda sender, recipient: True
     world.settle(30)
     one_group(group, ada, bob, dan, mal)
+
+
+def test_bug_that_an_insider_finds_stops_a_group_and_not_the_node(
+    world: World,
+    tea: tuple[Person, Person, Person, Person, GroupId],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ada, bob, dan, mal, group = tea
+    other = ada.create("other", K, bob)
+    world.settle()
+    bob.ask(c.Join(other))
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("node.engine.groups.convergence.choose", fail)
+        ada.ask(c.UpdateKey(group))
+        bob.ask(c.UpdateKey(group))
+        ada.send(other, "all is well here")
+        world.settle(5)
+        assert bob.read(other) == ["all is well here"]
+    ada.ask(c.UpdateKey(group))
+    world.settle(20)
+    one_group(group, ada, bob, dan, mal)
