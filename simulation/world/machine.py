@@ -16,6 +16,7 @@ from node.engine.engine import Engine
 from node.store.database import MIGRATIONS
 from schemas.errors import Blame, Fault
 from schemas.ids import DeviceKey, GroupId
+from simulation.record import Violation
 from simulation.stage import INVITED, Node, Shown, Standing
 from simulation.world.courier import Courier
 from simulation.world.evidence import queues_within_caps
@@ -198,6 +199,8 @@ class Machine:
                 self.courier.drop(device)
             case v.Counted(reason):
                 self.counters[reason] += 1
+                if reason.endswith("crashed"):
+                    raise Violation("no-crash", f"a bug of ours: {reason}", self.name)
             case v.Event("message") | v.Event("joined"):
                 self._read_soon()
             case _:
