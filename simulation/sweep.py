@@ -1,7 +1,7 @@
 """Ten thousand seeds over all scenarios of the World tier, for docs/simulation-seeds.json.
 
-`python -m simulation.sweep FILE [JOBS]` writes FILE anew after each scenario, and goes on where FILE ends
-when it is run again: delete it to begin anew. One line a scenario; ends with 1 on a violation.
+`python -m simulation.sweep FILE [JOBS]` writes FILE after each scenario. Run again, it goes on
+where FILE ends: delete it to begin anew. One line a scenario; ends with 1 on a violation.
 """
 
 from __future__ import annotations

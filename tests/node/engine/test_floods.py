@@ -16,7 +16,7 @@ from node.engine.groups.intents import OPEN_WISHES
 from node.store.messages import MessageStore
 from schemas import limits
 from schemas.group_records import CommitHeader, Intent, IntentKind
-from schemas.ids import CommitHash, EpochId, GroupId, IntentId, ParcelId
+from schemas.ids import CommitHash, DeviceKey, EpochId, GroupId, IntentId, ParcelId
 from schemas.parcels import CommitContent, IntentContent, MessageContent, Parcel, ParcelBody
 from schemas.records import SignedType
 from tests.node.engine.test_hostile import reopen, resealed, verdict
@@ -85,7 +85,7 @@ def test_commit_told_again_wakes_nobody(
     looks: list[GroupId] = []
     take = MessageStore.take_parked
 
-    def look(store: MessageStore, of: GroupId) -> list[tuple[str, bytes, bytes]]:
+    def look(store: MessageStore, of: GroupId) -> list[tuple[bytes, bytes, str, DeviceKey | None]]:
         looks.append(of)
         return take(store, of)
 
