@@ -17,7 +17,7 @@ class Failing:
     def __init__(self, real: Any, error: int, above: int = 0) -> None:
         self._real, self._error, self._above, self.left = real, error, above, 20
 
-    def sendto(self, data: bytes, to: Any) -> int:
+    def sendto(self, data: bytes, to: Any) -> Any:
         if self.left and len(data) > self._above:
             self.left -= 1
             raise OSError(self._error, "by the test")
