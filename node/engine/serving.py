@@ -12,6 +12,7 @@ from functools import partial
 
 from node.engine import branch_tree
 from node.engine.core import Core
+from node.engine.groups.fork_choice import rank
 from node.engine.introductions import introductions
 from node.engine.outbox import CARRIED, CATCH_UP, Outbox
 from node.store.branches import CommitRow
@@ -39,6 +40,7 @@ LIFETIME_S = 86_400.0  # the next meeting brings what is still missing
 AGAIN_S = 60.0  # until one thing is handed to one device again: it may be on its way
 GIVEN = 65_536  # things remembered as handed over, of all devices
 HEADS_BYTES = 256 * limits.KIB  # of one parcel
+INTRODUCERS = 5  # of whom is let in, beside whoever did it: all of them are hardly gone at once
 LATELY_S = 86_400.0  # in which whoever let a device in may not have introduced it everywhere
 
 
@@ -261,8 +263,14 @@ class Serving:
                 self._put(row, device, content, key)
 
     def _introduces(self, row: GroupRow, device: DeviceKey, entry: CommitRow) -> bool:
-        """Once for each time that a device is let in."""
-        if entry.header is None or entry.header.author == self._core.device.public:
+        """Once for each time that a device is let in, by the few whose turn it is: everybody to
+        everybody would grow with the square of the group."""
+        me = self._core.device.public
+        if entry.header is None or entry.header.author == me:
+            return False
+        others = (member.device for member in self._core.groups.members(row.id))
+        turns = sorted(others, key=lambda one: rank(row.id, entry.hash, one))
+        if me not in [one for one in turns if one != device][:INTRODUCERS]:
             return False
         known = self._introduced.get((row.id, device))
         if known == entry.hash or entry.arrival < self._core.now - LATELY_S:
