@@ -67,7 +67,7 @@ def late_removal(sim: Sim) -> None:
     _late_removal(sim, group)
 
 
-@scenario("shown-to-one", nodes=3, fewest=3, quick=False, needs={"clones"})
+@scenario("shown-to-one", nodes=3, fewest=3, needs={"clones"})
 def shown_to_one(sim: Sim) -> None:
     """As late-removal, and whom it removed does not get to see the removal."""
     group = sim.group(admins=2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import mls_rs
 
@@ -74,6 +75,7 @@ class Convergence:
         self._news: dict[GroupId, float] = {}
         self._ask_at: dict[GroupId, float] = {}
         self._told: set[tuple[GroupId, CommitHash]] = set()
+        self._shown: set[tuple[GroupId, CommitHash]] = set()
 
     # --- what is new
 
@@ -171,6 +173,8 @@ class Convergence:
         tree = view.tree
         if row.status in LIVE and rule.emit:
             self._say_before_choosing(row, known)
+            if row.accepted:
+                self._show_late_siblings(row, known)
         target = choose(tree, view.votes, rule=rule)
         if me in tree.members(target):
             if not ways.leads_to(target):
@@ -301,6 +305,31 @@ class Convergence:
             if core.now - since >= self._rule.first_s:
                 self._say_head(row, view)
                 return
+
+    def _show_late_siblings(self, row: GroupRow, view: _View) -> None:
+        """Once, to whoever was there and has not voted: who only reads may have been shown nothing
+        of a commit that was held back."""
+        core, tree = self._core, view.tree
+        path = tree.path(view.head)
+        commits = core.branches.commits(row.id)
+        for fork, child in pairwise(path):
+            entered = commits[child].entered if child in commits else None
+            settled = entered is not None and core.now - entered >= self._rule.first_s
+            children = tree.children(fork)
+            if len(children) < 2 or not settled or (row.id, fork) in self._shown:
+                continue
+            self._shown.add((row.id, fork))
+            voted = {
+                device
+                for device, stated in view.statements.items()
+                if tree.connected(stated) and stated != fork and tree.is_below(stated, fork)
+            }
+            headers = (core.catch_up.header(row.id, sibling) for sibling in children)
+            self._statements.show(
+                row,
+                tuple(header for header in headers if header is not None),
+                sorted(set(tree.members(fork)) - voted),
+            )
 
     def _after(
         self,

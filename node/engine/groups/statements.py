@@ -63,6 +63,16 @@ class Statements:
             lifetime_s=STATEMENT_LIFETIME_S,
         )
 
+    def show(
+        self, row: GroupRow, headers: tuple[Signed, ...], devices: Iterable[DeviceKey]
+    ) -> None:
+        """A fork, with our word on it, to members who may not have seen it."""
+        others = [device for device in devices if device != self._core.device.public]
+        content = HeadsContent(headers=headers, statements=(self.current(row),))
+        self._outbox.put(
+            "statement", content, others, group=row.id, lifetime_s=STATEMENT_LIFETIME_S
+        )
+
     # --- others'
 
     def receive(self, row: GroupRow, signed: Signed) -> Statement | None:
