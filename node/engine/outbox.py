@@ -52,6 +52,7 @@ _ENDS_WITH_ACK = frozenset(
         "summary",
         "intent",
         "statement",
+        "heads",
         *(_OF_CATCH_UP := (FULL_SUMMARY, CATCH_UP, CARRIED)),
     }
 )

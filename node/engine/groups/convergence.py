@@ -313,11 +313,13 @@ class Convergence:
         path = tree.path(view.head)
         commits = core.branches.commits(row.id)
         for fork, child in pairwise(path):
-            entered = commits[child].entered if child in commits else None
-            settled = entered is not None and core.now - entered >= self._rule.first_s
             children = tree.children(fork)
-            if len(children) < 2 or not settled or (row.id, fork) in self._shown:
+            entered = commits[child].entered if child in commits else None
+            if len(children) < 2 or entered is None or (row.id, fork) in self._shown:
                 continue
+            last = max(commits[one].arrival for one in children if one != child)
+            if last - entered < self._rule.first_s:
+                continue  # they were made at once, and go to everybody by themselves
             self._shown.add((row.id, fork))
             voted = {
                 device

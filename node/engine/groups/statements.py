@@ -66,12 +66,12 @@ class Statements:
     def show(
         self, row: GroupRow, headers: tuple[Signed, ...], devices: Iterable[DeviceKey]
     ) -> None:
-        """A fork, with our word on it, to members who may not have seen it."""
-        others = [device for device in devices if device != self._core.device.public]
-        content = HeadsContent(headers=headers, statements=(self.current(row),))
-        self._outbox.put(
-            "statement", content, others, group=row.id, lifetime_s=STATEMENT_LIFETIME_S
-        )
+        """A fork, with what we said of it so far, to members who may not have seen it."""
+        core = self._core
+        others = [device for device in devices if device != core.device.public]
+        said = core.groups.statement(row.id, core.device.public)
+        content = HeadsContent(headers=headers, statements=() if said is None else (said,))
+        self._outbox.put("heads", content, others, group=row.id, lifetime_s=STATEMENT_LIFETIME_S)
 
     # --- others'
 
