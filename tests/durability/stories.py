@@ -180,7 +180,7 @@ def welcome_arrival(world: World, where: Boundary, mutation: str = "") -> Talk:
     """Also the KeyPackage's answer: the invitation begins with asking Bob for one."""
     world.restarted(world.bob, where.label, where.place, mutation=mutation)
     made = world.ada.call(op.CREATE_GROUP, s.CreateGroup(f"welcome {where}"[:60]))
-    world.ada.call(op.PING, s.Ping(world.bob.identity))  # they are linked
+    wait_until(lambda: _linked(world), "Ada and Bob are linked")
     world.bob.arm()
     invite = s.Invite(made.group, [world.bob.identity])
     asking = InBackground(world.ada, invite)
@@ -192,6 +192,15 @@ def welcome_arrival(world: World, where: Boundary, mutation: str = "") -> Talk:
     world.bob.join(made.group)
     assert world.ada.group(made.group).epoch == 1
     return Talk(made.group, [world.ada, world.bob])
+
+
+def _linked(world: World) -> bool:
+    """Not at once, where links to processes that died still count."""
+    try:
+        world.ada.call(op.PING, s.Ping(world.bob.identity))
+    except Fault:
+        return False
+    return True
 
 
 class InBackground:

@@ -302,6 +302,8 @@ class Intents:
             except (Fault, mls_rs.MlsError):
                 continue
             current = info.suite == row.suite and info.not_before <= core.now < info.not_after
+            if core.people.hybrid_key(member.device) is None:
+                continue  # no Welcome of ours could be sealed to it: another member's turn comes
             if current and member in wanted and member not in added:
                 packages.append(package)
                 added.append(member)

@@ -10,8 +10,9 @@ import pytest
 
 from node.engine import commands as c
 from node.engine import values as v
+from node.engine.core import group_info
 from node.store.intents import Wish
-from schemas.group_records import IntentKind
+from schemas.group_records import IntentKind, MemberRef
 from schemas.ids import GroupId
 from schemas.parcels import HeadsContent
 from tests.node.engine.groups.test_bad_branches import gives
@@ -267,3 +268,26 @@ def test_who_was_forgotten_and_comes_back_contradicts_nobody(world: World) -> No
     assert ada.read() == bob.read() == ["hello"]
     assert not told(ada, "equivocation")
     assert not told(bob, "equivocation")
+
+
+def test_who_lacks_somebodys_keys_does_not_invite_them(world: World) -> None:
+    """No Welcome could be sealed to them (found by joins-during-a-fork, 4 nodes, seed 53)."""
+    ada, bob = world.friends("ada", "bob")
+    eve = world.person("eve")
+    ada.knows(eve)
+    eve.knows(ada)
+    group = world.tea([ada, bob])
+    package = eve.key_package(mls_rs.CLASSIC)
+    core = bob.engine._core
+    row = core.group(group)
+    intents = bob.engine._convergence._intents
+    wish = ada.engine._convergence._intents.make(
+        ada.engine._core.group(group),
+        IntentKind.ADD,
+        members=[MemberRef(eve.device, eve.identity)],
+        key_packages=[package],
+    )
+    info = group_info(core.mls_group(group))
+    assert not intents.plan(row, [wish], info).wishes
+    bob.knows(eve)
+    assert intents.plan(row, [wish], info).wishes
