@@ -1,7 +1,8 @@
 """After a choice between branches: what the lost one held is brought to the one that won.
 
 Intents that were lost become pending again, own messages that the branch cannot read are sealed
-again under the same id, Welcomes of the lost branch are withdrawn; and the user is told.
+again under the same id; and the user is told. A Welcome to the lost branch stays on its way: the
+branch may win yet, and whoever holds two chooses as everybody does.
 """
 
 from __future__ import annotations
@@ -129,7 +130,6 @@ class Repair:
         """
         core = self._core
         lost = self._reopen(row, tree, undone, new)
-        self._withdraw_welcomes(row, tree, undone, new)
         resent, look_again = 0, self._hold(row, begins=bool(undone))
         if look_again is None:
             resent = self._seal_open(row, self._readable(row, tree))
@@ -189,19 +189,6 @@ class Repair:
                 wish = self._core.intents.get(row.id, intent)
                 if wish is not None:
                     yield wish
-
-    def _withdraw_welcomes(
-        self, row: GroupRow, tree: Tree, undone: Iterable[CommitHash], new: Iterable[CommitHash]
-    ) -> None:
-        """Ours to a branch that lost; another follows when the wish is carried again."""
-        core = self._core
-        nodes = [tree.nodes[commit] for commit in undone if commit in tree]
-        entered = {member.device for commit in new for member in tree.nodes[commit].added}
-        for node in nodes:
-            if node.author == core.device.public:
-                for member in node.added:
-                    if member.device not in entered:
-                        core.outbox.remove_kind(row.id, "welcome", member.device)
 
     # --- where we were
 
