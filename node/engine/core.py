@@ -213,6 +213,11 @@ class Core:
         for row in list(self._unwritten.values()):
             self.write_mls(row)
 
+    def keep_snapshot(self, row: GroupRow) -> None:
+        """Of the epoch that is being left, for who has to come back to it."""
+        self.write_unwritten()  # the store copies what it has
+        self.groups.snapshot(row, self.now)
+
     def write_log(self, row: GroupRow | None = None) -> None:
         for entry in self.mls.take_log():
             data = entry.data or b""

@@ -11,7 +11,7 @@ from node.engine.core import Core
 from node.engine.explain import Explain
 from node.engine.groups.wishes import rank_key
 from node.engine.standing import Commits, places
-from node.engine.values import LIVE, GroupStatus, Standing, State
+from node.engine.values import HOLDING, GroupStatus, Standing, State
 from node.engine.views import group_view
 from node.store import reports
 from node.store.groups import GroupRow
@@ -71,7 +71,7 @@ class Examine:
         row = self.core.group(command.group)
         view = group_view(self.core, row)
         checks = [membership(view.status, row.id, accepted=row.accepted)]
-        if view.status in LIVE | {GroupStatus.LEAVING}:
+        if view.status in HOLDING:
             checks += [
                 self._members(row),
                 self._branches(row),

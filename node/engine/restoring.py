@@ -10,7 +10,7 @@ from node import backup as format_
 from node.engine import commands
 from node.engine.account import checked_name, require_no_account, write_account
 from node.engine.core import DISCOVERY_SECRET, Core
-from node.engine.values import LIVE, GroupStatus
+from node.engine.values import HOLDING, GroupStatus
 from node.store import history
 from node.store.database import Database
 from node.store.people import PeopleStore
@@ -20,7 +20,7 @@ from schemas.errors import Refused
 from schemas.records import Signed
 
 # Groups whose MLS state is gone with the old device.
-_STATUS = {str(status): str(GroupStatus.RESTORED) for status in LIVE | {GroupStatus.LEAVING}}
+_STATUS = {str(status): str(GroupStatus.RESTORED) for status in HOLDING}
 
 
 def take_backup(core: Core, _: commands.TakeBackup) -> bytes:

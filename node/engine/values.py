@@ -27,6 +27,9 @@ OVER = frozenset({GroupStatus.LEFT, GroupStatus.REMOVED, GroupStatus.RESTORED})
 LIVE = frozenset({GroupStatus.ACTIVE, GroupStatus.SPLIT, GroupStatus.STRANDED})
 """We hold keys of a branch of it: what is written goes out, or waits for one branch."""
 
+HOLDING = LIVE | {GroupStatus.LEAVING}
+"""We hold keys of a branch of it, and may be about to leave."""
+
 
 class State(StrEnum):
     """The delivery ledger's states, per message and recipient device.

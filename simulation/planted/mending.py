@@ -101,9 +101,9 @@ MENDING: Final = (
         (
             Change(
                 _EPOCHS,
-                "        core.groups.snapshot(row, core.now)\n        before = ",
+                "        core.keep_snapshot(row)\n        before = ",
                 "        if effect.committer.signature_key != core.device.public:\n"
-                "            core.groups.snapshot(row, core.now)\n        before = ",
+                "            core.keep_snapshot(row)\n        before = ",
             ),
         ),
         "heals-at-once",

@@ -271,12 +271,9 @@ NODE = (
     defence(
         "a commit of one's own: the snapshot before it",
         "node/engine/groups/epochs.py",
-        "        core.write_unwritten()\n"
-        "        core.groups.snapshot(row, core.now)\n"
-        "        before",
-        "        core.write_unwritten()\n"
+        "        core.keep_snapshot(row)\n        before",
         "        if effect.committer.signature_key != core.device.public:\n"
-        "            core.groups.snapshot(row, core.now)\n"
+        "            core.keep_snapshot(row)\n"
         "        before",
         "tests/node/engine/test_snapshots.py::test_a_sibling_of_our_own_commit_can_still_be_entered",
     ),

@@ -21,7 +21,7 @@ from node.engine.groups.intents import Intents
 from node.engine.groups.repair import Repair
 from node.engine.groups.statements import Statements
 from node.engine.groups.ways import Ways
-from node.engine.values import LIVE, GroupStatus
+from node.engine.values import HOLDING, LIVE, GroupStatus
 from node.store.groups import GroupRow
 from schemas.errors import Fault, Malformed
 from schemas.ids import CommitHash, DeviceKey, GroupId
@@ -248,8 +248,7 @@ class Convergence:
         if not stays and ways.to(target) is None:
             if not self._most_stand_on(view, target):
                 return
-            core.write_unwritten()
-            core.groups.snapshot(row, core.now)
+            core.keep_snapshot(row)
             self._epochs.put_out(row)  # by its header alone: its bytes cannot be processed
             return
         self._entering.move(row, ways, target)
@@ -344,7 +343,7 @@ class Convergence:
         if row.status == GroupStatus.SPLIT:
             row.status = GroupStatus.ACTIVE
             self._core.groups.save(row)
-        if row.status not in LIVE and row.status != GroupStatus.LEAVING:
+        if row.status not in HOLDING:
             return
         again = self._repair.after_choice(row, view.tree, undone, new, self._fresh(row, view))
         if again is not None:

@@ -13,7 +13,7 @@ from node.engine.groups.authority import encode_intents, in_our_words, member_re
 from node.engine.groups.intents import Intents
 from node.engine.outbox import Outbox
 from node.engine.requests import is_of_stranger
-from node.engine.values import LIVE, GroupStatus, State
+from node.engine.values import HOLDING, GroupStatus, State
 from node.store.branches import Snapshot
 from node.store.groups import GroupRow, MemberRow
 from schemas.errors import Malformed
@@ -89,8 +89,7 @@ class Epochs:
         a commit of our own, so that a better sibling can still be chosen.
         """
         core = self._core
-        core.write_unwritten()
-        core.groups.snapshot(row, core.now)
+        core.keep_snapshot(row)
         before = {member.device: member for member in core.groups.members(row.id)}
         core.adopt(row.id, group)
         row.head = header.commit
@@ -151,9 +150,8 @@ class Epochs:
         state = core.groups.snapshot_state(row.id, snapshot.epoch_id)
         if state is None:
             raise GroupDamaged("a snapshot that is gone")
-        if row.status in LIVE or row.status == GroupStatus.LEAVING:
-            core.write_unwritten()
-            core.groups.snapshot(row, core.now)  # which may trim the one that we return to
+        if row.status in HOLDING:
+            core.keep_snapshot(row)  # which may trim the one that we return to
         else:
             row.status = GroupStatus.ACTIVE
         core.branches.restore(row.id, snapshot, *state)

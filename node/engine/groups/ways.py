@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from node.engine.core import Core
 from node.engine.groups.fork_choice import Tree
-from node.engine.values import LIVE, GroupStatus
+from node.engine.values import HOLDING
 from node.store.groups import GroupRow
 from schemas.ids import CommitHash
 
@@ -18,8 +18,8 @@ class Ways:
         self._commits = core.branches.commits(row.id)
         self.snapshots = core.branches.snapshots(row.id)
         self.welcomes = core.branches.welcomes(row.id)
-        live = row.status in LIVE or row.status == GroupStatus.LEAVING
-        self._held = {*self.snapshots, row.head} if live else set(self.snapshots)
+        stands = {row.head} if row.status in HOLDING else set()
+        self._held = self.snapshots.keys() | stands
         self._connected = [commit for commit in self._held if tree.connected(commit)]
 
     def holds(self, commit: CommitHash) -> bool:
@@ -64,8 +64,7 @@ class Ways:
         return at, tuple(reversed(steps))
 
     def exit(self, target: CommitHash) -> CommitHash | None:
-        """The last commit on the way to `target` that this device was a member for: it removes
-        us. None when we never were one there."""
+        """The commit on the way to `target` that removes us; None when we never were in there."""
         removal = None
         for commit in reversed(self._tree.path(target)):
             if self._me in self._tree.members(commit):

@@ -15,7 +15,7 @@ from node.engine.core import Core, epoch_id, group_info
 from node.engine.early import Early, NoRoom
 from node.engine.groups.authority import member_ref
 from node.engine.groups.epochs import Epochs
-from node.engine.values import LIVE, OVER, GroupStatus
+from node.engine.values import HOLDING, OVER, GroupStatus
 from node.store.groups import GroupRow
 from node.store.outbox import NO_PARCEL
 from schemas import limits
@@ -107,9 +107,8 @@ class Welcomes:
             raise Malformed("wrong-content", "not a Welcome")
         welcome = self._open(body.content)
         mls, info, _ = self._join(welcome)
-        if row.status in LIVE or row.status == GroupStatus.LEAVING:
-            core.write_unwritten()
-            core.groups.snapshot(row, core.now)
+        if row.status in HOLDING:
+            core.keep_snapshot(row)
         if row.status not in (GroupStatus.LEAVING, GroupStatus.SPLIT):
             row.status = GroupStatus.ACTIVE
         row.incarnation = core.groups.last_incarnation(row.id) + 1

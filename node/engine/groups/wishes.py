@@ -11,7 +11,7 @@ import mls_rs
 from node.engine.core import Core
 from node.engine.groups.intents import Intents
 from node.engine.groups.membership import Membership
-from node.engine.values import LIVE, GroupStatus
+from node.engine.values import HOLDING, GroupStatus
 from node.store.groups import GroupRow
 from node.store.intents import Wish
 from schemas.errors import Fault
@@ -39,7 +39,7 @@ class Wishes:
         self._due = {group: due for group, due in self._due.items() if group in waiting}
         for group in waiting:
             row = core.groups.get(group)
-            if row is not None and (row.status in LIVE or row.status == GroupStatus.LEAVING):
+            if row is not None and row.status in HOLDING:
                 self._intents.sign_anew(row)
             if row is not None and row.status == GroupStatus.LEAVING:
                 self._leave_the_empty(row)
