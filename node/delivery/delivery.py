@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import ipaddress
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from discovery.interfaces import own_addresses
-from discovery.lan_events import PeerChange
 from discovery.mdns import Mdns
 from discovery.mdns_service import Advert
 from discovery.resolver import Resolver
-from discovery.sources import RECORDS, RELAY, HintSource, MdnsSource, RecordSource, Source
 from identity.keys import KeyPair
 from node.delivery.asking import Ask
 from node.delivery.courier import Couriers, Means
 from node.delivery.dialer import Dialer
 from node.delivery.greet import Greeter
+from node.delivery.lan import Lan, advert_of, interfaces_for
 from node.delivery.limits import DEFAULT_DELIVERY_LIMITS, DeliveryLimits
 from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.obtain import Obtainer
 from node.delivery.outcomes import OutcomeDesk
 from node.delivery.own_relays import OwnRelays, RelayMeans
+from node.delivery.peer_addresses import PeerAddresses
 from node.delivery.relay_pool import RelayPool
 from node.delivery.requests import RequestServer
-from node.engine.commands import (
-    BundleWish,
-    LookUpPeer,
-    ReceiveBundle,
-    Retry,
-    SetEndpoint,
-    WhoAmI,
-)
+from node.delivery.whereabouts import Whereabouts
+from node.engine.commands import BundleWish, WhoAmI
 from node.engine.values import (
     BundleChanged,
     Counted,
@@ -49,12 +41,11 @@ from node.engine.values import (
     OutboxReady,
     SummaryReady,
 )
-from schemas.addresses import Address, EndpointAddress, RelayAddress
+from schemas.addresses import Address, RelayAddress
 from schemas.errors import Fault
 from schemas.frames import P2P_ALPN
 from schemas.group_records import SUMMARY_BYTES
 from schemas.ids import DeviceKey
-from schemas.limits import ENDPOINT_LIFETIME_S, ENDPOINT_RECORD
 from schemas.records import Signed
 from transport import DEFAULT_LIMITS, Endpoint, TransportLimits
 from transport.supervise import Supervisor
@@ -99,7 +90,7 @@ class Delivery:
         self._limits = self.limits = config.limits
         self.public = config.listen is not None
         self.counters = counters
-        self.mdns: Mdns | None = None
+        self._lan: Lan | None = None
         self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
         loop = asyncio.get_running_loop()
         self._requests = RequestServer(ask, self._limits, counters, loop.time)
@@ -112,13 +103,9 @@ class Delivery:
             on_wish=self._on_wish,
         )
 
-    def _mdns_interfaces(self) -> tuple[str, ...] | None:
-        """As configured; else where we listen: a node on one address is seen on that one."""
-        listen = self._config.listen
-        if self._config.mdns_interfaces is not None or listen is None:
-            return self._config.mdns_interfaces
-        everywhere = ipaddress.ip_address(listen.host).is_unspecified if listen.is_literal else True
-        return None if everywhere or ":" in listen.host else (listen.host,)
+    @property
+    def mdns(self) -> Mdns | None:
+        return None if self._lan is None else self._lan.mdns
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Raises Fault `port-busy`, `cannot-bind`; what was started is stopped by the stack."""
@@ -127,16 +114,28 @@ class Delivery:
         stack.push_async_callback(self._tasks.close, limits.flush_s)
         stack.push_async_callback(self.links.settle)
         stack.push_async_callback(self.endpoint.close)
+        self.whereabouts = Whereabouts(
+            self._ask,
+            self.endpoint.address,
+            limits,
+            self.counters,
+            self._clock,
+            self.network_changed,
+        )
         if config.mdns:
-            self.mdns = Mdns(own, interfaces=self._mdns_interfaces(), clock=self._clock)
+            interfaces = interfaces_for(config.mdns_interfaces, config.listen)
+            mdns = Mdns(own, interfaces=interfaces, clock=self._clock)
+            self._lan = Lan(mdns, self._ask, limits, self.counters, self._advert)
         self.pool = RelayPool(
             self.endpoint, own, limits, self.counters, transport_limits=config.transport_limits
         )
         stack.push_async_callback(self.pool.close)
         stack.push_async_callback(self.links.close)
-        self.resolver = Resolver(self._sources(), clock=self._clock)
+        others = PeerAddresses(self._ask, self._clock, self._relays_records)
+        self.resolver = Resolver(others.sources(self.mdns), clock=self._clock)
         self.dialer = Dialer(self.endpoint, self.links, self.resolver, limits, self.counters)
-        self.dialer.on_silence = self._on_silence
+        if self._lan is not None:
+            self.dialer.on_silence = self._lan.silent
         stack.push_async_callback(self.dialer.close)
         self.obtainer = Obtainer(
             self._ask, self.links, self.dialer, self.pool, limits, self.counters
@@ -177,11 +176,10 @@ class Delivery:
         await self._renew_self()
         running = [self._tasks.start(self.greeter.run(), name="greeter")]
         if self.public:
-            await self._set_endpoint()
-            running.append(self._tasks.start(self._watch_addresses(), name="addresses"))
-        if self.mdns is not None and await self._start_mdns(self.mdns):
-            stack.push_async_callback(self.mdns.close)
-            running.append(self._tasks.start(self._watch_lan(self.mdns), name="lan"))
+            await self.whereabouts.publish()
+            running.append(self._tasks.start(self.whereabouts.run(), name="addresses"))
+        if self._lan is not None:
+            await self._lan.start(stack, self.dialer)
         stack.callback(lambda: [task.cancel() for task in running])
         self.greeter.greet()
 
@@ -242,108 +240,21 @@ class Delivery:
     def _utc_now(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
 
-    def own_addresses(self) -> tuple[EndpointAddress, ...]:
-        return own_addresses(self.endpoint.address)
-
-    async def _set_endpoint(self) -> None:
-        await self._ask(SetEndpoint(self.own_addresses()))
-
     def network_changed(self) -> None:
         """Paths may be open that were not: failures of the past do not count, and we greet."""
         self.dialer.news_of_network()
         self.greeter.greet()
-
-    async def _watch_addresses(self) -> None:
-        """Laptops move; and a record must be renewed before it expires."""
-        last = self.own_addresses()
-        renewed = self._clock()
-        while True:
-            await asyncio.sleep(self._limits.look_at_addresses_s)
-            try:
-                now = self.own_addresses()
-                if now == last and self._clock() - renewed < ENDPOINT_LIFETIME_S / 4:
-                    continue
-                await self._set_endpoint()
-            except (Fault, OSError) as error:
-                self.counters["addresses-unknown"] += 1
-                log.info("our addresses are not known: %s", error)
-                continue
-            renewed = self._clock()
-            if now != last:
-                last = now
-                self.network_changed()
-                if self.mdns is not None:
-                    self.mdns.advertise(await self._advert())
-
-    # --- the LAN
-
-    async def _start_mdns(self, mdns: Mdns) -> bool:
-        mdns.advertise(await self._advert())
-        try:
-            await mdns.start()
-        except Fault as fault:
-            self.counters[f"mdns-{fault.code}"] += 1
-            log.warning("%s", fault)
-            return False
-        return True
+        if self._lan is not None:
+            self._lan.moved()
 
     async def _advert(self) -> Advert | None:
         if not self.public:
             return None
-        me = await self._ask(WhoAmI())
-        found = own_addresses(self.endpoint.address, link_local=True)
-        addresses = tuple(endpoint.address for endpoint in found)
-        return Advert(self._device.public, me.name, addresses) if addresses else None
+        own = self.whereabouts.adapters(link_local=True)
+        return await advert_of(self._ask, self._device.public, [each.address for each in own])
 
-    async def _watch_lan(self, mdns: Mdns) -> None:
-        with mdns.watch() as events:
-            async for event in events:
-                if event.change is PeerChange.DISAPPEARED:
-                    continue
-                device = event.peer.device
-                self.dialer.news(device)
-                try:
-                    peer = await self._ask(LookUpPeer(device))
-                    if peer.identity is None:
-                        continue  # a stranger: shown, not visited
-                    await self._ask(Retry(device))
-                except Fault as fault:
-                    log.debug("LAN peer %r: %s", device, fault)
-                    continue
-                self._tasks.start(self._visit(device), name="visit")
-
-    async def _visit(self, device: DeviceKey) -> None:
-        await self.dialer.reach(device, self._limits.relay_fallback_s, pursue=False)
-
-    def _on_silence(self, device: DeviceKey) -> None:
-        """Nobody answers where the LAN says that the device is."""
-        if self.mdns is not None and self.mdns.find(device) is not None:
-            self.mdns.forget(device)
-
-    # --- addresses of others
-
-    def _sources(self) -> list[Source]:
-        sources: list[Source] = [
-            RecordSource(self._stored_record, RECORDS),
-            HintSource(self._card_hints),
-            RecordSource(self._ask_directories, RELAY),
-        ]
-        return sources if self.mdns is None else [MdnsSource(self.mdns), *sources]
-
-    async def _stored_record(self, device: DeviceKey) -> Sequence[Signed]:
-        """The newest endpoint record that came beside a bundle or over a link."""
-        endpoint = (await self._ask(LookUpPeer(device))).endpoint
-        return [] if endpoint is None else [Signed.decode(endpoint, limit=ENDPOINT_RECORD)]
-
-    async def _card_hints(self, device: DeviceKey) -> Sequence[tuple[Address, float]]:
-        peer = await self._ask(LookUpPeer(device))
-        return [(Address.parse(hint), self._clock()) for hint in peer.hints]
-
-    async def _ask_directories(self, device: DeviceKey) -> Sequence[Signed]:
-        records = await self.obtainer.endpoint_records(device)
-        if records:
-            await self._ask(ReceiveBundle(None, tuple(records)))
-        return records
+    async def _relays_records(self, device: DeviceKey) -> tuple[Signed, ...]:
+        return tuple(await self.obtainer.endpoint_records(device))
 
     async def _stop_reporting(self, reporting: asyncio.Task[None]) -> None:
         try:

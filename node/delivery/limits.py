@@ -75,7 +75,10 @@ class DeliveryLimits:
     # Greeting
     greet: int = 32  # devices
     greet_at_once: int = 8
-    look_at_addresses_s: float = 60.0  # laptops move
+
+    # Where we are
+    look_at_addresses_s: float = 1.0  # laptops move; reading the adapters takes 0.3 ms
+    asleep_s: float = 10.0  # that the wall clock went on without us: the machine slept
 
 
 DEFAULT_DELIVERY_LIMITS = DeliveryLimits()

@@ -1,0 +1,105 @@
+"""Where this node can be reached: what its adapters say, and what others have told it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from discovery.interfaces import own_addresses
+from node.delivery.asking import Ask
+from node.delivery.limits import DeliveryLimits
+from node.engine.commands import SetEndpoint
+from schemas.addresses import Address, EndpointAddress
+from schemas.errors import Fault
+from schemas.limits import ENDPOINT_ADDRESSES, ENDPOINT_LIFETIME_S
+
+log = logging.getLogger(__name__)
+
+
+class Whereabouts:
+    """Our own addresses, written into the signed endpoint record while `run` runs.
+
+    `moved` is called when the machine is on another network, or woke up: every path may be
+    another. `clock` gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        bound: Address,
+        limits: DeliveryLimits,
+        counters: Counter[str],
+        clock: Callable[[], float],
+        moved: Callable[[], None],
+    ) -> None:
+        self._ask = ask
+        self._bound = bound
+        self._limits = limits
+        self._counters = counters
+        self._clock = clock
+        self._moved = moved
+        self._learnt: dict[str, tuple[EndpointAddress, ...]] = {}
+        self._stir = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def adapters(self, *, link_local: bool = False) -> tuple[EndpointAddress, ...]:
+        """What the machine's network adapters have. Raises OSError."""
+        return own_addresses(self._bound, link_local=link_local)
+
+    def addresses(self) -> tuple[EndpointAddress, ...]:
+        """What goes into our record: adapters and what was learnt take turns. Raises OSError."""
+        found: dict[Address, EndpointAddress] = {}
+        for turn in itertools.zip_longest(self.adapters(), *self._learnt.values()):
+            for each in turn:
+                if each is not None:
+                    found.setdefault(each.address, each)
+        return tuple(found.values())[:ENDPOINT_ADDRESSES]
+
+    def learnt(self, source: str, *addresses: EndpointAddress) -> None:
+        """`source` (as "observed", "mapped") knows these addresses of ours, and no others."""
+        if self._learnt.get(source, ()) != addresses:
+            self._learnt[source] = addresses
+            self._stir.set()
+
+    async def publish(self) -> None:
+        """Sign what is so now. Raises Fault, OSError."""
+        await self._ask(SetEndpoint(self.addresses()))
+
+    async def run(self) -> None:
+        """For ever: laptops move and sleep; and a record must be renewed before it expires."""
+        adapters, published = self.adapters(), self.addresses()
+        renewed = self._clock()
+        while True:
+            asleep = await self._rest()
+            try:
+                now, wanted = self.adapters(), self.addresses()
+                old = self._clock() - renewed >= ENDPOINT_LIFETIME_S / 4
+                if wanted != published or old:
+                    await self.publish()
+                    published, renewed = wanted, self._clock()
+            except (Fault, OSError) as error:
+                self._counters["addresses-unknown"] += 1
+                log.info("our addresses are not known: %s", error)
+                continue
+            if now != adapters or asleep:
+                log.info("this machine %s", "was asleep" if asleep else "is on another network")
+                adapters = now
+                self._moved()
+
+    async def _rest(self) -> bool:
+        """Until it is time to look again; whether the machine slept meanwhile.
+
+        The wall clock goes on while a machine sleeps, the loop's does not.
+        """
+        wall, loop = self._clock(), self._loop.time()
+        try:
+            async with asyncio.timeout(self._limits.look_at_addresses_s):
+                await self._stir.wait()
+        except TimeoutError:
+            pass
+        self._stir.clear()
+        ahead = (self._clock() - wall) - (self._loop.time() - loop)
+        return ahead > self._limits.asleep_s
