@@ -15,10 +15,8 @@ import itertools
 import os
 import random
 import select
-import shutil
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -26,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from simulation.processes.namespace import Namespace, reason_against_namespaces
 
 _TUN: Final = Path("/dev/net/tun")
 _TUNSETIFF: Final = 0x400454CA
@@ -35,30 +35,18 @@ _FRAME_BYTES: Final = 65_536
 _FRAMES_AT_ONCE: Final = 64
 _HARDWARE: Final = bytes.fromhex("0200000000")  # and the port's number: locally administered
 _NETWORK: Final = "10.77.0"
-_START_S: Final = 5.0
 _MOST_PLACES: Final = 250
 _HELD_BACK_S: Final = 0.02
 
 
 def reason_against() -> str:
-    """Why no namespace can be made here, and what to do; empty where it can."""
-    if not sys.platform.startswith("linux"):
-        return "network namespaces are Linux's: run it on Linux"
-    if os.geteuid() != 0:
-        return "network namespaces need root here: run it with sudo"
-    for program, package in (
-        ("ip", "iproute2"),
-        ("unshare", "util-linux"),
-        ("nsenter", "util-linux"),
-    ):
-        if shutil.which(program) is None:
-            return f"the program `{program}` is missing: install {package}"
+    """Why no such network can be made here, and what to do; empty where it can."""
+    if reason := reason_against_namespaces():
+        return reason
     try:
         os.close(os.open(_TUN, os.O_RDWR))
     except OSError as error:
         return f"{_TUN} cannot be opened ({error.strerror}): give this container that device"
-    if subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode:
-        return "this container may not make network namespaces: give it CAP_SYS_ADMIN"
     return ""
 
 
@@ -67,7 +55,7 @@ class Place:
     """A namespace with its address; `enter` before a command runs that command there."""
 
     number: int
-    pid: int
+    namespace: Namespace
 
     @property
     def address(self) -> str:
@@ -75,7 +63,7 @@ class Place:
 
     @property
     def enter(self) -> tuple[str, ...]:
-        return ("nsenter", "-t", str(self.pid), "-n")
+        return self.namespace.enter
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +88,7 @@ class Network:
         self._dice = random.Random(seed)
         self._ports: dict[int, int] = {}  # place's number: its TAP
         self._cut: set[tuple[int, int]] = set()  # from, to
-        self._holders: list[subprocess.Popen[bytes]] = []
+        self._namespaces: list[Namespace] = []
         self._under_way: list[tuple[float, int, int, int, bytes]] = []  # due, -, from, to, frame
         self._count = itertools.count()
         self._wake_read, self._wake_write = os.pipe()
@@ -122,8 +110,8 @@ class Network:
         self._ended.set()
         os.write(self._wake_write, b"\0")
         self._thread.join()
-        for holder in self._holders:
-            holder.communicate()
+        for namespace in self._namespaces:
+            namespace.close()
         self._poll.close()
         for each in (*self._ports.values(), self._wake_read, self._wake_write):
             os.close(each)
@@ -135,23 +123,15 @@ class Network:
         number = len(self._ports) + 1
         if number > _MOST_PLACES:
             raise ValueError(f"at most {_MOST_PLACES} places")
-        # It ends when our end of its standard input does, however this process ends.
-        holder = subprocess.Popen(
-            ["unshare", "-n", "cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
-        )
-        self._holders.append(holder)
-        _wait_for_namespace(holder.pid)
-        place = Place(number, holder.pid)
+        namespace = Namespace()
+        self._namespaces.append(namespace)
+        place = Place(number, namespace)
         tap, name = _open_tap()
         self._ports[number] = tap
         hardware = (_HARDWARE + bytes([number])).hex(":")
-        _ip((), f"link set {name} netns {place.pid} address {hardware} name eth0")
-        _ip(
-            place.enter,
-            "link set lo up",
-            f"addr add {place.address}/24 brd + dev eth0",
-            "link set eth0 up",
-        )
+        command = f"ip link set {name} netns {namespace.pid} address {hardware} name eth0"
+        subprocess.run(command.split(), check=True, capture_output=True)
+        namespace.ip(f"addr add {place.address}/24 brd + dev eth0", "link set eth0 up")
         self._poll.register(tap, select.EPOLLIN)
         return place
 
@@ -230,30 +210,9 @@ class Network:
                 self.carried += 1
 
 
-def _wait_for_namespace(pid: int) -> None:
-    """Until it has a network namespace other than ours. Raises TimeoutError."""
-    ours = Path("/proc/self/ns/net").readlink()
-    deadline = time.monotonic() + _START_S
-    while Path(f"/proc/{pid}/ns/net").readlink() == ours:
-        if time.monotonic() > deadline:
-            raise TimeoutError("no namespace was made")
-        time.sleep(0.001)
-
-
 def _open_tap() -> tuple[int, str]:
     """A new TAP device, non-blocking, and its name. It goes when it is closed."""
     tap = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     request = _IFREQ.pack(b"qnc%d", _IFF_TAP | _IFF_NO_PI)
     name, _ = _IFREQ.unpack(fcntl.ioctl(tap, _TUNSETIFF, request))
     return tap, name.rstrip(b"\0").decode()
-
-
-def _ip(prefix: tuple[str, ...], *lines: str) -> None:
-    """`ip` with these lines. Raises subprocess.CalledProcessError."""
-    subprocess.run(
-        [*prefix, "ip", "-batch", "-"],
-        input="".join(f"{line}\n" for line in lines),
-        text=True,
-        check=True,
-        capture_output=True,
-    )
