@@ -21,10 +21,14 @@ _VIRTUAL_ADAPTERS: Final = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet"
 
 @dataclass(frozen=True, slots=True)
 class InterfaceAddress:
-    """One address of one network adapter, as numeric text; IPv6 link-local with `%scope`."""
+    """One address of one network adapter, as numeric text; IPv6 link-local with `%scope`.
+
+    `prefix`: how many bits of it say the network, -1 when that is not known.
+    """
 
     adapter: str
     host: str
+    prefix: int = -1
 
 
 def own_addresses(bound: Address, *, link_local: bool = False) -> tuple[EndpointAddress, ...]:
@@ -84,5 +88,5 @@ def read_interfaces() -> list[InterfaceAddress]:
                 literal, _, scope = ip.ip
                 link_local = literal.lower().startswith("fe80:")
                 host = f"{literal}%{scope}" if link_local and scope else literal
-            found.append(InterfaceAddress(adapter.name, host))
+            found.append(InterfaceAddress(adapter.name, host, ip.network_prefix))
     return found

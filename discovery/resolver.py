@@ -13,6 +13,7 @@ from typing import Final
 
 from discovery.hosts import usable
 from discovery.record import newest, open_endpoint_record_untrusted
+from discovery.scope import NetworksNow, networks_now
 from discovery.sources import Lead, Source
 from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
 from schemas.errors import Fault, Malformed
@@ -70,7 +71,8 @@ class Resolver:
 
     `clock` gives Unix seconds. `counts[source, reason]` says what failed or was not believed:
     `deadline`, the code of a Fault, `os-error`, `bug` (logged too), `too-many`, `unusable`,
-    `wrong-device`, or the code of a Malformed record.
+    `wrong-device`, the code of a Malformed record, or `other-network`: an address of a record that
+    means another machine here. What was typed or heard on the LAN is tried wherever it points.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Resolver:
         *,
         clock: Callable[[], float] = time.time,
         deadline_s: float = SOURCE_DEADLINE_S,
+        networks: NetworksNow = networks_now,
     ) -> None:
         names = [source.name for source in sources]
         if len(set(names)) != len(names):
@@ -86,6 +89,7 @@ class Resolver:
         self._sources = tuple(sources)
         self._clock = clock
         self._deadline_s = deadline_s
+        self._networks = networks
         self.counts: Counter[tuple[str, str]] = Counter()
 
     async def resolve(self, device: DeviceKey, *, deadline_s: float | None = None) -> Resolution:
@@ -155,10 +159,17 @@ class Resolver:
         for _, lead, record in records:
             if best is None or newest(best, record) is record:
                 best, signed = record, lead
+        networks = self._networks()
         for name, _, record in records:
             # Older records are left out, not added: their author has moved on.
-            if record == best:
-                hints[name].extend((endpoint, record.issued) for endpoint in record.addresses)
+            if record != best:
+                continue
+            beside = [endpoint.address.host for endpoint in record.addresses]
+            for endpoint in record.addresses:
+                if networks.admits(endpoint.address.host, beside):
+                    hints[name].append((endpoint, record.issued))
+                else:
+                    self.counts[name, "other-network"] += 1
         return Resolution(device, _choose(hints, now), best, signed, failures)
 
     def _open(

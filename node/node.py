@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import mls_rs
 
+from discovery.scope import NetworksNow, networks_now
 from node.delivery.delivery import Delivery, DeliveryConfig, open_delivery
 from node.delivery.limits import DEFAULT_DELIVERY_LIMITS, DeliveryLimits
 from node.delivery.link import Link
@@ -69,8 +70,8 @@ class NodeConfig:
     `listen` None is a command's short-lived node: any free port, not published, not advertised.
     `relays` None is as remembered; given, they are remembered. `mdns_interfaces` are local
     addresses such as 127.0.0.1; None is all. `post_quantum_only` connects to no peer and no relay
-    that has not X25519MLKEM768. A simulation brings `clock` (Unix seconds), `bind` and
-    `engine_thread` of its own.
+    that has not X25519MLKEM768. A simulation brings `clock` (Unix seconds), `bind`,
+    `networks` and `engine_thread` of its own.
     """
 
     home: Path
@@ -86,6 +87,7 @@ class NodeConfig:
     transport_limits: TransportLimits = DEFAULT_LIMITS
     clock: Callable[[], float] = time.time
     bind: Bind | None = None
+    networks: NetworksNow = networks_now
     engine_thread: Callable[..., EngineThread[Engine]] = EngineThread
 
 
@@ -157,6 +159,7 @@ class Node:
             config.transport_limits,
             post_quantum_only=config.post_quantum_only,
             bind=config.bind,
+            networks=config.networks,
         )
         stack.callback(self._hub.close)
         delivery = await stack.enter_async_context(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from discovery.mdns import Mdns
 from discovery.mdns_service import Advert
 from discovery.resolver import Resolver
+from discovery.scope import NetworksNow, networks_now
 from identity.keys import KeyPair
 from node.delivery.asking import Ask
 from node.delivery.courier import Couriers, Means
@@ -68,6 +69,7 @@ class DeliveryConfig:
     transport_limits: TransportLimits = DEFAULT_LIMITS
     post_quantum_only: bool = False
     bind: Bind | None = None  # as Endpoint.open's
+    networks: NetworksNow = networks_now
 
 
 class Delivery:
@@ -132,7 +134,9 @@ class Delivery:
         stack.push_async_callback(self.pool.close)
         stack.push_async_callback(self.links.close)
         others = PeerAddresses(self._ask, self._clock, self._relays_records)
-        self.resolver = Resolver(others.sources(self.mdns), clock=self._clock)
+        self.resolver = Resolver(
+            others.sources(self.mdns), clock=self._clock, networks=config.networks
+        )
         self.dialer = Dialer(self.endpoint, self.links, self.resolver, limits, self.counters)
         if self._lan is not None:
             self.dialer.on_silence = self._lan.silent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import apsw
 
+from discovery.scope import OwnNetworks
 from node.engine.commands import Command
 from node.engine.engine import Engine
 from node.engine_thread import Batch
@@ -27,6 +29,7 @@ from simulation.world.watch import Watch
 R = TypeVar("R")
 
 PORT = 7000
+_NETWORKS = OwnNetworks((ipaddress.ip_network("10.0.0.0/8"),))  # of network.py
 _DEFECTS = ("crashed", "internal-error", "refused-internal")
 RESTART_S = 0.5  # at least, from a crash to the process that follows
 
@@ -74,6 +77,7 @@ class Machine:
             mdns=False,
             clock=self.now,
             bind=network.bind,
+            networks=lambda: _NETWORKS,
             engine_thread=self._make_engine,
         )
         self._engine: InlineEngine | None = None

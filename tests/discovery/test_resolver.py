@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ipaddress
 from collections.abc import Sequence
 
 from discovery.record import sign_endpoint_record
 from discovery.resolver import CANDIDATES, LEADS_PER_SOURCE, Found, Resolver
+from discovery.scope import OwnNetworks
 from discovery.sources import Hint, HintSource, Lead, RecordSource
 from identity import keys, signing
 from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
@@ -18,6 +20,7 @@ from schemas.records import EndpointRecord, Signed, SignedType
 DEVICE = keys.device_from_seed(b"\x02" * 32)
 OTHER = keys.device_from_seed(b"\x03" * 32)
 NOW = 1_800_000_000.0
+EVERYWHERE = OwnNetworks((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
 RELAY = RelayAddress(Address("relay.example", 7000), OTHER.public)
 
 
@@ -68,7 +71,7 @@ def record(
 
 
 def resolver(*sources: Fixed | Silent, deadline_s: float = 5.0) -> Resolver:
-    return Resolver(sources, clock=lambda: NOW, deadline_s=deadline_s)
+    return Resolver(sources, clock=lambda: NOW, deadline_s=deadline_s, networks=lambda: EVERYWHERE)
 
 
 def shown(found: Sequence[Found]) -> list[tuple[str, tuple[str, ...]]]:
@@ -139,7 +142,11 @@ async def test_a_forged_newer_record_changes_nothing_and_is_counted() -> None:
 
 async def test_a_record_is_checked_again_at_every_get() -> None:
     now = NOW
-    asked = Resolver([Fixed("record", [record(1, lan("192.168.1.1"))])], clock=lambda: now)
+    asked = Resolver(
+        [Fixed("record", [record(1, lan("192.168.1.1"))])],
+        clock=lambda: now,
+        networks=lambda: EVERYWHERE,
+    )
     assert (await asked.resolve(DEVICE.public)).found
     now += 4000
     assert not (await asked.resolve(DEVICE.public)).found
@@ -227,7 +234,22 @@ async def test_sources_over_callables() -> None:
     asked = Resolver(
         [HintSource(hints), RecordSource(held, "record"), RecordSource(ask, "relay")],
         clock=lambda: NOW,
+        networks=lambda: EVERYWHERE,
     )
     answer = await asked.resolve(DEVICE.public)
     assert shown(answer.found) == [("192.168.1.9", ("card",)), ("198.51.100.3", ("relay",))]
     assert answer.found[0].address.kind is AddressKind.LAN
+
+
+async def test_a_records_private_address_is_of_use_on_its_own_network_only() -> None:
+    said = record(1, lan("192.168.1.7"), public("11.0.0.7"), lan("10.9.9.9"))
+    home = OwnNetworks((ipaddress.ip_network("192.168.1.0/24"),))
+    asked = Resolver(
+        [Fixed("record", [said]), Fixed("card", [Hint(lan("10.1.2.3"), 0.0)])],
+        clock=lambda: NOW,
+        networks=lambda: home,
+    )
+    answer = await asked.resolve(DEVICE.public)
+    hosts = {host for host, _ in shown(answer.found)}
+    assert hosts == {"192.168.1.7", "11.0.0.7", "10.1.2.3"}  # a card's hint is the user's own word
+    assert asked.counts["record", "other-network"] == 1
