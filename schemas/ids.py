@@ -47,6 +47,13 @@ class DeviceKey(Id):
     LENGTH = 32
 
 
+class DhtId(Id):
+    """A place in the DHT: where a node stands (SHA-256 of its device key) or a value is kept."""
+
+    __slots__ = ()
+    LENGTH = 32
+
+
 class GroupId(Id):
     """An MLS group id."""
 

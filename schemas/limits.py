@@ -40,6 +40,17 @@ DISPLAY_NAME: Final = 64  # UTF-8 bytes
 GROUP_NAME: Final = 128  # UTF-8 bytes
 ADDRESS_TEXT: Final = 255  # "host:port"
 
+# DHT (ALPN quicnprotochat/dht/1)
+DHT_RECORD: Final = ENDPOINT_RECORD + 256  # a signed endpoint record; each is padded to that
+DHT_SEALED: Final = 12 + 4 + DHT_RECORD + 16  # nonce, length, padded record, tag
+DHT_VALUE: Final = DHT_SEALED + 128  # payload of a signed value
+DHT_VALUES: Final = 5  # under one key: four of a private cell and a public one
+DHT_CONTACTS: Final = 20  # in one answer
+DHT_HOST: Final = 64  # the longest IPv6 text is 45 characters
+DHT_ERROR_TEXT: Final = 255
+DHT_REQUEST: Final = 2 * KIB
+DHT_RESPONSE: Final = 12 * KIB
+
 # Groups
 GROUP_DEVICES: Final = 250  # above: a typed refusal
 TREE_CHUNK: Final = 128 * KIB
@@ -59,6 +70,7 @@ MAILBOX_BYTES: Final = 64 * MIB
 KEY_PACKAGES_PER_DEVICE: Final = 100
 KEY_PACKAGE: Final = 16 * KIB
 BATCH_ITEMS: Final = 256
+INTRODUCTION_KEY_PACKAGES: Final = 16
 REQUEST_ID: Final = 16
 
 # Cap'n Proto readers: words are 8 bytes; a message may be walked over about four times

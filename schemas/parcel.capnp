@@ -10,6 +10,12 @@ struct Parcel {
   sealed @3 :Data;     # the hybrid envelope
 }
 
+struct Introduction {  # in a file that is carried by hand: what nothing can be sealed with yet
+  reader @0 :Data;             # identity key: nobody else uses the KeyPackages
+  core @1 :Record.Signed;      # the bundle core of who wrote the file
+  keyPackages @2 :List(Data);  # MLSMessages, of its devices
+}
+
 struct ParcelBody {
   parcel @0 :Data;     # the parcel id again: the outer one is not authenticated
   group @1 :Data;      # 16 bytes; zeros for a bundle that belongs to no group

@@ -31,6 +31,7 @@ class SignedType(StrEnum):
     BUNDLE_CORE = "bundle core"
     BUNDLE_PRIVATE = "bundle private"
     ENDPOINT_RECORD = "endpoint record"
+    DHT_VALUE = "dht value"
     COMMIT_HEADER = "commit header"
     STATEMENT = "statement"
     SUMMARY = "summary"

@@ -16,7 +16,13 @@ from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.relay_pool import RelayPool
 from node.delivery.requests import ask_bundle, ask_key_package
-from node.engine.commands import BundleWish, KnownNumber, LookUpPeer, ReceiveBundle
+from node.engine.commands import (
+    BundleWish,
+    KnownNumber,
+    LookUpPeer,
+    ReceiveBundle,
+    TakeKeyPackage,
+)
 from node.engine.values import PeerView
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Refused, Unreachable
@@ -105,7 +111,7 @@ class Obtainer:
         return False
 
     async def key_package(self, device: DeviceKey, suite: int) -> bytes:
-        """A KeyPackage of the suite, straight from the device, else from a relay.
+        """A KeyPackage of the suite, straight from the device, else from a relay or out of a file.
 
         Raises Refused `no-key-package` when somebody answered and had none, Unreachable
         `unreachable` when nobody answered.
@@ -128,6 +134,9 @@ class Obtainer:
             except Fault as fault:
                 self._note("key-package", fault)
                 refused = fault if isinstance(fault, Refused) else refused
+        carried = await self._ask(TakeKeyPackage(device, suite))
+        if carried is not None:
+            return checked_key_package_untrusted(carried, device, suite)
         if refused is not None:
             raise Refused(NO_KEY_PACKAGE, f"no KeyPackage to be had: {refused.message}")
         raise Unreachable(

@@ -92,7 +92,7 @@ class Arrivals:
             if isinstance(seen, tuple) and seen[1] is not None:
                 self._receipts.owe(seen[0], seen[1])  # its author missed our receipt
             if seen:
-                return values.Accepted()
+                return values.Accepted(known=True)
             body = ParcelBody.decode(opened)
             if body.parcel != parcel.id:
                 raise Malformed("wrong-parcel-id", "a parcel under another parcel's id")

@@ -20,11 +20,13 @@ from node.engine.values import (
     RequestView,
     SentView,
     Verdict,
+    WaitingParcel,
     WhyView,
 )
 from schemas.addresses import EndpointAddress
 from schemas.frames import BundleResponse, Hello
-from schemas.ids import DeviceKey, GroupId, IdentityKey, ParcelId
+from schemas.ids import DeviceKey, GroupId, IdentityKey, MessageId, ParcelId
+from schemas.introduction import Introduction
 from schemas.parcels import Parcel
 from schemas.records import Signed
 from telemetry.checks import Check
@@ -376,8 +378,8 @@ class Why(Command[tuple[WhyView, ...]]):
 class Arrived(Command[Verdict]):
     """A parcel for this device; the answer is released when it is on disk.
 
-    `path` is "direct" or "relay"; `via` is the device at the other end of a direct link. What
-    another than its author hands over came by the path "carried".
+    `path` is "direct", "relay", or "carried" (in a file); `via` is the device at the other end of
+    a direct link. What another than its author hands over came by the path "carried".
     """
 
     parcel: Parcel
@@ -421,6 +423,45 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class ReportOutcomes(Command[None]):
     outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOutbox(Command[tuple[WaitingParcel, ...]]):
+    """What waits, due or not, of `recipients` or all and of a group or all, past a place.
+
+    Nothing is taken: all of it is sent as before.
+    """
+
+    after: tuple[int, ParcelId] = (0, ParcelId(bytes(16)))
+    recipients: tuple[DeviceKey, ...] | None = None
+    group: GroupId | None = None
+    limit: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class NoteExported(Command[None]):
+    """These messages are in a file of that name, for these devices."""
+
+    messages: tuple[tuple[MessageId, DeviceKey], ...]
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveIntroduction(Command[IdentityKey]):
+    """Of somebody we know: the bundle and KeyPackages are kept. Answers who it was.
+
+    Raises Refused `not-a-contact`, Malformed.
+    """
+
+    introduction: Introduction
+
+
+@dataclass(frozen=True, slots=True)
+class TakeKeyPackage(Command[bytes | None]):
+    """A KeyPackage of a device that came in an introduction; it is not given out again."""
+
+    device: DeviceKey
+    suite: int
 
 
 @dataclass(frozen=True, slots=True)

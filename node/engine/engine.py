@@ -18,6 +18,7 @@ from node.engine import commands, views
 from node.engine.account import Account, create_account
 from node.engine.arrivals import Arrivals
 from node.engine.blocking import Blocking
+from node.engine.by_hand import ByHand
 from node.engine.catch_up import CatchUp
 from node.engine.commands import Command
 from node.engine.contacts import Contacts
@@ -72,6 +73,7 @@ _OF_OUR_OWN = frozenset(
         commands.ReadMessages,
         commands.ReadHistory,
         commands.TakeDue,
+        commands.ReadOutbox,
         commands.TakeBackup,
         commands.Tick,
     }
@@ -133,6 +135,7 @@ class Engine:
             intents,
             self._convergence,
         )
+        by_hand = ByHand(core, self._outbox, contacts)
         account, explain = Account(core, self._own_bundle, blocking), Explain(core)
         self._tick_at = math.inf  # set by the first Tick; then one comes by then, asked for or not
         self._next_sweep = 0.0
@@ -186,6 +189,10 @@ class Engine:
             commands.ReceiveSummary: self._catch_up.receive_frame,
             commands.TakeDue: self._outbox.take,
             commands.ReportOutcomes: self._outbox.report,
+            commands.ReadOutbox: by_hand.read_outbox,
+            commands.NoteExported: by_hand.note_exported,
+            commands.ReceiveIntroduction: by_hand.receive_introduction,
+            commands.TakeKeyPackage: by_hand.take_key_package,
             commands.Retry: self._outbox.retry,
             commands.PendingCount: self._pending,
             commands.TakeBackup: partial(take_backup, core),

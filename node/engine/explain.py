@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from node.backup import RESTORED
 from node.engine import commands, values
+from node.engine.by_hand import EXPORTED
 from node.engine.conversation import GROUP_SPLIT
 from node.engine.core import Core
 from node.engine.requests import REQUEST_FULL, TOO_MANY_REQUESTS
@@ -177,6 +178,9 @@ class Explain:
             until = utc(row.held_until or 0).strftime("%Y-%m-%d")
             sentence = f"The relay keeps it until {until}; {{name}} has not fetched it."
             action = "Nothing to do: it arrives when {name}'s node runs."
+        elif state is State.CARRIED and (row.reason or "").startswith(EXPORTED):
+            sentence = "It is in the file {file}, written {when}, until that is imported there."
+            action = "Bring the file to {name}. Our own node goes on trying meanwhile."
         elif state is State.CARRIED:
             sentence = "{by} has it and hands it on when they meet {name}'s device."
             action = "Nothing to do: our own node goes on trying."
@@ -189,4 +193,11 @@ class Explain:
         reason = row.reason or "no reason given"
         carrier = self._core.carrier(row)
         by = "Another member" if carrier is None else self._core.name_of(carrier)
-        return sentence.format(name=name, reason=reason, by=by), action.format(name=name)
+        told = {
+            "name": name,
+            "reason": reason,
+            "by": by,
+            "file": reason.removeprefix(EXPORTED),
+            "when": utc(row.updated).strftime("%Y-%m-%d %H:%M UTC"),
+        }
+        return sentence.format(**told), action.format(**told)

@@ -434,7 +434,7 @@ _BEFORE: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.QUEUED}),
     State.SENT: frozenset({State.QUEUED, State.HELD, State.CARRIED}),
     State.HELD: frozenset({State.QUEUED, State.HELD, State.CARRIED}),
-    State.CARRIED: frozenset({State.QUEUED}),
+    State.CARRIED: frozenset({State.QUEUED, State.CARRIED}),
     State.DELIVERED: _ON_THE_WAY | {State.REFUSED},
     State.READ: _ON_THE_WAY | {State.DELIVERED, State.REFUSED},
     State.EXPIRED: _ON_THE_WAY,

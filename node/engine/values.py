@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId, ParcelId
@@ -199,6 +199,15 @@ class OutboxItem:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingParcel:
+    """A parcel of the outbox, due or not. `place` orders them: a commit precedes what follows."""
+
+    item: OutboxItem
+    message: MessageId | None
+    place: tuple[int, ParcelId]
+
+
+@dataclass(frozen=True, slots=True)
 class PeerView:
     """What the engine knows of a device that delivery wants to reach."""
 
@@ -212,7 +221,9 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The parcel is on disk: acknowledge it."""
+    """The parcel is on disk: acknowledge it. `known`: it had come before."""
+
+    known: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

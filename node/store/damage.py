@@ -105,6 +105,7 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
     "endpoints": {"device": _DEVICE, "signed": _signed(EndpointRecord.decode)},
     "blocked": {"identity": _IDENTITY},
     "key_packages": {},
+    "carried_key_packages": {"device": _DEVICE, "suite": _among(1, 65100), "taken": _among(0, 1)},
     "groups": {
         "id": _GROUP,
         "kind": _among("group", "direct"),

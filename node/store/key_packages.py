@@ -1,9 +1,10 @@
-"""Rows of our own KeyPackages: sealed private parts, and what was handed out."""
+"""Rows of KeyPackages: our own (sealed private parts, and what was handed out), and others'."""
 
 from __future__ import annotations
 
 from node.store.database import Database
 from schemas import limits
+from schemas.ids import DeviceKey
 
 PEER_KEY_PACKAGES = 200  # handed out over links and not used yet; the oldest go first
 
@@ -64,13 +65,49 @@ class KeyPackageStore:
         return None if value is None else bytes(value)
 
     def sweep(self, now: float) -> None:
-        """As long as snapshots, which tell the same secrets."""
+        """Ours as long as snapshots, which tell the same secrets; others' while they are valid."""
         self._db.run("DELETE FROM key_packages WHERE used < ?", now - limits.SNAPSHOT_AGE_S)
+        self._db.run("DELETE FROM carried_key_packages WHERE until < ?", now)
 
     def answered(self, request: bytes) -> bytes | None:
         """The KeyPackage that the same request was answered with."""
         value = self._db.value("SELECT message FROM key_packages WHERE request = ?", request)
         return None if value is None else bytes(value)
+
+    # --- of others, out of a file
+
+    def keep_carried(
+        self, reference: bytes, device: DeviceKey, suite: int, message: bytes, until: float
+    ) -> bool:
+        """Unless it was here before: one that was used invites nobody. Whether it is new."""
+        return bool(
+            self._db.run(
+                "INSERT OR IGNORE INTO carried_key_packages VALUES (?, ?, ?, ?, ?, 0)",
+                reference,
+                device,
+                suite,
+                message,
+                until,
+            )
+        )
+
+    def carried_count(self, device: DeviceKey) -> int:
+        return int(
+            self._db.value("SELECT count(*) FROM carried_key_packages WHERE device = ?", device)
+        )
+
+    def take_carried(self, device: DeviceKey, suite: int, now: float) -> bytes | None:
+        """One that is valid at `now`, which is used with that."""
+        row = self._db.row(
+            "UPDATE carried_key_packages SET taken = 1 WHERE reference = ("
+            " SELECT reference FROM carried_key_packages"
+            " WHERE device = ? AND suite = ? AND taken = 0 AND until > ? ORDER BY until LIMIT 1)"
+            " RETURNING message",
+            device,
+            suite,
+            now,
+        )
+        return None if row is None else bytes(row[0])
 
     def trim(self) -> None:
         self._db.run(

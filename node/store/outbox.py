@@ -165,6 +165,28 @@ class OutboxStore:
         )
         return [_outbox(row) for row in rows]
 
+    def waiting(
+        self,
+        after: tuple[int, bytes],
+        limit: int,
+        recipients: Collection[DeviceKey] | None,
+        group: GroupId | None,
+    ) -> list[OutboxRow]:
+        """Of these devices or all, of one group or all, in the order they were made, past the
+        parcel (payload, id)."""
+        among = "" if recipients is None else ", ".join("?" * len(recipients))
+        rows = self._db.rows(
+            f"{_OUTBOX} WHERE (o.payload, o.parcel_id) > (?, ?)"
+            + ("" if recipients is None else f" AND o.recipient IN ({among})")
+            + ("" if group is None else " AND o.group_id = ?")
+            + " ORDER BY o.payload, o.parcel_id LIMIT ?",
+            *after,
+            *(recipients or ()),
+            *(() if group is None else (group,)),
+            limit,
+        )
+        return [_outbox(row) for row in rows]
+
     def due_recipients(self, now: float) -> frozenset[DeviceKey]:
         rows = self._db.rows("SELECT DISTINCT recipient FROM outbox WHERE next_try <= ?", now)
         return frozenset(DeviceKey(row[0]) for row in rows)

@@ -45,6 +45,7 @@ INSERT INTO future SELECT 1, group_id, 1, zeroblob(32), 'direct', body, 1.0, NUL
   FROM payloads LIMIT 1;
 INSERT INTO ciphertexts SELECT id, zeroblob(32), 1, epoch_id, zeroblob(9), 1e10 FROM groups;
 INSERT INTO equivocations SELECT group_id, device, signed, signed FROM statements LIMIT 1;
+INSERT INTO carried_key_packages VALUES (zeroblob(32), zeroblob(32), 1, zeroblob(9), 1e10, 0);
 INSERT INTO welcomes SELECT group_id, zeroblob(32), body, 1.0 FROM payloads LIMIT 1;
 """  # of tables that are empty in the fixture
 

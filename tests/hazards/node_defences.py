@@ -294,7 +294,7 @@ NODE = (
     defence(
         "parcels that were seen",
         "node/engine/arrivals.py",
-        "            if seen:\n                return values.Accepted()\n",
+        "            if seen:\n                return values.Accepted(known=True)\n",
         "",
         "tests/node/engine/test_hostile.py::test_replayed_parcel_is_acknowledged_and_shown_once",
     ),

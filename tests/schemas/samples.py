@@ -17,6 +17,7 @@ from schemas.ids import (
     MessageId,
     ParcelId,
 )
+from schemas.introduction import Introduction
 
 D, E = DeviceKey(b"d" * 32), DeviceKey(b"e" * 32)
 PERSON = IdentityKey(b"i" * 32)
@@ -73,6 +74,7 @@ RECORDS: list[Any] = [
     records.BundlePrivate(PERSON, 4, IdentityKey(b"r" * 32), b"s" * 32, b"t"),
     SIGNED,
     PARCEL,
+    Introduction(PERSON, SIGNED, (b"package", b"another")),
     Card(PERSON, D, b"c" * 32, 4, b"b" * 32, 99, (Address("10.0.0.1", 7000),), RELAY),
 ]
 

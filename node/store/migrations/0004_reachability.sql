@@ -1,0 +1,11 @@
+-- Reachability: what the sixth issue added.
+
+-- KeyPackages of others that came in a file: one invites once, and is remembered while it is valid
+CREATE TABLE carried_key_packages (
+    reference BLOB PRIMARY KEY,
+    device BLOB NOT NULL,
+    suite INTEGER NOT NULL,
+    message BLOB NOT NULL,
+    until REAL NOT NULL,
+    taken INTEGER NOT NULL DEFAULT 0
+) STRICT;
