@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from relay.limits import RelayLimits
-from relay.rates import Buckets
 from relay.refusals import TryLater
 from relay.store.contract import MailboxName
 from schemas.ids import DeviceKey
-from transport.admission import address_prefix
-from transport.rate import TokenBucket
+from transport.admission import prefix_of
+from transport.rate import Buckets, TokenBucket
 
 if TYPE_CHECKING:
     from relay.subscriptions import Subscription
@@ -24,13 +22,6 @@ REMEMBERED_DEVICES = 100_000  # 32 bytes each: not newcomers when they come agai
 NEWCOMER_RETRY_MS = 60_000
 
 K = TypeVar("K")
-
-
-def prefix_of(host: str) -> bytes | None:
-    """The transport's address prefix; None for loopback, which strangers cannot come from."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    loopback = (getattr(address, "ipv4_mapped", None) or address).is_loopback
-    return None if loopback else address_prefix((host, 0))
 
 
 class Caller:

@@ -7,6 +7,7 @@ deadline; every buffer a bound; everything dropped is counted by reason in `Endp
 
 from schemas.addresses import Address
 
+from .anonymous import AnonymousEndpoint
 from .connection import Connection
 from .endpoint import Endpoint
 from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset
@@ -19,6 +20,7 @@ from .stream import Stream
 __all__ = [
     "DEFAULT_LIMITS",
     "Address",
+    "AnonymousEndpoint",
     "CloseCode",
     "CloseReason",
     "Connection",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 from schemas.addresses import Address, is_ip
+from schemas.errors import Unreachable
 
 SockAddr = tuple[str, int] | tuple[str, int, int, int]
 
@@ -38,3 +40,28 @@ def numeric_sockaddr(host: str, port: int, family: socket.AddressFamily) -> Sock
     if len(found) == 4:
         return (str(found[0]), int(found[1]), int(found[2]), int(found[3]))
     return (str(found[0]), int(found[1]))
+
+
+async def resolve(candidate: Address, family: socket.AddressFamily) -> SockAddr:
+    """Where a socket of `family` sends what is for `candidate`; a name is looked up.
+
+    Raises Unreachable `name-not-found`, `no-route`.
+    """
+    host = candidate.host
+    if not candidate.is_literal:
+        try:
+            infos = await asyncio.get_running_loop().getaddrinfo(
+                host,
+                candidate.port,
+                type=socket.SOCK_DGRAM,
+                family=socket.AF_INET if family == socket.AF_INET else socket.AF_UNSPEC,
+            )
+        except OSError as error:
+            raise Unreachable(
+                "name-not-found", f"{host!r} has no address", hint="Is the name right?"
+            ) from error
+        host = str(infos[0][4][0])
+    remote = numeric_sockaddr(host, candidate.port, family)
+    if remote is None or candidate.port == 0:
+        raise Unreachable("no-route", f"{candidate} cannot be reached from this socket")
+    return remote

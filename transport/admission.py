@@ -8,6 +8,7 @@ another's share.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections import Counter
 from collections.abc import Hashable
@@ -147,6 +148,13 @@ def address_prefix(remote: SockAddr) -> bytes:
         return socket.inet_pton(socket.AF_INET, host)[:3]
     packed = socket.inet_pton(socket.AF_INET6, host)
     return packed[12:15] if packed.startswith(_MAPPED_IPV4) else packed[:7]
+
+
+def prefix_of(host: str) -> bytes | None:
+    """As `address_prefix`; None for loopback, which strangers cannot come from."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    loopback = (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return None if loopback else address_prefix((host, 0))
 
 
 def destination_id_untrusted(data: bytes) -> bytes | None:

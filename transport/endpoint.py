@@ -8,9 +8,9 @@ import datetime
 import errno
 import functools
 import logging
-import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
@@ -20,7 +20,7 @@ from schemas.addresses import Address
 from schemas.errors import Blame, Fault, Unreachable
 from schemas.ids import DeviceKey
 
-from .address import SockAddr, address_of_socket, numeric_sockaddr
+from .address import SockAddr, address_of_socket, resolve
 from .admission import Admission, Decision, Verdict, destination_id_untrusted
 from .certificate import RENEW_AFTER, device_key_of, make_certificate
 from .configuration import client_configuration, require_supported_aioquic, server_configuration
@@ -47,7 +47,7 @@ _SEND_FAILURES = {
 } | dict.fromkeys(_NO_ROUTE, "send-no-route")
 
 
-def _utc_now() -> datetime.datetime:
+def utc_clock() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
@@ -97,10 +97,10 @@ class Endpoint:
         *,
         handlers: Mapping[str, Handler],
         limits: TransportLimits = DEFAULT_LIMITS,
-        utc_now: Callable[[], datetime.datetime] = _utc_now,
+        utc_now: Callable[[], datetime.datetime] = utc_clock,
         post_quantum_only: bool = False,
         bind: Bind | None = None,
-    ) -> Endpoint:
+    ) -> Self:
         """Bind one UDP socket, and accept and dial through it.
 
         `handlers` maps an ALPN to a coroutine function that gets each accepted connection and runs
@@ -148,10 +148,19 @@ class Endpoint:
         """
         if not isinstance(expected, DeviceKey):
             raise TypeError("dial() needs the device key to expect")
-        if self._closed:
-            raise Fault("endpoint-closed", "The endpoint is closed", blame=Blame.CALLER)
         strict = post_quantum_only or self._post_quantum_only
         policy = PeerPolicy(expected, self._utc_now, strict)
+        return await self._race(candidates, policy, alpn, deadline_s)
+
+    async def _race(
+        self,
+        candidates: Sequence[Address],
+        policy: PeerPolicy,
+        alpn: str,
+        deadline_s: float | None,
+    ) -> Connection:
+        if self._closed:
+            raise Fault("endpoint-closed", "The endpoint is closed", blame=Blame.CALLER)
         unique = list(dict.fromkeys(candidates))[: self._limits.max_candidates]
         return await race(
             [functools.partial(self._dial_one, each, policy, alpn) for each in unique],
@@ -345,7 +354,7 @@ class Endpoint:
     # Dialling
 
     async def _dial_one(self, candidate: Address, policy: PeerPolicy, alpn: str) -> Connection:
-        remote = await self._resolve(candidate)
+        remote = await resolve(candidate, self._sock.family)
         configuration: QuicConfiguration = client_configuration(
             self._key, self._current_certificate(), alpn, self._limits
         )
@@ -365,26 +374,6 @@ class Endpoint:
             _lose_race(connection)
             raise
         return connection
-
-    async def _resolve(self, candidate: Address) -> SockAddr:
-        host = candidate.host
-        if not candidate.is_literal:
-            try:
-                infos = await self._loop.getaddrinfo(
-                    host, candidate.port, type=socket.SOCK_DGRAM, family=self._lookup_family()
-                )
-            except OSError as error:
-                raise Unreachable(
-                    "name-not-found", f"{host!r} has no address", hint="Is the name right?"
-                ) from error
-            host = str(infos[0][4][0])
-        remote = numeric_sockaddr(host, candidate.port, self._sock.family)
-        if remote is None or candidate.port == 0:
-            raise Unreachable("no-route", f"{candidate} cannot be reached from {self.address}")
-        return remote
-
-    def _lookup_family(self) -> int:
-        return socket.AF_INET if self._sock.family == socket.AF_INET else socket.AF_UNSPEC
 
     def _current_certificate(self) -> x509.Certificate:
         now = self._utc_now()

@@ -1,8 +1,14 @@
-"""A token bucket, without a clock of its own."""
+"""Token buckets, without a clock of their own: one, and one for each of many keys."""
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+
+BUCKETS = 10_000  # remembered per table; a forgotten one starts full
 
 
 class TokenBucket:
@@ -35,3 +41,22 @@ class TokenBucket:
             return False
         self.use(1, now)
         return True
+
+
+class Buckets(Generic[K]):
+    """One bucket for each key, the BUCKETS last used."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._buckets: OrderedDict[K, TokenBucket] = OrderedDict()
+
+    def of(self, key: K) -> TokenBucket:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(self._rate, self._burst)
+            if len(self._buckets) > BUCKETS:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket

@@ -29,8 +29,8 @@ class PeerPolicy:
     """Whom a handshake lets through.
 
     `expected` is the pinned device key of a dialled peer; None accepts any proven key, which only
-    an accepting side may do. `utc_now` is compared with certificates' validity.
-    `post_quantum_only` refuses a peer that has no X25519MLKEM768.
+    an accepting side and an AnonymousEndpoint may do. `utc_now` is compared with certificates'
+    validity. `post_quantum_only` refuses a peer that has no X25519MLKEM768.
     """
 
     expected: DeviceKey | None

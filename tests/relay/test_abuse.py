@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.callers import Callers, prefix_of
+from relay.callers import Callers
 from relay.limits import RelayLimits
 from relay.refusals import TryLater
 from relay.server import Relay, open_relay
@@ -29,6 +29,7 @@ from tests.relay.support import (
     within,
 )
 from tests.transport.rpc_by_hand import Peer, bootstrap
+from transport.admission import prefix_of
 
 
 class Ticking:
