@@ -8,6 +8,8 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from schemas.errors import Blame, Fault
 
@@ -73,17 +75,53 @@ def write_private_file(path: Path, data: bytes) -> None:
 
     Raises Fault `cannot-write-file`.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.unlink(missing_ok=True)
+    with PrivateFile(path) as file:
+        file.write(data)
+
+
+class PrivateFile:
+    """A file of mode 0600 that is written piece by piece: at `path`, whole and on disk, when the
+    block ends well; else nothing is there. Raises Fault `cannot-write-file`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f".{path.name}.part")
+
+    def __enter__(self) -> Self:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(part, flags, PRIVATE_FILE), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        replace_file(part, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+        try:
+            self._part.unlink(missing_ok=True)
+            self._file = os.fdopen(os.open(self._part, flags, PRIVATE_FILE), "wb")
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+        return self
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            with self._file as file:
+                if error is None:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if error is None:
+                replace_file(self._part, self._path)
+        except OSError as failure:
+            error = failure
+            raise cannot_write(self._path, failure) from failure
+        finally:
+            if error is not None:
+                with suppress(OSError):
+                    self._part.unlink()
 
 
 def replace_file(new: Path, path: Path) -> None:

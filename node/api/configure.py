@@ -18,6 +18,7 @@ _KEYS: Final = {
     "relays": list,
     "mdns": bool,
     "mdns_interfaces": list,
+    "port_mapping": bool,
     "post_quantum_only": bool,
     "log_level": str,
     "log_format": str,
@@ -39,6 +40,7 @@ def node_settings(
     listen: str | None = None,
     relays: tuple[str, ...] | None = None,
     mdns: bool | None = None,
+    port_mapping: bool | None = None,
     post_quantum_only: bool | None = None,
     passphrase: Callable[[], bytes | None] = lambda: None,
 ) -> NodeSettings:
@@ -58,6 +60,7 @@ def node_settings(
         relays=relays,
         mdns=_switch("mdns", mdns, environment, file, default=True),
         mdns_interfaces=interfaces,
+        port_mapping=_switch("port_mapping", port_mapping, environment, file, default=True),
         post_quantum_only=_switch(
             "post_quantum_only", post_quantum_only, environment, file, default=False
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import UNSET
 
 from node.api import shapes as s
+from node.by_hand import Exported, Imported
 from node.engine import values as v
 from node.views import (
     FetchedKeyView,
@@ -15,7 +16,7 @@ from node.views import (
     RegisterView,
 )
 from schemas import times
-from schemas.ids import Id
+from schemas.ids import Id, IdentityKey
 from telemetry.checks import Check
 
 SUITES = {"classic": 1, "hybrid": 65100}
@@ -211,4 +212,34 @@ def peer(view: PeerLinkView) -> s.Peer:
         path=view.path,
         rtt_ms=None if view.rtt_ms is None else round(view.rtt_ms, 3),
         key_exchange=view.key_exchange,
+    )
+
+
+def _named(people: list[tuple[IdentityKey, str]]) -> list[s.Named]:
+    return [s.Named(identity=identity.hex(), name=name) for identity, name in people]
+
+
+def exported(file: str, done: Exported) -> s.ExportedParcels:
+    return s.ExportedParcels(
+        file=file,
+        parcels=done.parcels,
+        bytes=done.bytes,
+        keyless=done.keyless,
+        recipients=_named(done.recipients),
+        introduces=done.introduces,
+    )
+
+
+def imported(file: str, done: Imported) -> s.ImportedParcels:
+    return s.ImportedParcels(
+        file=file,
+        parcels=done.parcels,
+        bytes=done.bytes,
+        new=done.new,
+        known=done.known,
+        others=done.others,
+        later=done.later,
+        refused=dict(done.refused),
+        introduced=_named(done.introduced),
+        strangers=done.strangers,
     )

@@ -75,6 +75,7 @@ async def hosting(
         relays=settings.relays,
         mdns=settings.mdns,
         mdns_interfaces=settings.mdns_interfaces,
+        port_mapping=settings.port_mapping,
         post_quantum_only=settings.post_quantum_only,
     )
     async with (

@@ -189,6 +189,22 @@ HISTORY = _operation(
 MOVE_CURSOR = _operation(
     "move-cursor", "POST", "/cursors", s.MoveCursor, s.Done, "Acknowledge messages to a cursor"
 )
+EXPORT_PARCELS = _operation(
+    "export-parcels",
+    "POST",
+    "/parcels/export",
+    s.ExportParcels,
+    s.ExportedParcels,
+    "Write what waits to be sent, sealed, to a file to be carried by hand",
+)
+IMPORT_PARCELS = _operation(
+    "import-parcels",
+    "POST",
+    "/parcels/import",
+    s.ImportParcels,
+    s.ImportedParcels,
+    "Take in the parcels of such a file that are for this device",
+)
 LEDGER = _operation(
     "ledger", "GET", "/ledger", s.ByMessage, list[s.LedgerRow], "Where a message is, per recipient"
 )

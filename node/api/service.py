@@ -16,6 +16,7 @@ from node.api import convert
 from node.api import operations as op
 from node.api import shapes as s
 from node.backup_file import write_backup
+from node.by_hand import export_parcels, import_parcels
 from node.engine import commands as c
 from node.engine.values import ContactView, Event, GroupView
 from node.views import (
@@ -116,6 +117,8 @@ class Service:
             op.READ_MESSAGES.name: self.read_messages,
             op.HISTORY.name: self.history,
             op.MOVE_CURSOR.name: self.move_cursor,
+            op.EXPORT_PARCELS.name: self.export_parcels,
+            op.IMPORT_PARCELS.name: self.import_parcels,
             op.LEDGER.name: self.ledger,
             op.WHY.name: self.why,
         }
@@ -137,6 +140,19 @@ class Service:
         if text.strip().startswith(CARD_PREFIX):
             return (await self.node.add_contact(text)).identity
         return await self._person(text)
+
+    async def _person_or_group(self, text: str) -> tuple[IdentityKey | None, GroupId | None]:
+        """A person first: a group of two is called after the other one."""
+        try:
+            return await self._person_or_card(text), None
+        except Refused as fault:
+            if fault.code != "unknown-person":
+                raise
+            nobody = fault
+        try:
+            return None, await self._group(text)
+        except Refused as fault:
+            raise nobody if fault.code == "unknown-group" else fault from None
 
     # --- the node and its account
 
@@ -311,6 +327,21 @@ class Service:
             raise Refused("bad-request", "a group's id is 32 hex digits") from None
         await self.node.ask(c.MoveCursor(request.cursor, seen))
         return s.Done()
+
+    async def export_parcels(self, request: s.ExportParcels) -> s.ExportedParcels:
+        person, group = await self._person_or_group(request.to) if request.to else (None, None)
+        done = await export_parcels(
+            self.node.ask,
+            Path(request.file),
+            person=person,
+            group=group,
+            replace=request.replace,
+        )
+        return convert.exported(request.file, done)
+
+    async def import_parcels(self, request: s.ImportParcels) -> s.ImportedParcels:
+        done = await import_parcels(self.node.ask, Path(request.file))
+        return convert.imported(request.file, done)
 
     async def ledger(self, request: s.ByMessage) -> list[s.LedgerRow]:
         rows = await self.node.ask(c.ReadLedger(request.message))

@@ -19,5 +19,6 @@ class NodeSettings:
     relays: tuple[str, ...] | None = None
     mdns: bool = True
     mdns_interfaces: tuple[str, ...] | None = None
+    port_mapping: bool = True
     post_quantum_only: bool = False
     passphrase: Callable[[], bytes | None] = lambda: None

@@ -56,6 +56,21 @@ class BackUp(Request):
     passphrase: Selector
 
 
+class ExportParcels(Request):
+    """`file` is absolute; one that exists is replaced only with `replace`. `to`: what waits for
+    that person or group alone; empty: all of it."""
+
+    file: Annotated[str, Meta(min_length=1, max_length=4096)]
+    to: OptionalText = ""
+    replace: bool = False
+
+
+class ImportParcels(Request):
+    """`file` is absolute."""
+
+    file: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
 class AddContact(Request):
     card: Selector
 
@@ -171,6 +186,42 @@ class Account(Answer):
 class BackedUp(Answer):
     file: str
     bytes: int
+
+
+class Named(Answer):
+    """A person."""
+
+    identity: str
+    name: str
+
+
+class ExportedParcels(Answer):
+    """`keyless` parcels stayed out: there are no keys to seal them with yet. `introduces`: the
+    file holds what its reader needs to invite us."""
+
+    file: str
+    parcels: int
+    bytes: int
+    keyless: int
+    recipients: list[Named]
+    introduces: bool
+
+
+class ImportedParcels(Answer):
+    """`parcels` is the sum of what was new, known before, for others, for later (once what it
+    follows is here) and refused, by reason. `introduced` can be invited and written to now;
+    `strangers` says who was introduced and is no contact."""
+
+    file: str
+    parcels: int
+    bytes: int
+    new: int
+    known: int
+    others: int
+    later: int
+    refused: dict[str, int]
+    introduced: list[Named]
+    strangers: list[str]
 
 
 class Registered(Answer):

@@ -23,6 +23,7 @@ from node.cli import (
     groups,
     messages,
     network,
+    parcels,
     passphrase,
     people,
 )
@@ -53,6 +54,7 @@ for _module in (
     people,
     groups,
     messages,
+    parcels,
     chat,
     network,
     completion,
