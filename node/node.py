@@ -69,9 +69,9 @@ class NodeConfig:
 
     `listen` None is a command's short-lived node: any free port, not published, not advertised.
     `relays` None is as remembered; given, they are remembered. `mdns_interfaces` are local
-    addresses such as 127.0.0.1; None is all. `post_quantum_only` connects to no peer and no relay
-    that has not X25519MLKEM768. A simulation brings `clock` (Unix seconds), `bind`,
-    `networks` and `engine_thread` of its own.
+    addresses such as 127.0.0.1; None is all. `port_mapping` has the router forward our port.
+    `post_quantum_only` connects to no peer and no relay that has not X25519MLKEM768. A simulation
+    brings `clock` (Unix seconds), `bind`, `networks` and `engine_thread` of its own.
     """
 
     home: Path
@@ -80,6 +80,7 @@ class NodeConfig:
     relays: tuple[str, ...] | None = None
     mdns: bool = True
     mdns_interfaces: tuple[str, ...] | None = None
+    port_mapping: bool = False
     post_quantum_only: bool = False
     relay_fallback_s: float = 1.5
     bundle_deadline_s: float = 2.0
@@ -160,6 +161,7 @@ class Node:
             post_quantum_only=config.post_quantum_only,
             bind=config.bind,
             networks=config.networks,
+            port_mapping=config.port_mapping,
         )
         stack.callback(self._hub.close)
         delivery = await stack.enter_async_context(

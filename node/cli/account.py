@@ -93,6 +93,12 @@ def _show_new(state: State, account: Account, more: Fields) -> None:
     help="Be found on the local network, and find others. [env: QUICNPROTOCHAT_MDNS]",
 )
 @click.option(
+    "--port-mapping/--no-port-mapping",
+    default=None,
+    help="Ask the router to forward our port (PCP, NAT-PMP, UPnP), so that others can reach us."
+    " [env: QUICNPROTOCHAT_PORT_MAPPING]",
+)
+@click.option(
     "--post-quantum-only/--no-post-quantum-only",
     default=None,
     help="Connect to no peer and no relay that lacks X25519MLKEM768."
@@ -103,6 +109,7 @@ def run(
     listen: str | None,
     relays: tuple[str, ...],
     mdns: bool | None,
+    port_mapping: bool | None,
     post_quantum_only: bool | None,
 ) -> None:
     """Run the node until Ctrl-C; other commands then use it."""
@@ -127,6 +134,7 @@ def run(
         listen=listen,
         relays=relays or None,
         mdns=mdns,
+        port_mapping=port_mapping,
         post_quantum_only=post_quantum_only,
     )
     host.run(settings, ready=ready, event=event, waiting=out.note)

@@ -92,5 +92,10 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         f"your mailbox at {e['relay'].partition('#')[0]} was full, and messages for you were "
         "refused there: their senders try again"
     ),
+    "port-mapping": lambda e: (
+        f"your router forwards {e['address']} to this node ({e['protocol']})"
+        if e["address"]
+        else "your router forwards no port to this node any more"
+    ),
     "lagged": lambda e: "some events were left out: this terminal is too slow",
 }

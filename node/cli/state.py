@@ -103,6 +103,7 @@ class State:
         listen: str | None = None,
         relays: tuple[str, ...] | None = None,
         mdns: bool | None = None,
+        port_mapping: bool | None = None,
         post_quantum_only: bool | None = None,
     ) -> NodeSettings:
         """Flag over environment over the home's file over default. Raises BadConfig."""
@@ -115,6 +116,7 @@ class State:
             listen=listen,
             relays=relays or self.relay_flags or None,
             mdns=mdns,
+            port_mapping=port_mapping,
             post_quantum_only=post_quantum_only,
             passphrase=self.secrets.home,
         )

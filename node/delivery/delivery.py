@@ -30,6 +30,7 @@ from node.delivery.own_relays import OwnRelays, RelayMeans
 from node.delivery.peer_addresses import PeerAddresses
 from node.delivery.relay_pool import RelayPool
 from node.delivery.requests import RequestServer
+from node.delivery.router_port import RouterPort
 from node.delivery.whereabouts import Whereabouts
 from node.engine.commands import BundleWish, WhoAmI
 from node.engine.values import (
@@ -70,6 +71,7 @@ class DeliveryConfig:
     post_quantum_only: bool = False
     bind: Bind | None = None  # as Endpoint.open's
     networks: NetworksNow = networks_now
+    port_mapping: bool = False
 
 
 class Delivery:
@@ -93,6 +95,7 @@ class Delivery:
         self.public = config.listen is not None
         self.counters = counters
         self._lan: Lan | None = None
+        self.router_port: RouterPort | None = None
         self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
         loop = asyncio.get_running_loop()
         self._requests = RequestServer(ask, self._limits, counters, loop.time)
@@ -182,6 +185,12 @@ class Delivery:
         if self.public:
             await self.whereabouts.publish()
             running.append(self._tasks.start(self.whereabouts.run(), name="addresses"))
+            if self._config.port_mapping:
+                self.router_port = RouterPort(
+                    self.endpoint.address, self.whereabouts, self.counters, self._announce
+                )
+                self.router_port.start()
+                stack.push_async_callback(self.router_port.close)
         if self._lan is not None:
             await self._lan.start(stack, self.dialer)
         stack.callback(lambda: [task.cancel() for task in running])
@@ -250,6 +259,8 @@ class Delivery:
         self.greeter.greet()
         if self._lan is not None:
             self._lan.moved()
+        if self.router_port is not None:
+            self.router_port.network_changed()
 
     async def _advert(self) -> Advert | None:
         if not self.public:
@@ -281,7 +292,7 @@ async def open_delivery(
 ) -> AsyncIterator[Delivery]:
     """Delivery for the length of the block; inside `transport.kj_loop()`.
 
-    `announce` gets the events that delivery itself has for users: mailbox-full.
+    `announce` gets the events that delivery itself has for users: mailbox-full, port-mapping.
 
     Raises Fault `port-busy`, `cannot-bind`.
     """

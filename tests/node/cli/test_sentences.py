@@ -84,3 +84,11 @@ def test_a_full_mailbox_is_told_without_the_relays_key() -> None:
         "your mailbox at relay.example:7000 was full, and messages for you were refused there: "
         "their senders try again"
     )
+
+
+def test_a_port_at_the_router_is_told() -> None:
+    mapped = {"event": "port-mapping", "address": "11.0.0.2:7000", "protocol": "pcp"}
+
+    assert sentence(mapped) == "your router forwards 11.0.0.2:7000 to this node (pcp)"
+    gone = {"event": "port-mapping", "address": None, "protocol": None}
+    assert sentence(gone) == "your router forwards no port to this node any more"
