@@ -136,7 +136,8 @@ class Account:
 
     def set_endpoint(self, command: commands.SetEndpoint) -> Signed:
         core = self._core
-        addresses = command.addresses[: limits.ENDPOINT_ADDRESSES]
+        hidden = core.policies.for_all.hides_address
+        addresses = () if hidden else command.addresses[: limits.ENDPOINT_ADDRESSES]
         relays = tuple(RelayAddress.parse(relay) for relay in core.relays)
         relays = relays[: limits.ENDPOINT_RELAYS]
         held = core.people.endpoint(core.device.public)

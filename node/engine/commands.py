@@ -17,6 +17,7 @@ from node.engine.values import (
     MessageView,
     OutboxItem,
     PeerView,
+    PolicyView,
     RequestView,
     SentView,
     Verdict,
@@ -28,6 +29,7 @@ from schemas.frames import BundleResponse, Hello
 from schemas.ids import DeviceKey, GroupId, IdentityKey, MessageId, ParcelId
 from schemas.introduction import Introduction
 from schemas.parcels import Parcel
+from schemas.path_policy import PathPolicy
 from schemas.records import Signed
 from telemetry.checks import Check
 
@@ -141,6 +143,22 @@ class DevicesOf(Command[tuple[DeviceKey, ...]]):
     """A person's devices, from the bundle, or the card while there is none; may be empty."""
 
     identity: IdentityKey
+
+
+@dataclass(frozen=True, slots=True)
+class SetPathPolicy(Command[PolicyView]):
+    """By which paths a person may be reached; None stands for all, and for "as for all".
+
+    Refused `yourself`.
+    """
+
+    identity: IdentityKey | None
+    policy: PathPolicy | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListPathPolicies(Command[tuple[PolicyView, ...]]):
+    """The one for all first, then those of persons."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,7 @@ class Contacts:
             None if endpoint is None else endpoint[0].encode(),
             hints,
             tuple(dict.fromkeys(relays)),
+            self._core.policies.of(identity),
         )
 
     def to_greet(self, command: commands.PeersToGreet) -> tuple[DeviceKey, ...]:
@@ -247,8 +248,7 @@ class Contacts:
         ):
             return BundleResponse(None, ())
         signed, bundle = self._own.current
-        endpoint = self._own.endpoint
+        owner = None if asker is None else self._core.people.owner(asker)
         return BundleResponse(
-            signed if bundle.number > command.newer_than else None,
-            () if endpoint is None else (endpoint,),
+            signed if bundle.number > command.newer_than else None, self._own.endpoints_for(owner)
         )

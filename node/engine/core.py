@@ -26,6 +26,7 @@ from node.store.key_packages import KeyPackageStore
 from node.store.messages import MessageStore
 from node.store.outbox import LedgerRow, OutboxStore
 from node.store.people import PeopleStore
+from node.store.policies import PolicyStore
 from node.store.trees import TreeStore
 from schemas.errors import Blame, Fault, Refused
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
@@ -80,6 +81,7 @@ class Core:
         self.random = random
         self.library = library
         self.people = PeopleStore(database)
+        self.policies = PolicyStore(database)
         self.groups = GroupStore(database)
         self.messages = MessageStore(database)
         self.outbox = OutboxStore(database)

@@ -42,6 +42,7 @@ from node.engine.groups.wishes import Wishes
 from node.engine.mls import REAL, Library
 from node.engine.outbox import Outbox
 from node.engine.own_bundle import OwnBundle
+from node.engine.policies import Policies
 from node.engine.receipts import Receipts
 from node.engine.restoring import restore_account, take_backup
 from node.engine.values import Counted, Effect, Event, OutboxReady
@@ -135,6 +136,7 @@ class Engine:
             intents,
             self._convergence,
         )
+        policies = Policies(core, self._own_bundle)
         by_hand = ByHand(core, self._outbox, contacts)
         account, explain = Account(core, self._own_bundle, blocking), Explain(core)
         self._tick_at = math.inf  # set by the first Tick; then one comes by then, asked for or not
@@ -157,6 +159,8 @@ class Engine:
             commands.Block: blocking.block,
             commands.Unblock: blocking.unblock,
             commands.ListBlocked: blocking.list,
+            commands.SetPathPolicy: policies.choose,
+            commands.ListPathPolicies: policies.list,
             commands.FindPerson: contacts.find,
             commands.DevicesOf: contacts.devices_of,
             commands.LookUpPeer: contacts.look_up,

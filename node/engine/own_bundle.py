@@ -53,6 +53,11 @@ class OwnBundle:
         found = self._core.people.endpoint(self._core.device.public)
         return None if found is None else found[0]
 
+    def endpoints_for(self, reader: IdentityKey | None) -> tuple[Signed, ...]:
+        """Our record, unless our address is hidden from this person."""
+        hidden = self._core.policies.of(reader).hides_address
+        return () if hidden or self.endpoint is None else (self.endpoint,)
+
     def revise(self, **changes: Any) -> None:
         """A bundle with these fields changed and the next number; everybody concerned is told."""
         core = self._core
@@ -69,22 +74,23 @@ class OwnBundle:
         """
         core = self._core
         signed, bundle = self.current
-        endpoints = () if self.endpoint is None else (self.endpoint,)
-        strangers = []
+        alike: dict[tuple[Signed, ...], list[DeviceKey]] = {}
         for device in devices:
             identity = core.people.owner(device)
             if identity is None or core.people.hybrid_key(device) is None:
                 continue
             core.outbox.remove_kind(NO_GROUP, KIND, device)
+            endpoints = self.endpoints_for(identity)
             if core.people.is_blocked(identity):
                 # A fellow member still: the groups need this, and where we are is not their news.
-                self._outbox.put(KIND, BundlesContent((signed,)), [device])
+                alike.setdefault((), []).append(device)
             elif core.people.contact(identity) is None:
-                strangers.append(device)
+                alike.setdefault(endpoints, []).append(device)
             else:
                 private = self._private(bundle, identity)
                 self._outbox.put(KIND, BundlesContent((signed,), endpoints, private), [device])
-        self._outbox.put(KIND, BundlesContent((signed,), endpoints), strangers)
+        for endpoints, readers in alike.items():
+            self._outbox.put(KIND, BundlesContent((signed,), endpoints), readers)
 
     def _private(self, bundle: BundleCore, reader: IdentityKey) -> Signed:
         secret = self._core.people.secret(DISCOVERY_SECRET) or b""

@@ -255,7 +255,7 @@ class Serving:
                 about.update(ref.device for ref in (header.added if header is not None else ()))
         about &= members.keys() - {device}
         refs = [MemberRef(key, members[key].identity) for key in sorted(about)]
-        for content in introductions(core, refs):
+        for content in introductions(core, refs, [device]):
             records = (*content.cores, *content.endpoints)
             size = sum(len(record.payload) for record in records)
             key = b"".join(record.signature for record in records)

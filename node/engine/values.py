@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId, ParcelId
+from schemas.path_policy import PathPolicy
 
 
 class GroupStatus(StrEnum):
@@ -217,6 +218,16 @@ class PeerView:
     endpoint: bytes | None  # Signed endpoint record, encoded
     hints: tuple[str, ...]  # HOST:PORT from the card
     relays: tuple[str, ...]  # HOST:PORT#KEY, in the recipient's order
+    policy: PathPolicy = PathPolicy.AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyView:
+    """By which paths a person may be reached; `identity` None: everybody without one of theirs."""
+
+    identity: IdentityKey | None
+    name: str
+    policy: PathPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +288,11 @@ class KeyPackagesLow:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """By which paths people may be reached has changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkUnwanted:
     """End the link to this device, as a node does that stops."""
 
@@ -303,5 +319,12 @@ class Event:
 
 
 Effect = (
-    OutboxReady | SummaryReady | BundleChanged | KeyPackagesLow | LinkUnwanted | Counted | Event
+    OutboxReady
+    | SummaryReady
+    | BundleChanged
+    | KeyPackagesLow
+    | LinkUnwanted
+    | PolicyChanged
+    | Counted
+    | Event
 )

@@ -22,6 +22,7 @@ from schemas.group_records import CommitHeader, Intent, Statement, Summary
 from schemas.ids import DeviceKey, GroupId, Id, IdentityKey, MessageId
 from schemas.limits import COUNTER
 from schemas.parcels import ParcelBody
+from schemas.path_policy import PathPolicy
 from schemas.records import HYBRID_KEY_LENGTH, BundleCore, EndpointRecord, Signed
 
 Good = Callable[[Any], bool]
@@ -104,6 +105,7 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
     },
     "endpoints": {"device": _DEVICE, "signed": _signed(EndpointRecord.decode)},
     "blocked": {"identity": _IDENTITY},
+    "path_policies": {"identity": _IDENTITY, "policy": _among(*PathPolicy)},
     "key_packages": {},
     "carried_key_packages": {"device": _DEVICE, "suite": _among(1, 65100), "taken": _among(0, 1)},
     "groups": {
@@ -194,6 +196,7 @@ _MENDED: Final = {
         "joined": "0",
     },
     "contacts": {"added": "0"},
+    "path_policies": {"policy": "'relay-only'"},  # whoever hid their address stays hidden
     "key_packages": {"created": "0", "used": "0"},
     "commits": {"arrival": "0", "entered": "0", "invalid": "'damaged'"},
     "intents": {"seen": "0", "key_packages": "x''"},  # another member may have them
@@ -223,7 +226,11 @@ _MENDED: Final = {
 _HARMLESS: Final = frozenset({"name", "inviter", "lamport", "tips", "joined"})
 _OF_KEYS: Final = ("members", "epochs", "generations")
 _OF_TYPE: Final[dict[str, Good]] = {"TEXT": _read_by(bytes.decode), "REAL": math.isfinite}
-_SETTINGS: Final[dict[str, Good]] = {"name": _read_by(bytes.decode), "relays": _list_of(str)}
+_SETTINGS: Final[dict[str, Good]] = {
+    "name": _read_by(bytes.decode),
+    "relays": _list_of(str),
+    "path_policy": _read_by(bytes.decode, PathPolicy),
+}
 
 
 def mend(database: Database, tables: Iterable[str] = ("meta", *_COLUMNS)) -> Counter[str]:

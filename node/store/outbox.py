@@ -209,6 +209,11 @@ class OutboxStore:
             parcel,
         )
 
+    def waiting_recipients(self) -> list[DeviceKey]:
+        """Everybody for whom something has not left yet."""
+        rows = self._db.rows("SELECT DISTINCT recipient FROM outbox WHERE stage = 'queued'")
+        return [DeviceKey(row[0]) for row in rows]
+
     def bring_forward(self, recipient: DeviceKey, stage: str, when: float) -> None:
         self._db.run(
             "UPDATE outbox SET next_try = ?3 WHERE recipient = ?1 AND stage = ?2 AND next_try > ?3",

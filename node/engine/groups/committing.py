@@ -143,7 +143,7 @@ class Committer:
     def _send_bundles(
         self, row: GroupRow, about: Sequence[MemberRef], recipients: list[DeviceKey]
     ) -> None:
-        for content in introductions(self._core, about):
+        for content in introductions(self._core, about, recipients):
             self._outbox.put("bundles", content, recipients, group=row.id)
 
     @property

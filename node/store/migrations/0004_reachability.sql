@@ -9,3 +9,7 @@ CREATE TABLE carried_key_packages (
     until REAL NOT NULL,
     taken INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+-- By which paths a person may be reached; the policy for all others is in meta
+CREATE TABLE path_policies (identity BLOB PRIMARY KEY, policy TEXT NOT NULL)
+    STRICT, WITHOUT ROWID;
