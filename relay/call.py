@@ -10,7 +10,7 @@ from schemas.capnp_codec import blaming_the_peer
 from schemas.errors import Blame, Refused
 from schemas.ids import DeviceKey
 from schemas.node_service import AUTH_VERSION
-from transport import RpcSession, Stream
+from transport import Connection, RpcSession, Stream
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,6 +18,7 @@ class Line:
     """One RPC stream of a caller."""
 
     caller: Caller
+    connection: Connection
     rpc: RpcSession
     stream: Stream
 

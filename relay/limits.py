@@ -35,6 +35,14 @@ class RelayLimits:
     newcomers_rate: int = 1
     newcomers_burst: int = 500
 
+    # Meetings (rendezvous); each makes two nodes send to addresses that the other one names
+    meetings_rate: int = 1  # whoever comes online asks for each contact that it cannot dial
+    meetings_burst: int = 50
+    prefix_meetings_rate: int = 10
+    prefix_meetings_burst: int = 500
+    target_meetings_rate: int = 2  # a node has limits of its own
+    target_meetings_burst: int = 50
+
     # At one time
     connections: int = 1_000
     connections_per_prefix: int = 256
@@ -48,5 +56,6 @@ class RelayLimits:
 PUSH_BYTES = 256 * KIB  # one batch; or one parcel, if that is larger
 PUSH_DEADLINE_S = 30.0  # a subscriber answers when it has the batch on disk
 PUSH_STOP_S = 2.0  # when the relay stops; what is cut off stays in the mailbox
+MEETING_DEADLINE_S = 2.0  # for the peer's answer; whoever is not met learns it then, too
 LONGEST_WAIT_S = 60.0
 DEFAULT_RELAY_LIMITS = RelayLimits()

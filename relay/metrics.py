@@ -99,6 +99,8 @@ class _State(Collector):
             "reason",
             self._service.subscriptions.counters,
         )
+        met = self._service.rendezvous.counters
+        yield _by("meetings", "Meetings that were asked for, by outcome", "outcome", met)
         usage = self._store.usage
         for name, value in (
             ("mailboxes", usage.mailboxes),

@@ -150,6 +150,7 @@ class _Front:
             if self._desk.stopping:
                 raise draining_refusal()
             with self._service.callers.connected(connection.peer, connection.remote.host) as caller:
+                connection.on_moved(lambda: self._service.subscriptions.moved(caller, connection))
                 try:
                     await self._serve_streams(connection, caller)
                 finally:
@@ -170,12 +171,12 @@ class _Front:
                     self.counters["too-many-streams"] += 1
                     stream.cancel(StreamCode.REFUSED)
                     continue
-                task = tasks.create_task(self._serve_stream(caller, stream))
+                task = tasks.create_task(self._serve_stream(connection, caller, stream))
                 streams.add(task)
                 task.add_done_callback(streams.discard)
 
-    async def _serve_stream(self, caller: Caller, stream: Stream) -> None:
-        line = Line(caller, RpcSession(self._limits, self.counters), stream)
+    async def _serve_stream(self, connection: Connection, caller: Caller, stream: Stream) -> None:
+        line = Line(caller, connection, RpcSession(self._limits, self.counters), stream)
         try:
             await transport.serve_rpc(stream, self._desk.server_for(line), session=line.rpc)
         except Fault as fault:

@@ -13,6 +13,7 @@ from relay.health import Health
 from relay.limits import DEFAULT_RELAY_LIMITS, RelayLimits
 from relay.mailbox_methods import MailboxMethods
 from relay.refusals import TryLater
+from relay.rendezvous import Rendezvous
 from relay.store.contract import RelayStore
 from relay.subscriptions import Subscriptions
 
@@ -37,6 +38,7 @@ class RelayService:
         self.refusals: Counter[str] = Counter()
         self.callers = Callers(limits, uptime)
         self.subscriptions = Subscriptions(store, limits, clock)
+        self.rendezvous = Rendezvous(self.subscriptions, limits, uptime)
         self.health = Health(store, version, clock, uptime)
         self.directory = DirectoryMethods(store, self.callers, clock)
         self.mailboxes = MailboxMethods(
@@ -63,6 +65,7 @@ class RelayService:
         """Answer those who wait, let what is pushed arrive, start nothing new."""
         self.health.draining = True
         self.mailboxes.stop_waiting()
+        self.rendezvous.stop_waiting()
         await self.subscriptions.stop()
 
 
@@ -87,6 +90,8 @@ METHODS: Final[dict[str, Handler]] = {
     "fetchHybridKeys": lambda relay, call: relay.directory.fetch_hybrid_keys(call),
     "resolveIdentity": lambda relay, call: relay.directory.resolve_identity(call),
     "subscribe": lambda relay, call: relay.mailboxes.subscribe(call),
+    "observeAddress": lambda relay, call: relay.rendezvous.observe_address(call),
+    "rendezvous": lambda relay, call: relay.rendezvous.meet(call),
     "publishBundle": lambda relay, call: relay.directory.publish_bundle(call),
 }
 

@@ -1,4 +1,4 @@
-"""Mail pushed to whoever subscribed: one batch at a time, the next when that was taken.
+"""Mail pushed to whoever subscribed: one batch at a time, the next when that was taken; and news.
 
 States of a subscription: looking (into the mailbox) → pushing (a call of the subscriber's sink) →
 looking …; looking finds nothing → waiting (for an arrival) → looking. It ends with its stream, its
@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay.callers import Caller
 from relay.limits import PUSH_BYTES, PUSH_STOP_S, RelayLimits
@@ -22,6 +22,10 @@ from schemas import limits as wire
 from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey
 from schemas.node_service import Mailbox, fill_parcels
+from transport import Connection
+
+if TYPE_CHECKING:
+    from relay.call import Line
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +35,12 @@ class Subscription:
     """One push stream. `line` is what it came by and ends with."""
 
     caller: Caller
-    line: object
+    line: Line
     name: MailboxName
     after: int
     sink: Any
     task: asyncio.Task[None] | None = None
+    telling: asyncio.Task[None] | None = None  # where its subscriber is now
 
 
 class Subscriptions:
@@ -46,7 +51,7 @@ class Subscriptions:
         self._limits = limits
         self._clock = clock
         self._running: set[Subscription] = set()
-        self._devices: Counter[DeviceKey] = Counter()
+        self._devices: dict[DeviceKey, dict[Subscription, None]] = {}  # oldest first
         self._stopping = False
         self.counters: Counter[str] = Counter()
 
@@ -61,7 +66,7 @@ class Subscriptions:
             self._end(older, "replaced")
         if (
             len(caller.subscriptions) >= self._limits.subscriptions_per_connection
-            or self._devices[caller.device] >= self._limits.subscriptions_per_device
+            or len(self._devices.get(caller.device, ())) >= self._limits.subscriptions_per_device
             or len(self) >= self._limits.subscriptions
         ):
             raise TryLater(
@@ -72,8 +77,31 @@ class Subscriptions:
             )
         caller.subscriptions[name] = subscription
         self._running.add(subscription)
-        self._devices[caller.device] += 1
+        self._devices.setdefault(caller.device, {})[subscription] = None
         subscription.task = caller.start(self._run(subscription), name="push")
+
+    def latest(self, device: DeviceKey) -> Subscription | None:
+        """Of all that a device has, the one that it made last: its older ways may be dead."""
+        return next(reversed(self._devices.get(device, {})), None)
+
+    def moved(self, caller: Caller, connection: Connection) -> None:
+        """Tell the caller that its connection comes from another address now."""
+        for each in caller.subscriptions.values():
+            if each.telling is None:
+                each.telling = caller.start(self._tell_moved(each, connection), name="moved")
+
+    async def _tell_moved(self, subscription: Subscription, connection: Connection) -> None:
+        told = None
+        try:
+            while told != connection.remote and subscription in self._running:
+                told = connection.remote
+                request = subscription.sink.observed_request()
+                request.address = str(told)
+                await request.send()
+        except Fault as fault:  # an older node does not know the method
+            log.debug("a subscriber was not told where it is: %s", fault)
+        finally:
+            subscription.telling = None
 
     def end_line(self, caller: Caller, line: object) -> None:
         """The stream that a sink lives on is over."""
@@ -104,8 +132,9 @@ class Subscriptions:
         self._running.discard(subscription)
         self.counters[reason] += 1
         caller = subscription.caller
-        self._devices[caller.device] -= 1
-        if not self._devices[caller.device]:
+        of_device = self._devices[caller.device]
+        del of_device[subscription]
+        if not of_device:
             del self._devices[caller.device]
         if caller.subscriptions.get(subscription.name) is subscription:
             del caller.subscriptions[subscription.name]

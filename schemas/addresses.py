@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from schemas.errors import Refused
 from schemas.ids import DeviceKey
-from schemas.limits import ADDRESS_TEXT
+from schemas.limits import ADDRESS_TEXT, ENDPOINT_ADDRESSES
 
 DEFAULT_PORT = 7000
 
@@ -49,6 +50,25 @@ class Address(NamedTuple):
         elif not _is_host(host):
             raise _bad(text, "the host is neither an address nor a name")
         return cls(host, int(digits))
+
+
+def read_addresses(texts: Sequence[str]) -> tuple[Address, ...]:
+    """At most ENDPOINT_ADDRESSES numeric addresses with a port and no scope; each once.
+
+    Raises ValueError (call inside `blaming_the_peer`).
+    """
+    if len(texts) > ENDPOINT_ADDRESSES:
+        raise ValueError("too many addresses")
+    found: dict[Address, None] = {}
+    for text in texts:
+        try:
+            address = Address.parse(text)
+        except Refused as refused:
+            raise ValueError(refused.message) from refused
+        if not address.is_literal or not address.port or "%" in address.host:
+            raise ValueError("not a numeric address")
+        found[address] = None
+    return tuple(found)
 
 
 def is_ip(host: str, version: int) -> bool:

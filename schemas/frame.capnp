@@ -17,6 +17,9 @@ struct Frame {
     bundleRequest @8 :BundleRequest;
     bundleResponse @9 :BundleResponse;
     error @10 :Error;
+    meetRequest @11 :Meet;
+    meet @12 :Meet;
+    meetResponse @13 :MeetResponse;
   }
 }
 
@@ -57,6 +60,17 @@ struct BundleRequest {
 struct BundleResponse {
   core @0 :Record.Signed;     # null when there is none newer
   endpoints @1 :List(Record.Signed);
+}
+
+# meetRequest: bring me together with the device `peer`, which is to dial these addresses. meet: the
+# device `peer` asked for it. Each on a short stream, answered with meetResponse or error.
+struct Meet {
+  peer @0 :Data;
+  addresses @1 :List(Text);   # HOST:PORT, at most 8, numeric
+}
+
+struct MeetResponse {
+  addresses @0 :List(Text);   # which are dialled from now on; none: it will not
 }
 
 struct Error {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from schemas import limits
+from schemas.addresses import Address, read_addresses
 from schemas.capnp_codec import counter, exactly, items, load, reading, sized, text, which
 from schemas.errors import Malformed
 from schemas.group_records import SUMMARY_BYTES
-from schemas.ids import IdentityKey, ParcelId
+from schemas.ids import DeviceKey, IdentityKey, ParcelId
 from schemas.parcels import Parcel, fill_parcel, read_parcel
 from schemas.records import Signed, fill_signed, read_signed
 
@@ -17,6 +18,7 @@ _frame = load("frame.capnp")
 
 P2P_ALPN = "quicnprotochat/p2p/1"
 P2P_VERSION = 1
+MEET: Final = "meet"  # in `Hello.features`: brings others together, and is brought
 CREDENTIAL_LENGTH = 96
 
 
@@ -103,6 +105,29 @@ class BundleResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class MeetRequest:
+    """Bring me together with the device `peer`, which is to dial `addresses`."""
+
+    peer: DeviceKey
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Meet:
+    """The device `peer` asks to be dialled at `addresses`, now."""
+
+    peer: DeviceKey
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MeetResponse:
+    """Where the peer is, which dials from now on; nothing: it will not."""
+
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorFrame:
     code: str
     message: str
@@ -123,6 +148,9 @@ Frame = (
     | KeyPackageResponse
     | BundleRequest
     | BundleResponse
+    | MeetRequest
+    | Meet
+    | MeetResponse
     | ErrorFrame
 )
 
@@ -178,6 +206,12 @@ def encode_frame(frame: Frame) -> bytes:
             slots = response.init("endpoints", len(endpoints))
             for slot, record in zip(slots, endpoints, strict=True):
                 fill_signed(slot, record)
+        case MeetRequest(peer, addresses):
+            _fill_meet(message.init("meetRequest"), peer, addresses)
+        case Meet(peer, addresses):
+            _fill_meet(message.init("meet"), peer, addresses)
+        case MeetResponse(addresses):
+            message.init("meetResponse").addresses = [str(each) for each in addresses]
         case ErrorFrame():
             fill_error(message.init("error"), frame)
     return bytes(message.to_bytes())
@@ -233,10 +267,25 @@ def _read(reader: Any) -> Frame:
                     lambda record: read_signed(record, limits.ENDPOINT_RECORD),
                 ),
             )
+        case "meetRequest":
+            return MeetRequest(*_read_meet(reader.meetRequest))
+        case "meet":
+            return Meet(*_read_meet(reader.meet))
+        case "meetResponse":
+            return MeetResponse(read_addresses(reader.meetResponse.addresses))
         case "error":
             return read_error(reader.error)
         case other:
             raise Malformed("unknown-kind", f"a frame of unknown kind {other!r}")
+
+
+def _fill_meet(builder: Any, peer: DeviceKey, addresses: tuple[Address, ...]) -> None:
+    builder.peer = bytes(peer)
+    builder.addresses = [str(each) for each in addresses]
+
+
+def _read_meet(reader: Any) -> tuple[DeviceKey, tuple[Address, ...]]:
+    return DeviceKey(reader.peer), read_addresses(reader.addresses)
 
 
 def _read_ack(reader: Any) -> Acked | Deferred | RefusedParcel:

@@ -47,10 +47,14 @@ struct DeviceEntry {
   registered @2 :Int64;
 }
 
-# What a subscriber offers: called once at a time, again when it has returned. Returning does not
-# acknowledge: only `ack` deletes.
+# What a subscriber offers. `parcels` is called once at a time, again when it has returned; returning
+# does not acknowledge: only `ack` deletes. `observed`: the subscriber's address as seen here is
+# another now. `meet`: `peer` asks to be met at these addresses; whoever answers with addresses of
+# its own dials at the same moment, no addresses: it does not.
 interface ParcelSink {
   parcels @0 (parcels :List(StoredParcel)) -> ();
+  observed @1 (address :Text) -> ();
+  meet @2 (peer :Data, addresses :List(Text)) -> (addresses :List(Text));
 }
 
 interface NodeService {
@@ -105,7 +109,8 @@ interface NodeService {
       -> (error :Frame.Error);
   setDeliveryTokens @28 (auth :Auth, hashes :List(Data)) -> (error :Frame.Error);
   observeAddress @29 (auth :Auth) -> (address :Text, error :Frame.Error);
-  rendezvous @30 (auth :Auth, peerKey :Data, addresses :List(Text)) -> (error :Frame.Error);
+  rendezvous @30 (auth :Auth, peerKey :Data, addresses :List(Text))
+      -> (error :Frame.Error, addresses :List(Text));
   relayStatement @31 (auth :Auth, identity :Data)
       -> (statement :Record.Signed, error :Frame.Error);
   publishBundle @32 (auth :Auth, bundle :Record.Signed) -> (error :Frame.Error);

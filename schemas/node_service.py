@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from schemas import limits
+from schemas.addresses import Address, read_addresses
 from schemas.capnp_codec import counter, exactly, items, load, sized, unix_time
 from schemas.errors import Malformed
 from schemas.frames import ErrorFrame, fill_error, read_error
@@ -152,6 +153,19 @@ def _read_stored_parcel(reader: Any) -> StoredParcel:
         unix_time(reader.expires),
         sized(reader.sealed, limits.PARCEL),
     )
+
+
+def read_meet(reader: Any) -> tuple[DeviceKey, tuple[Address, ...]]:
+    """The parameters of ParcelSink.meet.
+
+    Raises ValueError or Malformed (call inside `blaming_the_peer`).
+    """
+    return DeviceKey(reader.peer), read_addresses(reader.addresses)
+
+
+def fill_addresses(builder: Any, addresses: Sequence[Address]) -> None:
+    """The field `addresses` of rendezvous and meet."""
+    builder.addresses = [str(each) for each in addresses]
 
 
 def read_devices(values: Sequence[Any], limit: int) -> tuple[DeviceKey, ...]:

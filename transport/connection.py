@@ -68,6 +68,8 @@ class Connection:
         self._established: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[CloseReason] = self._loop.create_future()
         self._reason: CloseReason | None = None
+        self._moved: list[Callable[[], None]] = []
+        self._remote_told = self.remote
         self._conditions = Conditions()
         self._streams = ConnectionStreams(quic, limits, self, dialed=dialed)
         self._liveness = Liveness(quic, limits, transmit=self.transmit, mute=self._peer_is_mute)
@@ -95,6 +97,10 @@ class Connection:
     def remote(self) -> Address:
         """Where the peer is now; it may move, and is believed once it answers from there."""
         return address_of_socket(self._quic.proven_address or self._first_remote)
+
+    def on_moved(self, callback: Callable[[], None]) -> None:
+        """Call it, for this connection's life, each time that `remote` has become another."""
+        self._moved.append(callback)
 
     @property
     def key_exchange(self) -> str:
@@ -214,7 +220,12 @@ class Connection:
             self._wire.count("datagram-without-packet")  # made up, broken or repeated on the way
 
     def after_receiving(self) -> None:
-        if self._drain_events():
+        readable = self._drain_events()
+        if self._moved and self.remote != self._remote_told:
+            self._remote_told = self.remote
+            for callback in self._moved:
+                callback()
+        if readable:
             self.transmit_soon()  # who was woken may have an answer, which goes along
         else:
             self.transmit()

@@ -116,5 +116,8 @@ FRAMES: list[frames.Frame] = [
     frames.BundleRequest(PERSON, 4),
     frames.BundleResponse(SIGNED, (SIGNED,)),
     frames.BundleResponse(None, ()),
+    frames.MeetRequest(PARCEL.recipient, (Address("11.0.0.1", 7000), Address("2001:db8::7", 1))),
+    frames.Meet(PARCEL.recipient, ()),
+    frames.MeetResponse((Address("11.0.0.1", 7000),)),
     frames.ErrorFrame("code", "message", "hint", 7),
 ]
