@@ -18,6 +18,7 @@ from node.engine.groups.fork_choice import RULES
 from schemas.errors import Fault
 from simulation.many import run_all
 from simulation.planted.command import planted
+from simulation.processes.nat.command import nat_table
 from simulation.processes.network import reason_against
 from simulation.replay import read_replay, write_replay
 from simulation.report import as_json, as_table, rows, write_report
@@ -297,6 +298,7 @@ def _tell_json(code: str, message: str, hint: str | None) -> None:
 
 
 main.add_command(planted)
+main.add_command(nat_table)
 
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from node.api import operations as op
 from node.api import shapes as s
@@ -19,6 +19,16 @@ from simulation.processes.talk import Controlled
 
 _PORT: Final = 7000
 _ROOT: Final = Path(__file__).parents[2]
+
+
+class Somewhere(Protocol):
+    """A namespace with an address; `enter` before a command runs that command there."""
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def enter(self) -> tuple[str, ...]: ...
 
 
 @dataclass
@@ -90,8 +100,7 @@ class NodeProcess(Person, Controlled):
 class RelayProcess:
     """A relay at a place; nodes take its `address`."""
 
-    def __init__(self, folder: Path, place: Place) -> None:
-        self.place = place
+    def __init__(self, folder: Path, place: Somewhere) -> None:
         self._withheld = folder / "withheld"
         program = [sys.executable, "-m", "simulation.processes.withholding_relay"]
         where = ["--listen", f"{place.address}:{_PORT}", "--data-dir", str(folder / "relay")]

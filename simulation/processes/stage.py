@@ -41,7 +41,8 @@ class ProcessStage:
         self._shown: dict[tuple[Node, Group], Reader] = {}
         self._said: dict[Message, tuple[Node, int]] = {}  # author, its number among theirs
         self._counts: Counter[tuple[Node, Group]] = Counter()
-        self._relay = RelayProcess(folder, network.add()) if relay else None
+        self._middle = network.add()  # where the relay is, if any
+        self._relay = RelayProcess(folder, self._middle) if relay else None
         self.print_lines = False
         self.events: Counter[str] = Counter()
         self.timeline: dict[Node, list[tuple[float, int, str]]] = {}
@@ -132,7 +133,7 @@ class ProcessStage:
     def partition(self, sides: Sequence[Collection[Node]]) -> None:
         places = [[self._places[node] for node in side] for side in sides]
         if self._relay is not None:
-            places[0].append(self._relay.place)
+            places[0].append(self._middle)
         self._network.part(places)
 
     def isolate(self) -> None:

@@ -166,15 +166,15 @@ class Internet:
         )
         return Router(self._add(), uplink, behaviour, networks, peers)
 
-    def carrier(self, behaviour: Behaviour) -> Router:
+    def carrier(self, behaviour: Behaviour, uplink: Segment) -> Router:
         """A provider's router whose customers share a public address."""
         network = next(_CARRIER.subnets(new_prefix=_SEGMENT_PREFIX))
-        return Router(self._add(), self.segment(), behaviour, [network], ())
+        return Router(self._add(), uplink, behaviour, [network], ())
 
-    def guarded(self, behaviour: Behaviour) -> Segment:
+    def guarded(self, behaviour: Behaviour, uplink: Segment) -> Segment:
         """A public segment behind a router that filters and does not translate."""
         network = next(self._public)
-        router = Router(self._add(), self.segment(), behaviour, [network], ())
+        router = Router(self._add(), uplink, behaviour, [network], ())
         self._core.ip(f"route add {network} via {router.address}")
         return router.segments[0]
 

@@ -84,7 +84,7 @@ def test_a_public_host_is_what_others_see(internet: tuple[Internet, Host, Host])
 
 def test_a_firewall_filters_and_does_not_translate(internet: tuple[Internet, Host, Host]) -> None:
     net, one, other = internet
-    found, _ = seen(net.host(net.guarded(FIREWALL)), one, other)
+    found, _ = seen(net.host(net.guarded(FIREWALL, net.segment())), one, other)
     assert found == FIREWALL
 
 
@@ -93,7 +93,7 @@ def test_a_carrier_over_a_home_is_as_strict_as_both(
     internet: tuple[Internet, Host, Host], inner: Behaviour
 ) -> None:
     net, one, other = internet
-    carrier = net.carrier(PORT_RESTRICTED)
+    carrier = net.carrier(PORT_RESTRICTED, net.segment())
     home = net.home(inner, carrier.segments[0])
     found, addresses = seen(net.host(home.segments[0]), one, other)
     assert found == in_a_row([inner, PORT_RESTRICTED])
