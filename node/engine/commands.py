@@ -167,6 +167,21 @@ class LookUpPeer(Command[PeerView]):
 
 
 @dataclass(frozen=True, slots=True)
+class Acquainted(Command[bool]):
+    """Whether a device is a contact's or a fellow member's, and not of somebody blocked."""
+
+    device: DeviceKey
+
+
+@dataclass(frozen=True, slots=True)
+class Introducers(Command[tuple[DeviceKey, ...]]):
+    """Linked devices to ask to bring us together with `device`, which `has_relay` or has none."""
+
+    device: DeviceKey
+    has_relay: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PeersToGreet(Command[tuple[DeviceKey, ...]]):
     """Contacts' and members' devices, those last heard of first."""
 

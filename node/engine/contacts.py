@@ -18,7 +18,7 @@ from node.engine.views import matching_key
 from node.store.people import ContactRow
 from schemas.card import PREFIX, Card
 from schemas.errors import Malformed, Refused
-from schemas.frames import BundleResponse, Hello
+from schemas.frames import MEET, BundleResponse, Hello
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.parcels import BundlesContent
 from schemas.records import BundleCore, BundlePrivate, Signed, SignedType
@@ -221,6 +221,7 @@ class Contacts:
             bundle_hash(signed),
             core.people.endpoint_sequence(core.device.public),
             command.observed,
+            features=(MEET,),
         )
 
     def link_up(self, command: commands.LinkUp) -> commands.BundleWish | None:

@@ -14,7 +14,7 @@ import apsw
 import mls_rs
 
 from identity.keys import KeyPair
-from node.engine import commands, views
+from node.engine import acquaintances, commands, views
 from node.engine.account import Account, create_account
 from node.engine.arrivals import Arrivals
 from node.engine.blocking import Blocking
@@ -164,6 +164,8 @@ class Engine:
             commands.FindPerson: contacts.find,
             commands.DevicesOf: contacts.devices_of,
             commands.LookUpPeer: contacts.look_up,
+            commands.Acquainted: partial(acquaintances.acquainted, core),
+            commands.Introducers: partial(acquaintances.introducers, core),
             commands.PeersToGreet: contacts.to_greet,
             commands.KnownNumber: contacts.known_number,
             commands.ReceiveBundle: contacts.receive,

@@ -210,6 +210,26 @@ class PeopleStore:
             is not None
         )
 
+    def shares_accepted_group(self, identity: IdentityKey) -> bool:
+        """A member of a group that we accepted, of two or of many."""
+        return (
+            self._db.row(
+                "SELECT 1 FROM members m JOIN groups g ON g.id = m.group_id"
+                " WHERE m.identity = ? AND g.accepted = 1 LIMIT 1",
+                identity,
+            )
+            is not None
+        )
+
+    def fellow_members(self, device: DeviceKey) -> list[DeviceKey]:
+        """Who is with this device in a group that we accepted, itself and us among them."""
+        rows = self._db.rows(
+            "SELECT DISTINCT o.device FROM members m JOIN groups g ON g.id = m.group_id"
+            " JOIN members o ON o.group_id = g.id WHERE m.device = ? AND g.accepted = 1",
+            device,
+        )
+        return [DeviceKey(row[0]) for row in rows]
+
     def strangers_requests(self) -> int:
         """How many invitations wait for an answer whose inviter is neither contact nor blocked."""
         return int(
