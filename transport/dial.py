@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import AlertDescription
 
+from schemas.addresses import Address
 from schemas.errors import Blame, Fault, Refused, Unreachable
 
 from .connection import Connection
@@ -38,6 +39,13 @@ _CERTIFICATE_ALERTS = frozenset(
         AlertDescription.access_denied,
     }
 )
+
+
+Tried = Callable[[Address, Fault | None], None]
+
+
+def ignore(_: Address, __: Fault | None) -> None:
+    """A `Tried` that does not want to know."""
 
 
 async def race(

@@ -25,7 +25,7 @@ from .admission import Admission, Decision, Verdict, destination_id_untrusted
 from .certificate import RENEW_AFTER, device_key_of, make_certificate
 from .configuration import client_configuration, require_supported_aioquic, server_configuration
 from .connection import Connection
-from .dial import dial_fault, race
+from .dial import Tried, dial_fault, ignore, race
 from .errors import CloseCode, EndedBy
 from .limits import DEFAULT_LIMITS, TransportLimits
 from .quic import MutualQuicConnection
@@ -137,6 +137,7 @@ class Endpoint:
         alpn: str,
         deadline_s: float | None = None,
         post_quantum_only: bool = False,
+        tried: Tried = ignore,
     ) -> Connection:
         """Connect to the device `expected` at whichever of `candidates` answers first.
 
@@ -144,13 +145,14 @@ class Endpoint:
         nothing of ours, not even who dialled. `post_quantum_only` offers X25519MLKEM768 alone, as
         the endpoint's own policy does. Of several failures the most telling is raised: Refused
         `wrong-peer`, `certificate-refused`, `wrong-alpn`, `not-post-quantum`, `handshake-failed`;
-        Unreachable `name-not-found`, `no-route`, `no-answer`.
+        Unreachable `name-not-found`, `no-route`, `no-answer`. `tried` hears what became of each
+        candidate that was not overtaken by another or by the deadline.
         """
         if not isinstance(expected, DeviceKey):
             raise TypeError("dial() needs the device key to expect")
         strict = post_quantum_only or self._post_quantum_only
         policy = PeerPolicy(expected, self._utc_now, strict)
-        return await self._race(candidates, policy, alpn, deadline_s)
+        return await self._race(candidates, policy, alpn, deadline_s, tried)
 
     async def _race(
         self,
@@ -158,12 +160,13 @@ class Endpoint:
         policy: PeerPolicy,
         alpn: str,
         deadline_s: float | None,
+        tried: Tried = ignore,
     ) -> Connection:
         if self._closed:
             raise Fault("endpoint-closed", "The endpoint is closed", blame=Blame.CALLER)
         unique = list(dict.fromkeys(candidates))[: self._limits.max_candidates]
         return await race(
-            [functools.partial(self._dial_one, each, policy, alpn) for each in unique],
+            [functools.partial(self._dial_one, each, policy, alpn, tried) for each in unique],
             stagger_s=self._limits.dial_stagger_s,
             deadline_s=self._limits.dial_deadline_s if deadline_s is None else deadline_s,
             discard=_lose_race,
@@ -353,7 +356,18 @@ class Endpoint:
 
     # Dialling
 
-    async def _dial_one(self, candidate: Address, policy: PeerPolicy, alpn: str) -> Connection:
+    async def _dial_one(
+        self, candidate: Address, policy: PeerPolicy, alpn: str, tried: Tried
+    ) -> Connection:
+        try:
+            connection = await self._shake_hands(candidate, policy, alpn)
+        except Fault as fault:
+            tried(candidate, fault)
+            raise
+        tried(candidate, None)
+        return connection
+
+    async def _shake_hands(self, candidate: Address, policy: PeerPolicy, alpn: str) -> Connection:
         remote = await resolve(candidate, self._sock.family)
         configuration: QuicConfiguration = client_configuration(
             self._key, self._current_certificate(), alpn, self._limits
