@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
@@ -15,6 +14,7 @@ from discovery.hosts import parse_host, usable_host
 from schemas.addresses import Address
 from schemas.dht import ToldContact
 from schemas.ids import DeviceKey, DhtId
+from transport.admission import prefix_of
 
 OnOurNetwork = Callable[[Address], bool]
 """Whether an adapter of ours is on the network that this private address belongs to."""
@@ -73,8 +73,7 @@ def place_of(host: str) -> tuple[Reach, bytes | None]:
     assert ip is not None
     if ip.is_loopback:
         return Reach.MACHINE, None
-    prefix = ip.packed[:3] if isinstance(ip, ipaddress.IPv4Address) else ip.packed[:7]
-    return (Reach.ANYWHERE if ip.is_global else Reach.NETWORK), prefix
+    return (Reach.ANYWHERE if ip.is_global else Reach.NETWORK), prefix_of(host)
 
 
 def believed_untrusted(

@@ -32,7 +32,6 @@ class DhtLimits:
     cell_values: int = 4  # under one private key, by different signers
     values: int = 4096  # kept for others: about 8 MB
     values_per_prefix: int = 256  # put from one prefix: nobody fills the whole of it
-    value_lifetime_s: int = 2 * 3600  # of a private value; nobody else puts it again
     republish_s: float = 1200.0  # against churn: see store_width
     before_midnight_s: float = 3 * 3600.0  # when tomorrow's cell is filled too
     around_midnight_s: float = 3600.0  # when readers look into the neighbouring day's cell
@@ -41,6 +40,7 @@ class DhtLimits:
     round_s: float = 60.0
     stale_s: float = 900.0  # a contact that did not answer us for that long is asked
     checks: int = 4  # stale contacts asked in one round
+    greeted_at_once: int = 4  # newcomers, stale contacts and seeds asked at the same time
     refresh_s: float = 3600.0  # a bucket that no lookup touched for that long is looked up
     own_refresh_s: float = 900.0  # our own neighbourhood: newcomers are there
 

@@ -1,0 +1,86 @@
+"""Whom one path of a lookup asks next: the nearest it heard of, few of them of one owner."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kademlia.node import NodeHeap
+
+from discovery.dht.contact import DhtContact
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who told of a contact, and how many were asked one after the other to hear of it."""
+
+    teller: DhtContact | None
+    hops: int
+
+
+class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
+    """A heap of at most `capacity` contacts, nearest first, of which `maxsize` count.
+
+    A sorted list is a heap: kept sorted, iterating needs no copy, and a set of ids answers
+    membership, which the library searches for (17 times the time of a lookup's own work).
+    """
+
+    def __init__(self, target: int, maxsize: int, capacity: int, per_prefix: int) -> None:
+        super().__init__(None, maxsize)
+        self._target = target
+        self._capacity = capacity
+        self._per_prefix = per_prefix
+        self._ids: dict[bytes, DhtContact] = {}
+        self.origins: dict[bytes, Origin] = {}
+        self.failed: set[bytes] = set()
+
+    def offer(self, contacts: Iterable[DhtContact], origin: Origin) -> int:
+        """Takes those in that are new; how many are. The farthest above `capacity` go."""
+        new = 0
+        for contact in contacts:
+            known = self._ids.get(contact.id)
+            if known is not None:
+                if contact.id not in self.failed or known.address == contact.address:
+                    continue
+                self._drop(known)  # somebody told a wrong address for it first
+            entry = (contact.long_id ^ self._target, contact)
+            bisect.insort(self.heap, entry)
+            self._ids[contact.id] = contact
+            self.origins[contact.id] = origin
+            new += 1
+            if len(self.heap) > self._capacity:
+                self._drop(self.heap[-1][1])
+        return new
+
+    def _drop(self, contact: DhtContact) -> None:
+        del self.heap[bisect.bisect_left(self.heap, (contact.long_id ^ self._target,))]
+        del self._ids[contact.id], self.origins[contact.id]
+        self.failed.discard(contact.id)
+
+    def __contains__(self, contact: DhtContact) -> bool:
+        return contact.id in self._ids
+
+    def next(self, asked: set[bytes]) -> DhtContact | None:
+        """The nearest to ask, or None when the nearest `maxsize` that answer have been asked.
+
+        `asked`: on any path, and not failed. Those of other paths do not count here.
+        """
+        counted = 0
+        prefixes: Counter[bytes] = Counter()
+        contact: DhtContact
+        for _, contact in self.heap:
+            ours = contact.id in self.contacted
+            if contact.id in self.failed or (not ours and contact.id in asked):
+                continue
+            if contact.prefix is not None:
+                if prefixes[contact.prefix] >= self._per_prefix:
+                    continue
+                prefixes[contact.prefix] += 1
+            if not ours:
+                return contact
+            counted += 1
+            if counted == self.maxsize:
+                return None
+        return None
