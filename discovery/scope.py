@@ -49,9 +49,16 @@ class OwnNetworks:
             return False
         if ip.is_global:
             return True
-        if any(ip in prefix for prefix in self.prefixes if prefix.version == ip.version):
+        if self.on_link(host):
             return True
         return not ip.is_loopback and not self.seen_at.isdisjoint(beside)
+
+    def on_link(self, host: str) -> bool:
+        """Whether an adapter of ours is on the network that `host` belongs to."""
+        ip = parse_host(host.partition("%")[0])
+        return ip is not None and any(
+            ip in prefix for prefix in self.prefixes if prefix.version == ip.version
+        )
 
 
 NetworksNow = Callable[[], OwnNetworks]
