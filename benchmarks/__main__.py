@@ -31,6 +31,7 @@ BENCHMARKS: Final[dict[str, str]] = {
     "alternatives": "benchmarks.alternatives",
     "simulator": "benchmarks.simulator",
     "large_groups": "benchmarks.large_groups",
+    "address_change": "benchmarks.address_change",
 }
 DOCS: Final = Path(__file__).parents[1] / "docs"
 PAGES: Final = (DOCS / "performance.md", DOCS / "convergence.md")

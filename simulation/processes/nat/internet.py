@@ -126,6 +126,15 @@ class Router:
         """Another address outside, and with it every mapping is another one."""
         self._interface = _renumber(self._namespace, _WAN, self._uplink, self._interface)
 
+    def forget(self) -> None:
+        """Every mapping is gone, as when it restarts; the address stays."""
+        # Masquerading ends with the link that it was for.
+        self._namespace.ip(
+            f"link set {_WAN} down",
+            f"link set {_WAN} up",
+            f"route add default via {self._uplink.gateway}",
+        )
+
 
 class Internet:
     """All of it. A context manager: its end ends every namespace."""
