@@ -16,6 +16,8 @@ class DhtLimits:
     newcomers: int = 64  # who announced themselves and were not asked yet
     failures: int = 2  # unanswered in a row, until a contact goes: one may be a lost packet
 
+    proven_s: float = 180.0  # it answers after that too: NATs forget who was dialled within 120
+
     # Lookups
     paths: int = 3  # disjoint: a liar is on one of them
     path_width: int = 8  # a path ends when its nearest so many have answered

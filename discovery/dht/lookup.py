@@ -14,7 +14,7 @@ from typing import Final
 
 from discovery.dht.contact import DhtContact
 from discovery.dht.limits import DhtLimits
-from discovery.dht.shortlist import Origin, Shortlist
+from discovery.dht.shortlist import Asked, Origin, Shortlist
 from discovery.dht.watching import LookupEvent, Step, Watch
 from schemas.errors import Fault
 from schemas.ids import DhtId
@@ -50,7 +50,7 @@ class _Path:
     answered: int = 0
     found: bool = False
 
-    def starves(self, asked: set[bytes]) -> bool:
+    def starves(self, asked: Asked) -> bool:
         """Nobody answered, and there is nobody to ask."""
         return not (self.answered or self.running or self.shortlist.next(asked))
 
@@ -75,7 +75,7 @@ class Lookup:
         self._ask = ask
         self._limits = limits
         self._watch = watch
-        self._asked: set[bytes] = set()
+        self._asked: Asked = set()
         self._answered: list[DhtContact] = []
         self._messages = 0
         self._too_long = False
@@ -116,13 +116,18 @@ class Lookup:
             waiting = [path for path in self._paths if not path.found]
             running = [task for path in waiting for task in path.running]
             slow = [task for path in waiting for task in path.slow]
-            if not running and (not slow or len(waiting) < len(self._paths)):
+            if not running and not (slow and self._lacks_some()):
                 return
             oldest = [request.began for path in waiting for request in path.running.values()]
             timeout = min(oldest) + self._limits.slow_s - loop.time() if oldest else None
             await asyncio.wait(running + slow, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             for path in waiting:
                 self._pass_over(path, loop.time() - self._limits.slow_s)
+
+    def _lacks_some(self) -> bool:
+        """Whether those who are slow are worth waiting for."""
+        found = any(path.found for path in self._paths)
+        return not found and len(self._answered) < self._limits.store_width
 
     def _fill(self, path: _Path, group: asyncio.TaskGroup, now: float) -> None:
         while not path.found and len(path.running) < self._limits.in_flight:
@@ -158,7 +163,9 @@ class Lookup:
             reply = await self._ask(contact)
         except Fault as fault:
             path.shortlist.failed.add(contact.id)
-            self._asked.discard(contact.id)  # who told of it may have lied about its address
+            # Who told of it may have lied about its address: at another, others may ask it.
+            self._asked.discard(contact.id)
+            self._asked.add(contact)
             self._tell(Step.FAILED, path, request, code=fault.code)
             return
         path.shortlist.failed.discard(contact.id)

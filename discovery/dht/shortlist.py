@@ -20,6 +20,10 @@ class Origin:
     hops: int
 
 
+Asked = set[bytes | DhtContact]
+"""Ids of whom any path asks or has asked, and contacts (id and address) that did not answer."""
+
+
 class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
     """A heap of at most `capacity` contacts, nearest first, of which `maxsize` count.
 
@@ -62,17 +66,19 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
     def __contains__(self, contact: DhtContact) -> bool:
         return contact.id in self._ids
 
-    def next(self, asked: set[bytes]) -> DhtContact | None:
+    def next(self, asked: Asked) -> DhtContact | None:
         """The nearest to ask, or None when the nearest `maxsize` that answer have been asked.
 
-        `asked`: on any path, and not failed. Those of other paths do not count here.
+        Those of other paths do not count here.
         """
         counted = 0
         prefixes: Counter[bytes] = Counter()
         contact: DhtContact
         for _, contact in self.heap:
             ours = contact.id in self.contacted
-            if contact.id in self.failed or (not ours and contact.id in asked):
+            if contact.id in self.failed:
+                continue
+            if not ours and (contact.id in asked or contact in asked):
                 continue
             if contact.prefix is not None:
                 if prefixes[contact.prefix] >= self._per_prefix:

@@ -8,6 +8,7 @@ docs/decisions/0014-dht.md. In the table are only contacts that answered a reque
 from __future__ import annotations
 
 import bisect
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,11 +25,16 @@ _BITS: Final = 256
 
 @dataclass(slots=True)
 class _Seen:
-    """When a contact last answered us, and what came since; Unix seconds."""
+    """When a contact first and last answered us, and what came since; Unix seconds."""
 
+    first: float
     answered: float
     failures: int = 0
     failed_since: float = 0.0
+
+    def proven(self, after_s: float) -> bool:
+        """It answered when the hole that its own request had made in its NAT was shut again."""
+        return self.answered - self.first >= after_s
 
 
 class Bucket(KBucket):  # type: ignore[misc] # the library is untyped
@@ -151,8 +157,10 @@ class Table(RoutingTable):  # type: ignore[misc] # the library is untyped
         ):
             self.split_bucket(index)
             index = self.get_bucket_for(contact)
+        known = self.get(contact.id)
         if self.buckets[index].add_node(contact):
-            self._seen[contact.id] = _Seen(now)
+            seen = self._seen.get(contact.id) if known == contact else None
+            self._seen[contact.id] = _Seen(now if seen is None else seen.first, now)
 
     def failed(self, contact: DhtContact, now: float) -> None:
         """It did not answer. After some failures it goes, unless nobody answers: that is us."""
@@ -171,30 +179,33 @@ class Table(RoutingTable):  # type: ignore[misc] # the library is untyped
         bucket.remove_node(node)
         self._seen.pop(node.id, None)
         for promoted in bucket.nodes.keys() - before:
-            self._seen[promoted] = _Seen(0.0)  # it answered once, who knows when: asked soon
+            self._seen[promoted] = _Seen(0.0, 0.0)  # it answered once: asked soon
 
     def nearest(self, target: int, count: int) -> list[DhtContact]:
-        """Nearest first; those that failed last time come after all others."""
+        """Nearest first; then the nearest of those that are unproven or failed last time."""
         found: list[DhtContact] = []
-        failing: list[DhtContact] = []
+        others: list[DhtContact] = []
+        proven_s = self._limits.proven_s
         # A bucket's members share the bits in which its range is nearer than the next bucket's.
         for bucket in sorted(self.buckets, key=lambda each: _distance_to_range(each, target)):
             near = sorted(bucket.nodes.values(), key=lambda each: each.long_id ^ target)
             for each in near:
-                (failing if self._seen[each.id].failures else found).append(each)
+                seen = self._seen[each.id]
+                good = not seen.failures and seen.proven(proven_s)
+                (found if good else others).append(each)
             if len(found) >= count:
                 return found[:count]
-        return (found + failing)[:count]
+        return (found + others)[:count]
 
     def stale(self, now: float, count: int) -> list[DhtContact]:
-        """Whom to ask whether they live: those that failed, then those silent for longest."""
-        before = now - self._limits.stale_s
-        waiting = [
-            (not seen.failures, seen.answered, id)
-            for id, seen in self._seen.items()
-            if seen.failures or seen.answered <= before
-        ]
-        found = (self.get(id) for _, _, id in sorted(waiting)[:count])
+        """Whom to ask whether they live: failed, unproven, then those silent for longest."""
+        proven_s, stale_s = self._limits.proven_s, self._limits.stale_s
+        waiting = []
+        for id, seen in self._seen.items():
+            proven = seen.proven(proven_s)
+            if seen.failures or now - seen.answered >= (stale_s if proven else proven_s):
+                waiting.append((not seen.failures, proven, seen.answered, id))
+        found = (self.get(id) for *_, id in heapq.nsmallest(count, waiting))
         return [contact for contact in found if contact is not None]
 
     def quiet(self, now: float) -> list[Bucket]:

@@ -9,6 +9,7 @@ import pytest
 
 from discovery.dht.quic_limits import DEFAULT_QUIC_LIMITS, QuicLimits
 from tests.discovery.dht.quic_support import OpenPlace, Place
+from tests.transport.virtual import loop
 
 
 @pytest.fixture
