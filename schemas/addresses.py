@@ -143,3 +143,28 @@ class RelayAddress:
                 f"not a relay's address: {text[:80]!r}",
                 hint="write HOST:PORT#DEVICE_KEY, as the relay prints it when it starts",
             ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapAddress:
+    """A node of the DHT to begin with; `device` None: whoever answers there."""
+
+    address: Address
+    device: DeviceKey | None
+
+    def __str__(self) -> str:
+        return str(self.address) if self.device is None else f"{self.address}#{self.device}"
+
+    @classmethod
+    def parse(cls, text: str) -> BootstrapAddress:
+        """From `HOST:PORT` or `HOST:PORT#DEVICE_KEY`. Raises Refused `bad-bootstrap`."""
+        where, separator, key = text.strip().partition("#")
+        try:
+            device = DeviceKey.from_hex(key) if separator else None
+            return cls(Address.parse(where, default_port=DEFAULT_PORT), device)
+        except (Refused, ValueError):
+            raise Refused(
+                "bad-bootstrap",
+                f"not an address to begin with: {text[:80]!r}",
+                hint="write HOST:PORT, or HOST:PORT#DEVICE_KEY as relays print it",
+            ) from None

@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from discovery.dht.publication import Publication
+from identity.cell import Cell
 from node.engine.values import (
     AccountView,
     BlockedView,
     ContactView,
+    DhtStartView,
+    DiscoverySecrets,
     GroupView,
     LedgerView,
     MessageView,
@@ -24,7 +28,7 @@ from node.engine.values import (
     WaitingParcel,
     WhyView,
 )
-from schemas.addresses import EndpointAddress
+from schemas.addresses import Address, EndpointAddress
 from schemas.frames import BundleResponse, Hello
 from schemas.ids import DeviceKey, GroupId, IdentityKey, MessageId, ParcelId
 from schemas.introduction import Introduction
@@ -182,6 +186,11 @@ class Introducers(Command[tuple[DeviceKey, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadDiscoverySecrets(Command[DiscoverySecrets]):
+    """By which contacts recognise us on the LAN, and we them."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeersToGreet(Command[tuple[DeviceKey, ...]]):
     """Contacts' and members' devices, those last heard of first."""
 
@@ -201,6 +210,45 @@ class ReceiveBundle(Command[None]):
 
     core: Signed | None
     endpoints: tuple[Signed, ...] = ()
+
+
+# --- the DHT
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPublications(Command[tuple[Publication, ...]]):
+    """Our endpoint record for the DHT, in private or `public`.
+
+    Empty when there is none, or while our address is hidden from anybody.
+    """
+
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CellsOf(Command[tuple[Cell, ...]]):
+    """Where a device's private records are today; empty when we hold no card of its owner."""
+
+    device: DeviceKey
+
+
+@dataclass(frozen=True, slots=True)
+class DhtStart(Command[DhtStartView]):
+    """Where the DHT begins: what the user named, and whom we knew last."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepDhtContacts(Command[None]):
+    """Whom to begin with next time; in place of those before."""
+
+    contacts: tuple[tuple[DeviceKey, Address], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetBootstrap(Command[None]):
+    """What the user named (HOST:PORT or HOST:PORT#DEVICE_KEY). Refused `bad-bootstrap`."""
+
+    addresses: tuple[str, ...]
 
 
 # --- links

@@ -12,7 +12,7 @@ from identity.signing import open_signed
 from node.engine import commands, values
 from node.engine.blocking import Blocking
 from node.engine.catch_up import CatchUp
-from node.engine.core import Core
+from node.engine.core import DISCOVERY_SECRET, Core
 from node.engine.own_bundle import OwnBundle
 from node.engine.views import matching_key
 from node.store.people import ContactRow
@@ -44,6 +44,7 @@ class Contacts:
         if card.expires < core.now:
             raise Refused("expired-card", "this card has expired", hint="ask for a new one")
         core.people.put_contact(card, core.now)
+        core.effects.append(values.ContactsChanged())
         return self._view(self._contact(card.identity))
 
     def list(self, _: commands.ListContacts) -> tuple[values.ContactView, ...]:
@@ -122,6 +123,7 @@ class Contacts:
         wanted = core.people.contact(private.identity) is not None
         if wanted and not core.people.is_blocked(private.identity):
             core.people.put_private(private)
+            core.effects.append(values.ContactsChanged())
 
     def _knows(self, identity: IdentityKey) -> bool:
         people = self._core.people
@@ -204,6 +206,17 @@ class Contacts:
 
     def to_greet(self, command: commands.PeersToGreet) -> tuple[DeviceKey, ...]:
         return tuple(self._core.people.greetable(self._core.device.public, command.limit))
+
+    def discovery_secrets(self, _: commands.ReadDiscoverySecrets) -> values.DiscoverySecrets:
+        core, people = self._core, self._core.people
+        found = [
+            (device, core.name_of(contact.identity), secret)
+            for contact in people.contacts()
+            if not people.is_blocked(contact.identity)
+            and (secret := people.discovery_secret(contact.identity)) is not None
+            for device in people.devices(contact.identity)
+        ]
+        return values.DiscoverySecrets(people.secret(DISCOVERY_SECRET) or b"", tuple(found))
 
     def known_number(self, command: commands.KnownNumber) -> int:
         return self._core.people.bundle_number(command.identity)

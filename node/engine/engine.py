@@ -24,6 +24,7 @@ from node.engine.commands import Command
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
 from node.engine.core import Core
+from node.engine.dht import Dht
 from node.engine.examine import Examine
 from node.engine.explain import Explain
 from node.engine.groups.commits import Commits
@@ -70,6 +71,7 @@ _OF_OUR_OWN = frozenset(
         commands.FindGroup,
         commands.ExamineGroup,
         commands.PeersToGreet,
+        commands.ReadDiscoverySecrets,
         commands.Send,
         commands.ReadMessages,
         commands.ReadHistory,
@@ -137,6 +139,7 @@ class Engine:
             self._convergence,
         )
         policies = Policies(core, self._own_bundle)
+        dht = Dht(core, self._own_bundle)
         by_hand = ByHand(core, self._outbox, contacts)
         account, explain = Account(core, self._own_bundle, blocking), Explain(core)
         self._tick_at = math.inf  # set by the first Tick; then one comes by then, asked for or not
@@ -167,8 +170,14 @@ class Engine:
             commands.Acquainted: partial(acquaintances.acquainted, core),
             commands.Introducers: partial(acquaintances.introducers, core),
             commands.PeersToGreet: contacts.to_greet,
+            commands.ReadDiscoverySecrets: contacts.discovery_secrets,
             commands.KnownNumber: contacts.known_number,
             commands.ReceiveBundle: contacts.receive,
+            commands.OwnPublications: dht.publications,
+            commands.CellsOf: dht.cells_of,
+            commands.DhtStart: dht.start,
+            commands.KeepDhtContacts: dht.keep_contacts,
+            commands.SetBootstrap: dht.set_bootstrap,
             commands.OwnHello: contacts.own_hello,
             commands.LinkUp: contacts.link_up,
             commands.LinkDown: contacts.link_down,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from schemas.addresses import Address, BootstrapAddress
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId, ParcelId
 from schemas.path_policy import PathPolicy
 
@@ -69,6 +70,14 @@ class ContactView:
     verified: bool
     safety_number: str
     reachable: bool  # its bundle is here: messages can be sealed to it
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverySecrets:
+    """Ours, and those of contacts that are not blocked: (device, name, secret) for each device."""
+
+    own: bytes = field(repr=False)
+    contacts: tuple[tuple[DeviceKey, str, bytes], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +231,15 @@ class PeerView:
 
 
 @dataclass(frozen=True, slots=True)
+class DhtStartView:
+    """Where the DHT begins; `hides_address`: the user wants nobody to see our address."""
+
+    bootstrap: tuple[BootstrapAddress, ...]
+    contacts: tuple[tuple[DeviceKey, Address], ...]
+    hides_address: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyView:
     """By which paths a person may be reached; `identity` None: everybody without one of theirs."""
 
@@ -293,6 +311,11 @@ class PolicyChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ContactsChanged:
+    """Who is a contact, or what a contact's card or private part says, has changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkUnwanted:
     """End the link to this device, as a node does that stops."""
 
@@ -324,6 +347,7 @@ Effect = (
     | BundleChanged
     | KeyPackagesLow
     | LinkUnwanted
+    | ContactsChanged
     | PolicyChanged
     | Counted
     | Event

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from node.store.database import Database
+from schemas.addresses import Address
 from schemas.card import Card
 from schemas.errors import Blame, Fault
 from schemas.group_records import CommitHeader, Intent, Statement, Summary
@@ -108,6 +109,7 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
     "path_policies": {"identity": _IDENTITY, "policy": _among(*PathPolicy)},
     "key_packages": {},
     "carried_key_packages": {"device": _DEVICE, "suite": _among(1, 65100), "taken": _among(0, 1)},
+    "dht_contacts": {"device": _DEVICE, "address": _read_by(Address.parse)},
     "groups": {
         "id": _GROUP,
         "kind": _among("group", "direct"),
@@ -229,6 +231,7 @@ _OF_TYPE: Final[dict[str, Good]] = {"TEXT": _read_by(bytes.decode), "REAL": math
 _SETTINGS: Final[dict[str, Good]] = {
     "name": _read_by(bytes.decode),
     "relays": _list_of(str),
+    "bootstrap": _list_of(str),
     "path_policy": _read_by(bytes.decode, PathPolicy),
 }
 

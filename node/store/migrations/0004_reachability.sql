@@ -13,3 +13,7 @@ CREATE TABLE carried_key_packages (
 -- By which paths a person may be reached; the policy for all others is in meta
 CREATE TABLE path_policies (identity BLOB PRIMARY KEY, policy TEXT NOT NULL)
     STRICT, WITHOUT ROWID;
+
+-- Nodes of the DHT that answered us, to begin with after a restart
+CREATE TABLE dht_contacts (device BLOB PRIMARY KEY, address TEXT NOT NULL)
+    STRICT, WITHOUT ROWID;
