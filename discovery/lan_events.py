@@ -16,8 +16,7 @@ from schemas.ids import DeviceKey
 class Peer:
     """A device that says it is on the LAN. A hint: anybody there can claim any key and name.
 
-    `last_seen` is Unix seconds of the last record heard from it. mDNS notices a goodbye at once,
-    but a killed peer only when its records run out, up to 19 minutes later.
+    `last_seen` is Unix seconds of the last record heard from it, or of its last answer.
     """
 
     device: DeviceKey

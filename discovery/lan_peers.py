@@ -20,7 +20,8 @@ class LanPeers:
 
     One device can have several instances: its own from an earlier run, or ones that others
     forged. They are merged with turns taken between them, so that a forgery adds addresses but
-    cannot push the true ones out. A full table refuses newcomers rather than forget those it has.
+    cannot push the true ones out. A full table refuses newcomers rather than forget those it has;
+    but there is a place for those that were named by `favour`.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class LanPeers:
         self._limit_per_device = per_device
         self._instances: dict[str, Peer] = {}
         self._by_device: dict[DeviceKey, dict[str, None]] = {}
+        self._favoured: frozenset[DeviceKey] = frozenset()
         self.dropped: Counter[str] = Counter()
 
     def __contains__(self, instance: str) -> bool:
@@ -38,6 +40,17 @@ class LanPeers:
     def peers(self) -> tuple[Peer, ...]:
         """Everybody, in the order in which they came."""
         return tuple(self._merged(instances) for instances in self._by_device.values())
+
+    def instances(self) -> tuple[str, ...]:
+        return tuple(self._instances)
+
+    def instance(self, instance: str) -> Peer:
+        """What it says. Raises KeyError."""
+        return self._instances[instance]
+
+    def favour(self, devices: Iterable[DeviceKey]) -> None:
+        """These have a place in a full table: the stranger who came last makes room."""
+        self._favoured = frozenset(devices)
 
     def find(self, device: DeviceKey) -> Peer | None:
         instances = self._by_device.get(device)
@@ -58,12 +71,15 @@ class LanPeers:
             known = None
         siblings = self._by_device.get(peer.device, {})
         if known is None:
-            if len(self._instances) >= self._limit:
-                self.dropped["table-full"] += 1
-                return events
             if len(siblings) >= self._limit_per_device:
                 self.dropped["instances-per-device"] += 1
                 return events
+            if len(self._instances) >= self._limit:
+                self.dropped["table-full"] += 1
+                stranger = self._last_stranger() if peer.device in self._favoured else None
+                if stranger is None:
+                    return events
+                events += self.lose(stranger)
         before = self.find(peer.device)
         self._instances[instance] = peer
         self._by_device.setdefault(peer.device, {})[instance] = None
@@ -86,6 +102,10 @@ class LanPeers:
         if not self._by_device[known.device]:
             del self._by_device[known.device]
         return _difference(before, self.find(known.device))
+
+    def _last_stranger(self) -> str | None:
+        newest_first = reversed(self._instances.items())
+        return next((i for i, peer in newest_first if peer.device not in self._favoured), None)
 
     def _merged(self, instances: Iterable[str]) -> Peer:
         seen = sorted(

@@ -1,21 +1,25 @@
-"""The TXT record of a node on the LAN: version, device key, display name; pure.
+"""The TXT record of a node on the LAN; pure (RFC 6763, section 6).
 
-`v=1`, `d=` device key in 64 hex digits, `n=` display name in UTF-8 (RFC 6763, section 6). Keys
-that this version does not know are skipped, so later versions can add (contacts-only visibility
-will add keyed tags in place of `d` and `n`, under a version of its own).
+For everyone: `v=1`, `d=` device key in 64 hex digits, `n=` display name in UTF-8. For contacts:
+`v=2`, `e=` day since 1970 in decimal digits, `t=` tag in 32 hex digits (`lan_tags`). Keys that this
+version does not know are skipped, so that later ones can add some.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from discovery.lan_tags import TAG_BYTES, Tag
 from schemas.errors import Malformed
 from schemas.ids import DeviceKey
 from schemas.limits import DISPLAY_NAME
 
 VERSION: Final = b"1"
+TAGGED: Final = b"2"
+_DAY_DIGITS: Final = 7  # the year 9999 has seven
 TXT_BYTES: Final = 512  # far above what we write; RFC 6763 says to stay below 1,300
 
 # Joiners and direction marks that names in Persian, Hebrew, Indic scripts and emoji need. Other
@@ -37,16 +41,24 @@ class TxtRecord:
             b"d=" + self.device.hex().encode(),
             b"n=" + fit_name(self.name).encode(),
         )
-        return b"".join(bytes([len(field)]) + field for field in fields)
+        return _strings(fields)
 
 
-def parse_txt_untrusted(data: bytes) -> TxtRecord:
-    """The node described by TXT bytes from the network.
+def encode_tag(tag: Tag) -> bytes:
+    """What a node says that shows itself to contacts alone."""
+    day = b"e=" + str(tag.day).encode()
+    return _strings((b"v=" + TAGGED, day, b"t=" + tag.tag.hex().encode()))
+
+
+def parse_txt_untrusted(data: bytes) -> TxtRecord | Tag:
+    """The node described by TXT bytes from the network, or the tag of one.
 
     Raises Malformed: `oversized-txt`, `malformed-txt`, `unknown-version`, `bad-device-key`,
-    `bad-name` (longer than DISPLAY_NAME bytes, not UTF-8, control or hiding characters).
+    `bad-name` (longer than DISPLAY_NAME bytes, not UTF-8, control or hiding characters), `bad-tag`.
     """
     fields = _fields_untrusted(data)
+    if fields.get(b"v") == TAGGED:
+        return _tag_untrusted(fields)
     if fields.get(b"v") != VERSION:
         raise Malformed(
             "unknown-version", "a LAN peer of another version", hint="upgrade the older node"
@@ -78,6 +90,24 @@ def _shows(character: str) -> bool:
     if category == "Cf":
         return character in _FORMAT_CHARACTERS_ALLOWED
     return category not in ("Cc", "Cs", "Zl", "Zp")
+
+
+def _tag_untrusted(fields: Mapping[bytes, bytes]) -> Tag:
+    day, tag = fields.get(b"e", b""), fields.get(b"t", b"")
+    try:
+        found = Tag(int(day.decode("ascii")), bytes.fromhex(tag.decode("ascii")))
+    except ValueError:
+        raise Malformed("bad-tag", "a LAN peer without a tag") from None
+    # int() and fromhex() also take signs, blanks and capitals
+    if not 0 < len(day) <= _DAY_DIGITS or len(found.tag) != TAG_BYTES:
+        raise Malformed("bad-tag", "a LAN peer with a tag of another length")
+    if str(found.day).encode() != day or found.day < 0 or found.tag.hex().encode() != tag:
+        raise Malformed("bad-tag", "a LAN peer with an odd tag")
+    return found
+
+
+def _strings(fields: Iterable[bytes]) -> bytes:
+    return b"".join(bytes([len(field)]) + field for field in fields)
 
 
 def _fields_untrusted(data: bytes) -> dict[bytes, bytes]:

@@ -13,6 +13,7 @@ from .endpoint import Endpoint
 from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, StreamCode, StreamReset
 from .frames import FrameStream, read_frame, write_frame
 from .limits import DEFAULT_LIMITS, TransportLimits
+from .probe import Prober
 from .rpc import RpcClient, RpcService, RpcSession, connect_rpc, kj_loop, serve_rpc
 from .serving import Handler
 from .stream import Stream
@@ -29,6 +30,7 @@ __all__ = [
     "Endpoint",
     "FrameStream",
     "Handler",
+    "Prober",
     "RpcClient",
     "RpcService",
     "RpcSession",

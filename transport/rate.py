@@ -60,3 +60,7 @@ class Buckets(Generic[K]):
         else:
             self._buckets.move_to_end(key)
         return bucket
+
+    def forget(self, key: K) -> None:
+        """Its bucket is full again."""
+        self._buckets.pop(key, None)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discovery.interfaces import InterfaceAddress
 from discovery.lan_events import Peer, PeerChange, PeerEvent, Watch
 from discovery.lan_peers import LanPeers
 from discovery.mdns_service import Advert, describe, peer_untrusted
 from discovery.mdns_txt import TXT_BYTES, TxtRecord, fit_name, parse_txt_untrusted
+from discovery.scope import OwnNetworks
 from schemas.addresses import Address, AddressKind, EndpointAddress
 from schemas.errors import Malformed
 from schemas.ids import DeviceKey
@@ -55,8 +58,8 @@ KEY = b"d=" + ADA.hex().encode()
     [
         (b"", "unknown-version"),
         (txt(KEY, b"n=Ada"), "unknown-version"),
-        (txt(b"v=2", KEY), "unknown-version"),
-        (txt(b"v=2", b"v=1", KEY), "unknown-version"),
+        (txt(b"v=3", KEY), "unknown-version"),
+        (txt(b"v=3", b"v=1", KEY), "unknown-version"),
         (txt(b"v=1", b"n=Ada"), "bad-device-key"),
         (txt(b"v=1", b"d=" + b"a" * 63), "bad-device-key"),
         (txt(b"v=1", b"d=" + b"zz" * 32), "bad-device-key"),
@@ -104,15 +107,35 @@ def test_whatever_the_user_is_called_others_accept_our_advert(name: str) -> None
 # --- services
 
 
+ANYWHERE = OwnNetworks((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
+
+
+def described(
+    hosts: list[str], networks: OwnNetworks = ANYWHERE, *, port: int = 7000, loopback: bool = False
+) -> Peer:
+    return peer_untrusted(
+        TxtRecord(ADA, "Ada"), port, hosts, on_link=networks.on_link, loopback=loopback, now=5.0
+    )
+
+
 def test_addresses_on_the_lan_are_filtered_and_bounded() -> None:
-    data = TxtRecord(ADA, "Ada").encode()
     hosts = ["127.0.0.1", "::1", "0.0.0.0", "224.0.0.1", "fe80::1", "fe80::2%3", "192.168.1.7"]
-    strict = peer_untrusted(data, 7000, hosts, loopback=False, now=5.0)
+    strict = described(hosts)
     assert strict == Peer(ADA, "Ada", (lan("fe80::2%3"), lan("192.168.1.7")), 5.0)
-    on_loopback = peer_untrusted(data, 7000, hosts, loopback=True, now=5.0)
+    on_loopback = described(hosts, loopback=True)
     assert lan("127.0.0.1") in on_loopback.addresses
-    many = peer_untrusted(data, 7, [f"10.0.0.{n}" for n in range(200)], loopback=False, now=5.0)
+    many = described([f"10.0.0.{n}" for n in range(200)])
     assert len(many.addresses) == ENDPOINT_ADDRESSES
+
+
+def test_a_neighbour_cannot_send_us_to_addresses_that_are_not_on_the_link() -> None:
+    """A record that names somebody on the Internet would have us knock there."""
+    networks = OwnNetworks.of([InterfaceAddress("eth0", "192.168.1.9", 24)])
+    hosts = ["8.8.8.8", "10.0.0.1", "192.168.1.7"]
+    assert described(hosts, networks).addresses == (lan("192.168.1.7"),)
+    with pytest.raises(Malformed) as caught:
+        described(hosts[:2], networks)
+    assert caught.value.code == "no-usable-address"
 
 
 @pytest.mark.parametrize(
@@ -125,13 +148,13 @@ def test_addresses_on_the_lan_are_filtered_and_bounded() -> None:
 )
 def test_services_that_nobody_could_dial(port: int, hosts: list[str], code: str) -> None:
     with pytest.raises(Malformed) as caught:
-        peer_untrusted(TxtRecord(ADA, "Ada").encode(), port, hosts, loopback=False, now=5.0)
+        described(hosts, port=port)
     assert caught.value.code == code
 
 
 def test_an_advert_tells_neither_the_machines_name_nor_scopes() -> None:
     info = describe(
-        "0011", Advert(ADA, "Ada", (Address("fe80::2%3", 7000), Address("10.0.0.1", 7000)))
+        "0011", Advert(ADA, "Ada", (Address("fe80::2%3", 7000), Address("10.0.0.1", 7000))), 1
     )
     assert info.server == "0011.local."
     assert sorted(info.parsed_scoped_addresses()) == ["10.0.0.1", "fe80::2"]
@@ -141,13 +164,6 @@ def test_an_advert_tells_neither_the_machines_name_nor_scopes() -> None:
 def test_an_advert_has_addresses_of_one_port(ports: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="one port"):
         Advert(ADA, "Ada", tuple(Address("10.0.0.1", port) for port in ports))
-
-
-def test_without_a_network_there_is_nothing_to_advertise() -> None:
-    assert Advert.of(ADA, "Ada", ()) is None
-    assert Advert.of(ADA, "Ada", [lan("10.0.0.1")]) == Advert(
-        ADA, "Ada", (Address("10.0.0.1", 7000),)
-    )
 
 
 # --- the table
