@@ -108,6 +108,11 @@ class Connection:
         return self._quic.key_exchange
 
     @property
+    def round_trip_s(self) -> float:
+        """QUIC's own smoothed estimate of a round trip, in seconds (RFC 9002, 5.3)."""
+        return self._quic.round_trip_s
+
+    @property
     def last_heard_at(self) -> float:
         """Loop time of the last datagram from the peer."""
         return self._liveness.last_heard_at

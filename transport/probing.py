@@ -45,6 +45,10 @@ class ProbingConnection(BoundedConnection):
         return self._network_paths[0].addr if self._network_paths else None
 
     @property
+    def round_trip_s(self) -> float:
+        return float(self._loss._rtt_smoothed)
+
+    @property
     def datagram_size(self) -> int:
         """Bytes of UDP payload that this path is known to carry."""
         return int(self._max_datagram_size)

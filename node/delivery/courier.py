@@ -16,6 +16,7 @@ from node.delivery.link import CONNECTION_LOST
 from node.delivery.links import Links
 from node.delivery.obtain import Obtainer, parse_relays
 from node.delivery.outcomes import OutcomeDesk
+from node.delivery.path_rules import forbidden
 from node.delivery.patience import Patience
 from node.delivery.relay_pool import WRONG_PEER, RelayPool
 from node.delivery.turns import Turns
@@ -28,6 +29,7 @@ from schemas.ids import DeviceKey, ParcelId
 from schemas.limits import KIB
 from schemas.node_service import EnqueueItem
 from schemas.parcels import Parcel, pad
+from schemas.path_policy import PathPolicy
 from transport.supervise import Supervisor
 
 STOPPED = "stopped"
@@ -170,7 +172,11 @@ class _Courier:
         linked = link is not None and not link.closed
         relays: list[RelayAddress] = []
         if items and (not linked or self._patience.at_an_end(self._device)):
-            relays = parse_relays(await self._means.ask(LookUpPeer(self._device)))
+            peer = await self._means.ask(LookUpPeer(self._device))
+            relays = parse_relays(peer) if peer.policy.by_relay else []
+            if not peer.policy.by_relay and not linked:
+                self._wait_for_path(items, peer.policy)
+                return
         if relays:
             await self._leave_at_relay(relays, items)
         elif linked:
@@ -181,6 +187,11 @@ class _Courier:
             for item in items:
                 again = 0.0 if lost else None
                 self._settle(Outcome(item.parcel, reason=reason, retry_after_s=again))
+
+    def _wait_for_path(self, items: Iterable[OutboxItem], policy: PathPolicy) -> None:
+        """No path that the policy allows is open: it is tried again, and the user told why."""
+        for item in items:
+            self._settle(Outcome(item.parcel, reason=forbidden(policy).code))
 
     async def _take(self) -> list[OutboxItem]:
         """Due parcels that are not out already: the engine forgets one after a while.

@@ -17,6 +17,8 @@ from discovery.resolver import Resolver
 from discovery.scope import NetworksNow, networks_now
 from identity.keys import KeyPair
 from node.delivery.asking import Ask
+from node.delivery.better_paths import BetterPaths
+from node.delivery.candidates import Candidates
 from node.delivery.courier import Couriers, Means
 from node.delivery.dialer import Dialer
 from node.delivery.greet import Greeter
@@ -27,12 +29,14 @@ from node.delivery.links import Links
 from node.delivery.obtain import Obtainer
 from node.delivery.outcomes import OutcomeDesk
 from node.delivery.own_relays import OwnRelays, RelayMeans
+from node.delivery.path_rules import PathRules
+from node.delivery.paths import Paths
 from node.delivery.peer_addresses import PeerAddresses
 from node.delivery.relay_pool import RelayPool
 from node.delivery.requests import RequestServer
 from node.delivery.router_port import RouterPort
 from node.delivery.whereabouts import Whereabouts
-from node.engine.commands import BundleWish, WhoAmI
+from node.engine.commands import BundleWish, ListPathPolicies, WhoAmI
 from node.engine.values import (
     BundleChanged,
     Counted,
@@ -41,6 +45,7 @@ from node.engine.values import (
     KeyPackagesLow,
     LinkUnwanted,
     OutboxReady,
+    PolicyChanged,
     SummaryReady,
 )
 from schemas.addresses import Address, RelayAddress
@@ -99,13 +104,17 @@ class Delivery:
         self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
         loop = asyncio.get_running_loop()
         self._requests = RequestServer(ask, self._limits, counters, loop.time)
+        self.networks = config.networks
+        self._rules = PathRules(ask, self.networks)
         self.links = Links(
             device.public,
             ask,
             self._limits,
             counters,
+            admit=self._rules.admit,
             on_stream=self._requests.serve,
             on_wish=self._on_wish,
+            on_path=lambda device, link: announce(self.paths.changed(device, link)),
         )
 
     @property
@@ -138,12 +147,33 @@ class Delivery:
         stack.push_async_callback(self.links.close)
         others = PeerAddresses(self._ask, self._clock, self._relays_records)
         self.resolver = Resolver(
-            others.sources(self.mdns), clock=self._clock, networks=config.networks
+            others.sources(self.mdns), clock=self._clock, networks=self.networks
         )
-        self.dialer = Dialer(self.endpoint, self.links, self.resolver, limits, self.counters)
+        candidates = Candidates(self._clock, limits.devices_remembered)
+        self.paths = Paths(self._ask, self.links, candidates, self.pool, self.networks, self._clock)
+        self.dialer = Dialer(
+            self.endpoint,
+            self.links,
+            self.resolver,
+            self._rules,
+            candidates,
+            limits,
+            self.counters,
+        )
+        self.better_paths = BetterPaths(
+            self.links,
+            self.dialer,
+            self.resolver,
+            self._rules,
+            self.networks,
+            limits,
+            self.counters,
+        )
+        self.dialer.on_news = self.better_paths.news
         if self._lan is not None:
             self.dialer.on_silence = self._lan.silent
         stack.push_async_callback(self.dialer.close)
+        stack.push_async_callback(self.better_paths.close)
         self.obtainer = Obtainer(
             self._ask, self.links, self.dialer, self.pool, limits, self.counters
         )
@@ -181,7 +211,10 @@ class Delivery:
     async def _begin(self, stack: AsyncExitStack) -> None:
         """Everything is in place: take part."""
         await self._renew_self()
-        running = [self._tasks.start(self.greeter.run(), name="greeter")]
+        running = [
+            self._tasks.start(self.greeter.run(), name="greeter"),
+            self._tasks.start(self.better_paths.run(), name="better-paths"),
+        ]
         if self.public:
             await self.whereabouts.publish()
             running.append(self._tasks.start(self.whereabouts.run(), name="addresses"))
@@ -210,6 +243,8 @@ class Delivery:
                 self.own_relays.restock()
             case LinkUnwanted(device):
                 self.links.drop(device)
+            case PolicyChanged():
+                self._tasks.start(self._follow_policy(), name="policy")
             case Counted(reason):
                 self.counters[reason] += 1
             case Event():
@@ -225,6 +260,17 @@ class Delivery:
         self.own_relays.set([RelayAddress.parse(text) for text in me.relays])
         self.own_relays.publish()
         self.greeter.greet()
+
+    async def _follow_policy(self) -> None:
+        """Our record may have to say less, or more again."""
+        if self.public:
+            try:
+                await self.whereabouts.publish()
+            except (Fault, OSError) as error:
+                log.info("not published: %s", error)
+        self.dialer.news_of_network()
+        if self._lan is not None:
+            self._lan.moved()
 
     async def _on_wish(self, link: Link, wish: BundleWish) -> None:
         await self.obtainer.wish(link, wish)
@@ -255,6 +301,9 @@ class Delivery:
 
     def network_changed(self) -> None:
         """Paths may be open that were not: failures of the past do not count, and we greet."""
+        self._announce(Event("network-changed", {}))
+        self.better_paths.moved()
+        self.pool.prove()
         self.dialer.news_of_network()
         self.greeter.greet()
         if self._lan is not None:
@@ -263,7 +312,7 @@ class Delivery:
             self.router_port.network_changed()
 
     async def _advert(self) -> Advert | None:
-        if not self.public:
+        if not self.public or (await self._ask(ListPathPolicies()))[0].policy.hides_address:
             return None
         own = self.whereabouts.adapters(link_local=True)
         return await advert_of(self._ask, self._device.public, [each.address for each in own])

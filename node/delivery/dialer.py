@@ -10,13 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from discovery.resolver import Resolution, Resolver
+from discovery.resolver import Resolver
+from node.delivery.candidates import Candidates
 from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
 from node.delivery.links import Links
+from node.delivery.path_rules import PathRules
 from schemas.errors import Fault, Unreachable
 from schemas.frames import P2P_ALPN
 from schemas.ids import DeviceKey
+from schemas.path_policy import PathPolicy
 from transport import Address, Endpoint
 from transport.supervise import Supervisor
 
@@ -45,12 +48,16 @@ class Dialer:
         endpoint: Endpoint,
         links: Links,
         resolver: Resolver,
+        rules: PathRules,
+        candidates: Candidates,
         limits: DeliveryLimits,
         counters: Counter[str],
     ) -> None:
         self._endpoint = endpoint
         self._links = links
         self._resolver = resolver
+        self._rules = rules
+        self.candidates = candidates
         self._limits = limits
         self._counters = counters
         self._loop = asyncio.get_running_loop()
@@ -59,6 +66,7 @@ class Dialer:
         self._tasks = Supervisor(self._crashed)
         self._closing = False
         self.on_silence: Callable[[DeviceKey], None] = lambda device: None
+        self.on_news: Callable[[DeviceKey], None] = lambda device: None
 
     async def reach(
         self, device: DeviceKey, within_s: float, *, pursue: bool = True, eager: bool = False
@@ -97,6 +105,7 @@ class Dialer:
 
     def news(self, device: DeviceKey) -> None:
         """Discovery heard something of the device: failures of the past do not count."""
+        self.on_news(device)
         pursuit = self._pursuits.get(device)
         if pursuit is not None:
             self._reset(pursuit)
@@ -204,12 +213,12 @@ class Dialer:
 
         Returns when linked, whoever dialled.
         """
-        known = await self._resolver.resolve(device, deadline_s=self._limits.quick_resolve_s)
-        quick = _addresses(known)
+        policy = await self._rules.of(device)
+        quick = await self._look_up(device, policy, self._limits.quick_resolve_s)
         up = self._links.watch(device)
-        tries = {asyncio.ensure_future(self._dial_rest(device, quick))}
+        tries = {asyncio.ensure_future(self._dial_rest(device, policy, quick))}
         if quick:
-            tries.add(asyncio.ensure_future(self._dial(device, quick)))
+            tries.add(asyncio.ensure_future(self.dial(device, quick, policy)))
         fault: Fault | None = None
         try:
             while tries:
@@ -235,16 +244,45 @@ class Dialer:
                 await asyncio.gather(*tries, return_exceptions=True)
         raise fault if fault is not None else _no_address()
 
-    async def _dial_rest(self, device: DeviceKey, tried: Sequence[Address]) -> Link:
-        full = await self._resolver.resolve(device)
-        rest = [address for address in _addresses(full) if address not in tried]
+    async def _dial_rest(
+        self, device: DeviceKey, policy: PathPolicy, tried: Sequence[Address]
+    ) -> Link:
+        full = await self._look_up(device, policy)
+        rest = [address for address in full if address not in tried]
         if not rest:
             raise _no_address()
-        return await self._dial(device, rest)
+        return await self.dial(device, rest, policy)
 
-    async def _dial(self, device: DeviceKey, candidates: Sequence[Address]) -> Link:
-        connection = await self._endpoint.dial(candidates, expected=device, alpn=P2P_ALPN)
-        return await self._links.adopt(connection)
+    async def _look_up(
+        self, device: DeviceKey, policy: PathPolicy, quick_s: float | None = None
+    ) -> list[Address]:
+        """What may be dialled of what is known; with `quick_s`, known here. Raises Refused."""
+        known = await self._resolver.resolve(device, deadline_s=quick_s)
+        self.candidates.found(device, known.found, all_there_is=quick_s is None)
+        allowed = self._rules.dialable(policy, known.found)
+        return [found.address.address for found in allowed]
+
+    async def dial(
+        self,
+        device: DeviceKey,
+        addresses: Sequence[Address],
+        policy: PathPolicy,
+        *,
+        instead_of: Link | None = None,
+    ) -> Link:
+        """A link over whichever address answers first, in place of one that works if need be.
+
+        Raises Fault.
+        """
+        with self.candidates.attempt(device, addresses) as tried:
+            connection = await self._endpoint.dial(
+                addresses,
+                expected=device,
+                alpn=P2P_ALPN,
+                post_quantum_only=policy is PathPolicy.POST_QUANTUM_ONLY,
+                tried=tried,
+            )
+        return await self._links.adopt(connection, instead_of=instead_of)
 
     def _forget_one(self) -> None:
         if len(self._pursuits) >= self._limits.devices_remembered:
@@ -255,10 +293,6 @@ class Dialer:
 
     def _crashed(self, name: str) -> None:
         self._counters[f"{name}-crashed"] += 1
-
-
-def _addresses(resolution: Resolution) -> list[Address]:
-    return [found.address.address for found in resolution.found]
 
 
 def _no_address() -> Unreachable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,8 @@ from schemas.ids import IdentityKey
 from transport import Connection, FrameStream
 
 _VERSION_MISMATCH: Final = "version-mismatch"
+_GENERATION: Final = "generation:"  # among the features of a dialer's hello
+_LAST_GENERATION: Final = 1 << 31
 
 
 class HelloRefused(Fault):
@@ -31,10 +34,13 @@ class Greeting:
     hello: Hello
     identity: IdentityKey
     largest_frame: int
+    generation: int  # 0, or one more than that of the link which the dialer gave up for this one
 
 
-async def shake_hands(connection: Connection, ask: Ask, limits: DeliveryLimits) -> Greeting:
-    """Exchange hellos on the dialer's first stream.
+async def shake_hands(
+    connection: Connection, ask: Ask, limits: DeliveryLimits, *, generation: int = 0
+) -> Greeting:
+    """Exchange hellos on the dialer's first stream; `generation` is told by a dialer.
 
     Raises Fault: `no-hello`, `version-mismatch`, `bad-credential`, `hello-refused` (the peer sent
     an error), `away` (the peer gets no link), Malformed, ConnectionLost. The peer was told why,
@@ -48,12 +54,13 @@ async def shake_hands(connection: Connection, ask: Ask, limits: DeliveryLimits) 
             )
             frames = FrameStream(stream, max_read=wire.FRAME_BEFORE_HELLO)
             if connection.dialed:
-                await _say_hello(frames, connection, ask)
+                await _say_hello(frames, connection, ask, generation)
             hello = _check(await frames.read())
             identity = verify_credential_untrusted(connection.peer, hello.credential)
             if not connection.dialed:
                 # Only to a device whose owner vouches for it do we say whose device we are.
                 await _say_hello(frames, connection, ask)
+                generation = _generation_untrusted(hello)
     except TimeoutError:
         fault: Fault = HelloRefused("no-hello", "the peer did not say hello", blame=Blame.PEER)
         if frames is not None:
@@ -66,12 +73,25 @@ async def shake_hands(connection: Connection, ask: Ask, limits: DeliveryLimits) 
     # One limit for both directions: what one side sends, the other must be ready to read.
     largest = max(min(hello.largest_frame, wire.FRAME), wire.FRAME_BEFORE_HELLO)
     frames.max_read = largest
-    return Greeting(frames, hello, identity, largest)
+    return Greeting(frames, hello, identity, largest, generation)
 
 
-async def _say_hello(frames: FrameStream, connection: Connection, ask: Ask) -> None:
+async def _say_hello(
+    frames: FrameStream, connection: Connection, ask: Ask, generation: int = 0
+) -> None:
     hello = await ask(OwnHello(str(connection.remote), connection.peer))
+    if generation:
+        hello = dataclasses.replace(hello, features=(f"{_GENERATION}{generation}",))
     await frames.write(encode_frame(hello))
+
+
+def _generation_untrusted(hello: Hello) -> int:
+    """A peer can mix up nobody's links but its own."""
+    for feature in hello.features:
+        digits = feature.removeprefix(_GENERATION)
+        if digits != feature and digits.isascii() and digits.isdigit() and len(digits) <= 10:
+            return min(int(digits), _LAST_GENERATION)
+    return 0
 
 
 def _check(payload: bytes | None) -> Hello:

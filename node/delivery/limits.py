@@ -76,8 +76,31 @@ class DeliveryLimits:
     greet: int = 32  # devices
     greet_at_once: int = 8
 
+    # Meetings: each makes us send a few datagrams to where somebody says that a contact is
+    meetings_of_signaller_burst: int = 16
+    meetings_of_signaller_every_s: float = 8.0
+    meetings_with_device_burst: int = 4  # it tries again after 1, 2, 4 … s
+    meetings_with_device_every_s: float = 15.0
+    meetings_burst: int = 48
+    meetings_every_s: float = 4.0  # 12 KiB to each of eight addresses, if nobody answers there
+    meeting_addresses_per_host: int = 2  # its NAT's and a forwarded port
+    meeting_relays: int = 2  # of the peer's, asked
+    meeting_peers: int = 3  # common peers, asked
+    meeting_answer_s: float = 2.0  # to who asks for somebody we do not bring it together with
+    meeting_crossing_s: float = 0.5  # longest wait for the other side to have our answer
+
+    # On the LAN: a peer that is killed is gone within lan_quiet_s + lan_silent_s
+    lan_quiet_s: float = 0.7  # after its last sign of life a peer is asked
+    lan_silent_s: float = 1.0  # three packets, or one ping and QUIC's own repetitions
+    lan_absent_first_s: float = 2.0  # who is gone is asked for: it may have been unplugged
+    lan_absent_last_s: float = 64.0  # doubled each time; then only a word of its own brings it back
+
     # Where we are
+    observers: int = 64  # whose word on our address is kept
+    observed_s: float = 300.0  # a NAT forgets within minutes what nobody uses
     look_at_addresses_s: float = 1.0  # laptops move; reading the adapters takes 0.3 ms
+    better_path_s: float = 30.0  # how often a LAN path is looked for beside another; news do, too
+    moved_proof_s: float = 1.0  # on another network, who does not answer by then is dialled anew
     asleep_s: float = 10.0  # that the wall clock went on without us: the machine slept
 
 

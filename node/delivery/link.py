@@ -65,6 +65,7 @@ class Link:
         self.identity: IdentityKey = greeting.identity
         self.hello = greeting.hello
         self.dialed = connection.dialed
+        self.generation = greeting.generation
         self.retired = False
         self._frames = greeting.frames
         self._largest_frame = greeting.largest_frame

@@ -26,6 +26,8 @@ STOPPING: Final = "the node stops"
 log = logging.getLogger(__name__)
 
 OnStream = Callable[[Link, Stream], Awaitable[None]]
+Admit = Callable[[Connection], Awaitable[None]]
+OnPath = Callable[[DeviceKey, Link | None], None]
 OnWish = Callable[[Link, BundleWish], Awaitable[None]]
 
 
@@ -33,8 +35,10 @@ class Links:
     """The devices that we are linked to.
 
     `serve` is the transport's handler of accepted connections; `adopt` takes a dialled one. When
-    both sides dial at once, the link dialled by the lower device key survives; the other one
-    finishes what is under way on it.
+    both sides dial at once, the link dialled by the lower device key survives; a link that was
+    dialled in place of another survives that one. The other finishes what is under way on it.
+    `admit` raises Fault for a proven peer that gets no link; `on_path` hears which link is in use
+    with a device, None when there is none left.
     """
 
     def __init__(
@@ -44,13 +48,17 @@ class Links:
         limits: DeliveryLimits,
         counters: Counter[str],
         *,
+        admit: Admit,
         on_stream: OnStream,
         on_wish: OnWish,
+        on_path: OnPath,
     ) -> None:
         self._own = own
         self._ask = ask
         self._limits = limits
         self._counters = counters
+        self._admit = admit
+        self._on_path = on_path
         self._on_stream = on_stream
         self._on_wish = on_wish
         self._garbage = Rates(
@@ -93,19 +101,20 @@ class Links:
     async def serve(self, connection: Connection) -> None:
         """Serve an accepted connection for its life."""
         try:
-            await self._live(connection, None)
+            await self._live(connection, None, 0)
         except ConnectionLost:
             pass  # also before the hello: nothing to say about it
         except Fault as fault:
             self._refuse(connection, fault)
 
-    async def adopt(self, connection: Connection) -> Link:
+    async def adopt(self, connection: Connection, *, instead_of: Link | None = None) -> Link:
         """Serve a dialled connection in the background; returns when it is greeted.
 
         Raises the Fault that ended the greeting.
         """
+        generation = 0 if instead_of is None else instead_of.generation + 1
         ready: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
-        self._tasks.start(self._live_dialed(connection, ready), name="link")
+        self._tasks.start(self._live_dialed(connection, ready, generation), name="link")
         return await asyncio.shield(ready)
 
     def send_summary(self, device: DeviceKey, summary: Signed) -> None:
@@ -138,9 +147,11 @@ class Links:
 
     # --- one connection's life
 
-    async def _live_dialed(self, connection: Connection, ready: asyncio.Future[Link]) -> None:
+    async def _live_dialed(
+        self, connection: Connection, ready: asyncio.Future[Link], generation: int
+    ) -> None:
         try:
-            await self._live(connection, ready)
+            await self._live(connection, ready, generation)
         except Fault as fault:
             if not isinstance(fault, ConnectionLost):
                 self._refuse(connection, fault)
@@ -152,7 +163,9 @@ class Links:
             if not ready.done():
                 ready.cancel()
 
-    async def _live(self, connection: Connection, ready: asyncio.Future[Link] | None) -> None:
+    async def _live(
+        self, connection: Connection, ready: asyncio.Future[Link] | None, generation: int
+    ) -> None:
         device = connection.peer
         if device == self._own:
             raise Refused("own-device", "this node dialled itself")
@@ -161,7 +174,8 @@ class Links:
         self._alive[device] += 1
         told = False
         try:
-            greeting = await shake_hands(connection, self._ask, self._limits)
+            await self._admit(connection)
+            greeting = await shake_hands(connection, self._ask, self._limits, generation=generation)
             link = Link(
                 connection,
                 greeting,
@@ -237,6 +251,11 @@ class Links:
         old = self.get(link.peer)
         if old is None:
             self._use(link)
+        elif link.generation > old.generation:
+            self._use(link)
+            self._retire(old)
+        elif link.generation < old.generation:
+            self._tasks.start(self._settle_rivals(old, link), name="rivals")
         elif old.dialed == link.dialed:
             # Nobody dials while linked: the dialer lost the old one, or never knew it.
             self._use(link)
@@ -293,6 +312,7 @@ class Links:
 
     def _use(self, link: Link) -> None:
         self._links[link.peer] = link
+        self._on_path(link.peer, link)
         for waiter in list(self._waiting.get(link.peer, ())):
             if not waiter.done():
                 waiter.set_result(None)
@@ -300,6 +320,7 @@ class Links:
     def _unregister(self, link: Link) -> None:
         if self._links.get(link.peer) is link:
             del self._links[link.peer]
+            self._on_path(link.peer, None)
 
     def _refuse(self, connection: Connection, fault: Fault) -> None:
         self._counters[f"link-{fault.code}"] += 1

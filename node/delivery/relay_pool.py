@@ -14,7 +14,15 @@ from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey
 from schemas.node_service import RELAY_ALPN, NodeService
-from transport import DEFAULT_LIMITS, Address, Endpoint, TransportLimits, connect_rpc
+from transport import (
+    DEFAULT_LIMITS,
+    Address,
+    CloseCode,
+    Connection,
+    Endpoint,
+    TransportLimits,
+    connect_rpc,
+)
 from transport.supervise import Supervisor
 
 WRONG_PEER = "wrong-peer"  # the transport's word: another key than the pinned one answers
@@ -89,10 +97,29 @@ class RelayPool:
             and relay.ready.exception() is None
         )
 
+    def why_not(self, address: RelayAddress) -> str | None:
+        """The code of the last failure to connect; None if it was not tried."""
+        relay = self._relays.get(address)
+        return None if relay is None or relay.fault is None else relay.fault.code
+
     def retry_in(self, address: RelayAddress) -> float:
         """Seconds until a failed relay is dialled again."""
         relay = self._relays.get(address)
         return 0.0 if relay is None else max(0.0, relay.not_before - self._loop.time())
+
+    def prove(self) -> None:
+        """We are on another network: a relay follows at once, or is dialled anew."""
+        for relay in self._relays.values():
+            relay.not_before = 0.0
+            if relay.ready is not None and relay.ready.done() and not relay.ready.exception():
+                connection = relay.ready.result().connection
+                self._tasks.start(self._prove(connection), name="relay-proof")
+
+    async def _prove(self, connection: Connection) -> None:
+        try:
+            await connection.ping(self._limits.moved_proof_s)
+        except Fault:
+            connection.close_now(CloseCode.NORMAL, "no answer on another network")
 
     async def close(self) -> None:
         self._closing = True

@@ -41,6 +41,18 @@ _QUEUED = {
         "{name}'s device has no post-quantum key exchange, and this node connects to no other.",
         "Ask {name} to upgrade, or run without --post-quantum-only. A relay can still carry it.",
     ),
+    "policy-direct-only": (
+        "{name}'s device cannot be reached directly, and the policy for {name} allows no relay.",
+        "It is tried again by itself. `policy {name} auto` would let a relay carry it.",
+    ),
+    "policy-lan-only": (
+        "{name}'s device is not on this network, and the policy for {name} is lan-only.",
+        "It goes out when both are on one network. `policy {name} auto` would allow other paths.",
+    ),
+    "policy-relay-only": (
+        "No relay has taken it, and the policy for {name} is relay-only.",
+        "It is tried again by itself. See `health`; `policy {name} auto` would allow other paths.",
+    ),
     "recipient-cannot-open": (
         "{name}'s device could not open it: it has newer keys than we know.",
         "It is sealed again with the newer keys by itself; ask {name} to stay online.",

@@ -1,0 +1,109 @@
+"""Links move: to the LAN where one leads there, and after us when this machine moved."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+
+from discovery.resolver import Resolver
+from discovery.scope import NetworksNow
+from node.delivery.dialer import Dialer
+from node.delivery.limits import DeliveryLimits
+from node.delivery.link import Link
+from node.delivery.links import Links
+from node.delivery.path_rules import PathRules
+from schemas.addresses import Address
+from schemas.errors import Fault
+from schemas.ids import DeviceKey
+from transport.supervise import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class BetterPaths:
+    """A better link is dialled beside the old one, which finishes what is under way on it."""
+
+    def __init__(
+        self,
+        links: Links,
+        dialer: Dialer,
+        resolver: Resolver,
+        rules: PathRules,
+        networks: NetworksNow,
+        limits: DeliveryLimits,
+        counters: Counter[str],
+    ) -> None:
+        self._links = links
+        self._dialer = dialer
+        self._resolver = resolver
+        self._rules = rules
+        self._networks = networks
+        self._limits = limits
+        self._counters = counters
+        self._moving: set[DeviceKey] = set()
+        self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
+
+    async def run(self) -> None:
+        """For ever: look now and then."""
+        while True:
+            await asyncio.sleep(self._limits.better_path_s)
+            for link in self._links.all():
+                await self._improve(link.peer)
+
+    def news(self, device: DeviceKey) -> None:
+        """Discovery heard something of the device."""
+        if self._links.get(device) is not None:
+            self._tasks.start(self._improve(device), name="better-path")
+
+    def moved(self) -> None:
+        """This machine is on another network: each link is proven there, or made anew.
+
+        QUIC's client may move and its server may not (RFC 9000, 9): the peer of a link that we
+        dialled follows us at our next packet, one that dialled us has to be dialled.
+        """
+        for link in self._links.all():
+            step = (
+                self._prove(link) if link.dialed else self._replace(link, [link.connection.remote])
+            )
+            self._tasks.start(step, name="moved")
+
+    async def close(self) -> None:
+        await self._tasks.close(0)
+
+    async def _improve(self, device: DeviceKey) -> None:
+        """Over the LAN, if discovery knows a way there and the link goes elsewhere."""
+        link = self._links.get(device)
+        networks = self._networks()
+        if link is None or networks.on_link(link.connection.remote.host):
+            return
+        known = await self._resolver.resolve(device, deadline_s=self._limits.quick_resolve_s)
+        self._dialer.candidates.found(device, known.found, all_there_is=False)
+        addresses = [found.address.address for found in known.found]
+        near = [address for address in addresses if networks.on_link(address.host)]
+        if near:
+            await self._replace(link, near)
+
+    async def _replace(self, link: Link, addresses: list[Address]) -> None:
+        device = link.peer
+        if device in self._moving:
+            return
+        self._moving.add(device)
+        try:
+            policy = await self._rules.of(device)
+            if not policy.hides_address:
+                await self._dialer.dial(device, addresses, policy, instead_of=link)
+        except Fault as fault:
+            self._counters[f"better-path-{fault.code}"] += 1
+            log.debug("no other path to %r: %s", device, fault)
+            await self._prove(link)
+        finally:
+            self._moving.discard(device)
+
+    async def _prove(self, link: Link) -> None:
+        try:
+            await link.connection.ping(self._limits.moved_proof_s)
+        except Fault:
+            self._counters["link-lost-in-moving"] += 1
+            link.close("no answer on this path")
+            self._dialer.news(link.peer)

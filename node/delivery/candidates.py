@@ -1,0 +1,96 @@
+"""What is known of the addresses of others: from whom, and what happened when they were tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from discovery.resolver import Found
+from schemas.addresses import Address, AddressKind, EndpointAddress
+from schemas.errors import Fault
+from schemas.ids import DeviceKey
+from transport.dial import Tried
+
+ANSWERED: Final = "answered"
+OVERTAKEN: Final = "overtaken"  # another one answered first
+NO_ANSWER: Final = "no-answer"
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An address of a device. `learnt_at`, `tried_at`: Unix seconds. `result`: ANSWERED, OVERTAKEN
+    or the code of what went wrong; empty while it was never tried."""
+
+    endpoint: EndpointAddress
+    sources: tuple[str, ...]
+    learnt_at: float
+    tried_at: float | None = None
+    result: str = ""
+
+    @property
+    def kind(self) -> AddressKind:
+        return self.endpoint.kind
+
+
+class Candidates:
+    """Of at most `devices` devices, those that are looked for last; `clock` gives Unix seconds."""
+
+    def __init__(self, clock: Callable[[], float], devices: int) -> None:
+        self._clock = clock
+        self._limit = devices
+        self._known: dict[DeviceKey, dict[Address, Candidate]] = {}
+
+    def of(self, device: DeviceKey) -> tuple[Candidate, ...]:
+        return tuple(self._known.get(device, {}).values())
+
+    def kind(self, device: DeviceKey, address: Address) -> AddressKind | None:
+        known = self._known.get(device, {}).get(address)
+        return None if known is None else known.kind
+
+    def found(self, device: DeviceKey, found: Iterable[Found], *, all_there_is: bool) -> None:
+        """Discovery knows these; with `all_there_is` no others any more."""
+        old = self._known.pop(device, {})
+        new = {} if all_there_is else dict(old)
+        for each in found:
+            known = old.get(each.address.address)
+            new[each.address.address] = Candidate(
+                each.address,
+                each.sources,
+                each.learnt_at,
+                None if known is None else known.tried_at,
+                "" if known is None else known.result,
+            )
+        self._known[device] = new
+        while len(self._known) > self._limit:
+            del self._known[next(iter(self._known))]
+
+    @contextmanager
+    def attempt(self, device: DeviceKey, addresses: Sequence[Address]) -> Iterator[Tried]:
+        """A dial of these addresses; the block gets who is to be told what became of each."""
+        started = self._clock()
+        told: set[Address] = set()
+        answered = False
+
+        def note(address: Address, result: str) -> None:
+            known = self._known.get(device, {}).get(address)
+            if known is not None:
+                known.tried_at, known.result = started, result
+
+        def tried(address: Address, fault: Fault | None) -> None:
+            nonlocal answered
+            told.add(address)
+            answered |= fault is None
+            note(address, ANSWERED if fault is None else fault.code)
+
+        rest = OVERTAKEN  # also when the attempt is given up because the peer was faster
+        try:
+            yield tried
+        except Fault:
+            rest = NO_ANSWER
+            raise
+        finally:
+            for address in addresses:
+                if address not in told:
+                    note(address, OVERTAKEN if answered else rest)
