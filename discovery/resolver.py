@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -82,6 +82,7 @@ class Resolver:
         clock: Callable[[], float] = time.time,
         deadline_s: float = SOURCE_DEADLINE_S,
         networks: NetworksNow = networks_now,
+        elsewhere: Collection[str] = (),
     ) -> None:
         names = [source.name for source in sources]
         if len(set(names)) != len(names):
@@ -90,19 +91,23 @@ class Resolver:
         self._clock = clock
         self._deadline_s = deadline_s
         self._networks = networks
+        self._elsewhere = frozenset(elsewhere)
         self.counts: Counter[tuple[str, str]] = Counter()
 
     async def resolve(self, device: DeviceKey, *, deadline_s: float | None = None) -> Resolution:
         """Everything the sources say of `device` within the deadline, which holds for each.
 
         A source that fails or is late costs only its own answer. Callers in a hurry ask twice:
-        with a deadline of 0.05 s for what is known here, then with the usual one.
+        with a deadline, for what is known here, then with the usual one. The sources named
+        `elsewhere` ask others over the network, so they are left out of the first.
         """
         failures: dict[str, str] = {}
         answers: dict[str, Sequence[Lead]] = {}
         seconds = self._deadline_s if deadline_s is None else deadline_s
         async with asyncio.TaskGroup() as group:
             for source in self._sources:
+                if deadline_s is not None and source.name in self._elsewhere:
+                    continue
                 group.create_task(self._ask(source, device, seconds, answers, failures))
         return self._merge(device, answers, failures)
 

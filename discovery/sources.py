@@ -1,7 +1,7 @@
 """Places that know where a device might be, all behind one small interface.
 
 A source hands over what it has, believed by nobody: signed records as they came, and hints. The
-resolver checks, merges and bounds. The DHT will be one more source of signed records.
+resolver checks, merges and bounds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ HINTS: Final = "card"
 RECORDS: Final = "record"
 MDNS: Final = "mdns"
 RELAY: Final = "relay"
+DHT: Final = "dht"
+
+ELSEWHERE: Final = (RELAY, DHT)
+"""Sources that ask others over the network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class HintSource:
 
 @dataclass(frozen=True, slots=True)
 class RecordSource:
-    """Signed records: those this node holds, a relay's directory, later the DHT."""
+    """Signed records: those this node holds, a relay's directory, the DHT."""
 
     ask: Callable[[DeviceKey], Awaitable[Sequence[Signed]]]
     name: str

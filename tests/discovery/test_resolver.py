@@ -182,6 +182,19 @@ async def test_a_late_source_is_given_up_at_the_deadline() -> None:
     assert asked.counts["silent", "deadline"] == 1
 
 
+async def test_who_is_in_a_hurry_does_not_wait_for_others_elsewhere() -> None:
+    """A dial to a known address would wait for a relay, and the DHT be asked for nothing."""
+    asked = Resolver(
+        [Silent(), Fixed("mdns", [Hint(lan("192.168.1.7"), NOW)])],
+        clock=lambda: NOW,
+        elsewhere=["silent"],
+    )
+    async with asyncio.timeout(5):
+        answer = await asked.resolve(DEVICE.public, deadline_s=60)
+    assert len(answer.found) == 1
+    assert not answer.failures
+
+
 async def test_giving_up_resolving_gives_up_the_sources() -> None:
     silent = Silent()
     async with asyncio.timeout(5):
