@@ -52,6 +52,7 @@ from node.views import (
 from schemas.addresses import Address, RelayAddress
 from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey, GroupId, IdentityKey
+from schemas.visibility import LanVisibility
 from storage.lock import FolderLock
 from transport import DEFAULT_LIMITS, TransportLimits
 from transport.udp import Bind
@@ -80,6 +81,7 @@ class NodeConfig:
     relays: tuple[str, ...] | None = None
     mdns: bool = True
     mdns_interfaces: tuple[str, ...] | None = None
+    lan_visibility: LanVisibility = LanVisibility.EVERYONE
     port_mapping: bool = False
     post_quantum_only: bool = False
     relay_fallback_s: float = 1.5
@@ -160,6 +162,7 @@ class Node:
             config.transport_limits,
             post_quantum_only=config.post_quantum_only,
             bind=config.bind,
+            lan_visibility=config.lan_visibility,
             networks=config.networks,
             port_mapping=config.port_mapping,
         )

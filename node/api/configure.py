@@ -9,8 +9,9 @@ from typing import Any, Final
 from node.api.settings import NodeSettings
 from node.paths import CONFIG
 from schemas.errors import Blame, Fault
+from schemas.visibility import LanVisibility
 
-DEFAULT_LISTEN: Final = "0.0.0.0:7000"
+DEFAULT_LISTEN: Final = "[::]:7000"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
 _KEYS: Final = {
@@ -18,6 +19,7 @@ _KEYS: Final = {
     "relays": list,
     "mdns": bool,
     "mdns_interfaces": list,
+    "lan_visibility": str,
     "port_mapping": bool,
     "post_quantum_only": bool,
     "log_level": str,
@@ -40,6 +42,7 @@ def node_settings(
     listen: str | None = None,
     relays: tuple[str, ...] | None = None,
     mdns: bool | None = None,
+    lan_visibility: str | None = None,
     port_mapping: bool | None = None,
     post_quantum_only: bool | None = None,
     passphrase: Callable[[], bytes | None] = lambda: None,
@@ -54,12 +57,20 @@ def node_settings(
     interfaces = _words(environment.get("QUICNPROTOCHAT_MDNS_INTERFACES")) or _strings(
         file.get("mdns_interfaces"), "mdns_interfaces"
     )
+    visibility = (
+        lan_visibility
+        or environment.get("QUICNPROTOCHAT_LAN_VISIBILITY")
+        or file.get("lan_visibility")
+    )
     return NodeSettings(
         home=home,
         listen=(listen or DEFAULT_LISTEN) if lasting else None,
         relays=relays,
         mdns=_switch("mdns", mdns, environment, file, default=True),
         mdns_interfaces=interfaces,
+        lan_visibility=LanVisibility(
+            _one_of("lan_visibility", tuple(LanVisibility), visibility or LanVisibility.EVERYONE)
+        ),
         port_mapping=_switch("port_mapping", port_mapping, environment, file, default=True),
         post_quantum_only=_switch(
             "post_quantum_only", post_quantum_only, environment, file, default=False

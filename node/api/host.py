@@ -75,6 +75,7 @@ async def hosting(
         relays=settings.relays,
         mdns=settings.mdns,
         mdns_interfaces=settings.mdns_interfaces,
+        lan_visibility=settings.lan_visibility,
         port_mapping=settings.port_mapping,
         post_quantum_only=settings.post_quantum_only,
     )

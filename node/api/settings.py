@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.visibility import LanVisibility
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
@@ -19,6 +21,7 @@ class NodeSettings:
     relays: tuple[str, ...] | None = None
     mdns: bool = True
     mdns_interfaces: tuple[str, ...] | None = None
+    lan_visibility: LanVisibility = LanVisibility.EVERYONE
     port_mapping: bool = True
     post_quantum_only: bool = False
     passphrase: Callable[[], bytes | None] = lambda: None

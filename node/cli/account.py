@@ -12,6 +12,7 @@ from node.cli.sentences import sentence
 from node.cli.state import State
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault
+from schemas.visibility import LanVisibility
 
 if TYPE_CHECKING:
     from node.api.shapes import Account, Registered
@@ -84,13 +85,20 @@ def _show_new(state: State, account: Account, more: Fields) -> None:
 @click.option(
     "--listen",
     metavar="ADDR",
-    help="UDP address to listen on. [env: QUICNPROTOCHAT_LISTEN; default: 0.0.0.0:7000]",
+    help="UDP address to listen on; [::] takes IPv4 too."
+    " [env: QUICNPROTOCHAT_LISTEN; default: [::]:7000]",
 )
 @relay_option
 @click.option(
     "--mdns/--no-mdns",
     default=None,
     help="Be found on the local network, and find others. [env: QUICNPROTOCHAT_MDNS]",
+)
+@click.option(
+    "--lan-visibility",
+    type=click.Choice(tuple(LanVisibility)),
+    help="Who sees you on the local network: everyone there, contacts alone, or nobody, and you see"
+    " nobody. [env: QUICNPROTOCHAT_LAN_VISIBILITY; default: everyone]",
 )
 @click.option(
     "--port-mapping/--no-port-mapping",
@@ -109,6 +117,7 @@ def run(
     listen: str | None,
     relays: tuple[str, ...],
     mdns: bool | None,
+    lan_visibility: str | None,
     port_mapping: bool | None,
     post_quantum_only: bool | None,
 ) -> None:
@@ -134,6 +143,7 @@ def run(
         listen=listen,
         relays=relays or None,
         mdns=mdns,
+        lan_visibility=lan_visibility,
         port_mapping=port_mapping,
         post_quantum_only=post_quantum_only,
     )

@@ -80,6 +80,8 @@ def port_check(listen: str, running: str | None) -> Check:
         return Check("port", True, f"the node listens on {running}")
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
+    if host == "::" and not socket.has_dualstack_ipv6():
+        host = "0.0.0.0"  # noqa: S104 - as the node does
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as tried:

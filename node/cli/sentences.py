@@ -72,6 +72,11 @@ def _request(event: Event) -> str:
     return f"{event['inviter_name']} {what}: quicnprotochat join {event['group'][:8]}"
 
 
+def _peer(event: Event) -> str:
+    name = event["name"] or f"device {short(event['device'])}"
+    return str(name) if event["identity"] else f"{name} (not a contact)"
+
+
 _WORDS: dict[str, Callable[[Event], str | None]] = {
     "message": _message,
     "ledger": _ledger,
@@ -97,5 +102,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         if e["address"]
         else "your router forwards no port to this node any more"
     ),
+    "peer-appeared": lambda e: f"{_peer(e)} is on the local network",
+    "peer-gone": lambda e: f"{_peer(e)} is no longer on the local network",
     "lagged": lambda e: "some events were left out: this terminal is too slow",
 }

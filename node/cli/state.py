@@ -103,6 +103,7 @@ class State:
         listen: str | None = None,
         relays: tuple[str, ...] | None = None,
         mdns: bool | None = None,
+        lan_visibility: str | None = None,
         port_mapping: bool | None = None,
         post_quantum_only: bool | None = None,
     ) -> NodeSettings:
@@ -116,6 +117,7 @@ class State:
             listen=listen,
             relays=relays or self.relay_flags or None,
             mdns=mdns,
+            lan_visibility=lan_visibility,
             port_mapping=port_mapping,
             post_quantum_only=post_quantum_only,
             passphrase=self.secrets.home,

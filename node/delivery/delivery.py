@@ -26,6 +26,8 @@ from node.delivery.lan import Lan, advert_of, interfaces_for
 from node.delivery.limits import DEFAULT_DELIVERY_LIMITS, DeliveryLimits
 from node.delivery.link import Link
 from node.delivery.links import Links
+from node.delivery.meeting import MeetingMeans, Meetings
+from node.delivery.observed import ObservedAddresses
 from node.delivery.obtain import Obtainer
 from node.delivery.outcomes import OutcomeDesk
 from node.delivery.own_relays import OwnRelays, RelayMeans
@@ -39,6 +41,7 @@ from node.delivery.whereabouts import Whereabouts
 from node.engine.commands import BundleWish, ListPathPolicies, WhoAmI
 from node.engine.values import (
     BundleChanged,
+    ContactsChanged,
     Counted,
     Effect,
     Event,
@@ -50,10 +53,11 @@ from node.engine.values import (
 )
 from schemas.addresses import Address, RelayAddress
 from schemas.errors import Fault
-from schemas.frames import P2P_ALPN
+from schemas.frames import P2P_ALPN, Meet, MeetRequest
 from schemas.group_records import SUMMARY_BYTES
 from schemas.ids import DeviceKey
 from schemas.records import Signed
+from schemas.visibility import LanVisibility
 from transport import DEFAULT_LIMITS, Endpoint, TransportLimits
 from transport.supervise import Supervisor
 from transport.udp import Bind
@@ -66,7 +70,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DeliveryConfig:
-    """`listen` None: any free port, not published and not advertised."""
+    """`listen` None: any free port, not published and not advertised.
+
+    `mdns` False is as `lan_visibility` off.
+    """
 
     listen: Address | None = None
     mdns: bool = True
@@ -75,6 +82,7 @@ class DeliveryConfig:
     transport_limits: TransportLimits = DEFAULT_LIMITS
     post_quantum_only: bool = False
     bind: Bind | None = None  # as Endpoint.open's
+    lan_visibility: LanVisibility = LanVisibility.EVERYONE
     networks: NetworksNow = networks_now
     port_mapping: bool = False
 
@@ -103,7 +111,7 @@ class Delivery:
         self.router_port: RouterPort | None = None
         self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
         loop = asyncio.get_running_loop()
-        self._requests = RequestServer(ask, self._limits, counters, loop.time)
+        self._requests = RequestServer(ask, self._limits, counters, loop.time, self._on_meeting)
         self.networks = config.networks
         self._rules = PathRules(ask, self.networks)
         self.links = Links(
@@ -114,7 +122,7 @@ class Delivery:
             admit=self._rules.admit,
             on_stream=self._requests.serve,
             on_wish=self._on_wish,
-            on_path=lambda device, link: announce(self.paths.changed(device, link)),
+            on_path=self._on_path,
         )
 
     @property
@@ -136,10 +144,17 @@ class Delivery:
             self._clock,
             self.network_changed,
         )
-        if config.mdns:
+        self.observed = ObservedAddresses(
+            self._ask,
+            limits,
+            self.whereabouts.observed,
+            lambda key: self.links.get(key) is not None,
+        )
+        stack.callback(self.observed.close)
+        if config.mdns and config.lan_visibility is not LanVisibility.OFF:
             interfaces = interfaces_for(config.mdns_interfaces, config.listen)
-            mdns = Mdns(own, interfaces=interfaces, clock=self._clock)
-            self._lan = Lan(mdns, self._ask, limits, self.counters, self._advert)
+            mdns = Mdns(own, interfaces=interfaces, clock=self._clock, networks=config.networks)
+            self._lan = Lan(mdns, self._ask, limits, self.counters, self._advert, self._announce)
         self.pool = RelayPool(
             self.endpoint, own, limits, self.counters, transport_limits=config.transport_limits
         )
@@ -170,6 +185,20 @@ class Delivery:
             self.counters,
         )
         self.dialer.on_news = self.better_paths.news
+        self.meetings = Meetings(
+            MeetingMeans(
+                self._ask,
+                self.dialer.dial,
+                self.links,
+                self.pool,
+                self.networks,
+                self._meeting_addresses,
+                limits,
+                self.counters,
+            )
+        )
+        self.dialer.meet = self.meetings.arrange
+        stack.push_async_callback(self.meetings.close)
         if self._lan is not None:
             self.dialer.on_silence = self._lan.silent
         stack.push_async_callback(self.dialer.close)
@@ -202,6 +231,8 @@ class Delivery:
                 self.counters,
                 self._announce,
                 self.public,
+                self.observed.by_relay,
+                self.meetings.invited,
             )
         )
         stack.push_async_callback(self.own_relays.close)
@@ -225,7 +256,7 @@ class Delivery:
                 self.router_port.start()
                 stack.push_async_callback(self.router_port.close)
         if self._lan is not None:
-            await self._lan.start(stack, self.dialer)
+            await self._lan.start(stack, self.dialer, self.links, self._config.bind)
         stack.callback(lambda: [task.cancel() for task in running])
         self.greeter.greet()
 
@@ -243,6 +274,9 @@ class Delivery:
                 self.own_relays.restock()
             case LinkUnwanted(device):
                 self.links.drop(device)
+            case ContactsChanged():
+                if self._lan is not None:
+                    self._lan.contacts_changed()
             case PolicyChanged():
                 self._tasks.start(self._follow_policy(), name="policy")
             case Counted(reason):
@@ -275,11 +309,27 @@ class Delivery:
     async def _on_wish(self, link: Link, wish: BundleWish) -> None:
         await self.obtainer.wish(link, wish)
 
+    async def _on_meeting(self, link: Link, request: MeetRequest | Meet) -> tuple[Address, ...]:
+        return await self.meetings.answer(link, request)
+
+    def _on_path(self, device: DeviceKey, link: Link | None) -> None:
+        self._announce(self.paths.changed(device, link))
+        if link is not None:
+            self._tasks.start(self.observed.by_link(link), name="observed")
+
     # --- where we are
+
+    def _meeting_addresses(self) -> tuple[Address, ...]:
+        """Whoever meets us learns also what nobody else has confirmed."""
+        try:
+            own = self.whereabouts.addresses()
+        except OSError:
+            own = ()
+        return tuple(dict.fromkeys((*self.observed.candidates(), *(each.address for each in own))))
 
     async def _open_endpoint(self) -> Endpoint:
         listen = self._config.listen
-        wanted = _ANYWHERE if listen is None else (listen,)
+        wanted = _ANYWHERE if listen is None else _binds(listen)
         fault: Fault | None = None
         for address in wanted:
             try:
@@ -293,6 +343,8 @@ class Delivery:
                     bind=self._config.bind,
                 )
             except Fault as error:
+                if error.code == "port-busy":
+                    raise
                 fault = error
         raise fault if fault is not None else AssertionError("no address to bind")
 
@@ -302,6 +354,8 @@ class Delivery:
     def network_changed(self) -> None:
         """Paths may be open that were not: failures of the past do not count, and we greet."""
         self._announce(Event("network-changed", {}))
+        self.observed.forget()
+        self.own_relays.moved()
         self.better_paths.moved()
         self.pool.prove()
         self.dialer.news_of_network()
@@ -315,7 +369,12 @@ class Delivery:
         if not self.public or (await self._ask(ListPathPolicies()))[0].policy.hides_address:
             return None
         own = self.whereabouts.adapters(link_local=True)
-        return await advert_of(self._ask, self._device.public, [each.address for each in own])
+        return await advert_of(
+            self._ask,
+            self._device.public,
+            [each.address for each in own],
+            self._config.lan_visibility,
+        )
 
     async def _relays_records(self, device: DeviceKey) -> tuple[Signed, ...]:
         return tuple(await self.obtainer.endpoint_records(device))
@@ -327,6 +386,13 @@ class Delivery:
         except TimeoutError:
             self.counters["outcomes-not-written"] += 1
         reporting.cancel()
+
+
+def _binds(listen: Address) -> tuple[Address, ...]:
+    """`::` is every address of the machine, also of one that has no IPv6."""
+    if listen.host != "::":
+        return (listen,)
+    return (listen, Address("0.0.0.0", listen.port))  # noqa: S104 - as the user asked
 
 
 @asynccontextmanager
