@@ -116,10 +116,11 @@ def open_parcel_file(path: Path) -> Iterator[BinaryIO]:
             blame=Blame.CALLER,
             hint="check the path and its permissions",
         ) from error
+    status = os.fstat(opened)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > FILE_BYTES:
+        os.close(opened)
+        raise Refused("not-a-parcel-file", f"{str(path)!r} is not a file of parcels")
     with os.fdopen(opened, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > FILE_BYTES:
-            raise Refused("not-a-parcel-file", f"{str(path)!r} is not a file of parcels")
         yield file
 
 

@@ -15,7 +15,6 @@ from schemas.ids import DeviceKey, IdentityKey
 from schemas.parcels import readdress
 
 EXPORTED: Final = "exported: "  # reason in the ledger; the file's name follows
-KEPT: Final = 64  # KeyPackages of one device, used ones among them
 
 
 class ByHand:
@@ -77,9 +76,6 @@ class ByHand:
         owner = core.credential_owner(info.signature_key, info.credential)
         if owner != identity or device not in devices:
             raise Malformed("wrong-key-package", "a KeyPackage of another device")
-        if core.key_packages.carried_count(device) >= KEPT:
-            core.count("carried-key-packages-full")
-            return
         core.key_packages.keep_carried(
             info.reference, device, info.suite, package, float(info.not_after)
         )

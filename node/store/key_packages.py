@@ -7,6 +7,7 @@ from schemas import limits
 from schemas.ids import DeviceKey
 
 PEER_KEY_PACKAGES = 200  # handed out over links and not used yet; the oldest go first
+CARRIED_KEY_PACKAGES = 64  # of one device of somebody else, used ones among them
 
 
 class KeyPackageStore:
@@ -78,22 +79,23 @@ class KeyPackageStore:
 
     def keep_carried(
         self, reference: bytes, device: DeviceKey, suite: int, message: bytes, until: float
-    ) -> bool:
-        """Unless it was here before: one that was used invites nobody. Whether it is new."""
-        return bool(
-            self._db.run(
-                "INSERT OR IGNORE INTO carried_key_packages VALUES (?, ?, ?, ?, ?, 0)",
-                reference,
-                device,
-                suite,
-                message,
-                until,
-            )
+    ) -> None:
+        """Unless it was here before: one that was used invites nobody. The newest of each device
+        stay."""
+        self._db.run(
+            "INSERT OR IGNORE INTO carried_key_packages VALUES (?, ?, ?, ?, ?, 0)",
+            reference,
+            device,
+            suite,
+            message,
+            until,
         )
-
-    def carried_count(self, device: DeviceKey) -> int:
-        return int(
-            self._db.value("SELECT count(*) FROM carried_key_packages WHERE device = ?", device)
+        self._db.run(
+            "DELETE FROM carried_key_packages WHERE device = ?1 AND reference NOT IN ("
+            " SELECT reference FROM carried_key_packages WHERE device = ?1"
+            " ORDER BY until DESC LIMIT ?2)",
+            device,
+            CARRIED_KEY_PACKAGES,
         )
 
     def take_carried(self, device: DeviceKey, suite: int, now: float) -> bytes | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import io
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +16,15 @@ from identity.bundle import bundle_device, open_bundle_untrusted
 from identity.envelope import generate_hybrid, open_untrusted, seal
 from identity.keys import device_from_seed, identity_from_seed
 from identity.signing import sign
+from node import parcel_file
 from schemas import frames, parcels
 from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
 from schemas.card import Card
 from schemas.errors import Fault, Malformed, Refused
+from schemas.introduction import Introduction
 from schemas.records import BundleCore, EndpointRecord, SignedType
 from tests.fuzz.engine_target import victim
-from tests.schemas.samples import BODIES, FRAMES, RECORDS, RELAY
+from tests.schemas.samples import BODIES, FRAMES, PARCEL, RECORDS, RELAY, SIGNED
 from tests.transport.rpc_by_hand import bootstrap, call, finish, framed, message, subscribe
 from transport import DEFAULT_LIMITS
 from transport.rpc_messages import Kind, read_message_untrusted
@@ -125,6 +129,27 @@ def _rpc_seeds() -> list[bytes]:
     ]
 
 
+def _parcel_file(data: bytes) -> None:
+    stream, total = io.BytesIO(data), 0
+    for kind, content in parcel_file.read_records_untrusted(stream.read):
+        assert kind is not parcel_file.Kind.END
+        total += len(content)
+    assert total <= len(data) == stream.tell(), "something of a good file was passed over"
+
+
+@functools.cache
+def _parcel_file_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stick"
+        with parcel_file.ParcelFileWriter(path) as writer:
+            empty = path.with_name("empty")
+            with parcel_file.ParcelFileWriter(empty):
+                pass
+            writer.introduction(Introduction(_ADA.public, SIGNED, (b"package",)))
+            writer.parcel(PARCEL)
+        return [path.read_bytes(), empty.read_bytes()]
+
+
 def _targets() -> list[Target]:
     found = [
         Target("frame", _frame, [frames.encode_frame(frame) for frame in FRAMES]),
@@ -134,6 +159,7 @@ def _targets() -> list[Target]:
         Target("endpoint", _endpoint, [_endpoint_seed()]),
         Target("mdns-txt", parse_txt_untrusted, [b"\x03v=1\x42d=" + b"a" * 64 + b"\x05n=Ada"]),
         Target("rpc-message", _rpc, _rpc_seeds, (Malformed, Refused)),
+        Target("parcel-file", _parcel_file, _parcel_file_seeds),
         Target("card-text", _text(Card.parse), [str(RECORDS[-1]).encode()]),
         Target("relay-text", _text(RelayAddress.parse), [str(RELAY).encode()], (Refused,)),
         Target(

@@ -14,6 +14,7 @@ from node.engine import values as v
 from schemas.addresses import Address
 from schemas.errors import Refused, Unreachable
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
+from schemas.records import Signed
 from telemetry.checks import Check
 
 R = TypeVar("R")
@@ -90,6 +91,11 @@ class FakeNode:
                 v.LedgerView(BOB, BOBS, "Bob", v.State.HELD, "relay", RELAY, 9.0, 2.0, None),
             ),
             c.TakeBackup: b"everything",
+            c.PendingCount: 0,
+            c.DevicesOf: (BOBS,),
+            c.OwnRecords: (Signed(b"bundle", bytes(32), bytes(64)), None),
+            c.AnswerKeyPackage: b"package",
+            c.ReadOutbox: (),
             c.Why: (v.WhyView(BOB, BOBS, "Bob", v.State.QUEUED, "Bob is away.", "Wait."),),
         }
         self.queues: list[asyncio.Queue[v.Event]] = []

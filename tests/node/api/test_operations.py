@@ -11,6 +11,7 @@ import pytest
 from node.api import operations as op
 from node.api import shapes as s
 from node.engine import commands as c
+from node.parcel_file import ParcelFileWriter
 from schemas.errors import Blame, Fault, Unreachable
 from tests.node.api.conftest import Served
 from tests.node.api.fake_node import ALICE, BOB, CARD, FRIENDS, GROUP, INBOX, MESSAGE, RELAY
@@ -48,7 +49,17 @@ REQUESTS: dict[str, s.Request] = {
 def test_every_operation_of_the_table_is_served(
     served: Served, operation: Any, tmp_path: Path
 ) -> None:
-    requests = {**REQUESTS, "back-up": s.BackUp(str(tmp_path / "ada.qpce"), "a passphrase")}
+    stick = str(tmp_path / "stick.qpcp")
+    with ParcelFileWriter(Path(stick)):
+        pass
+    requests = {
+        **REQUESTS,
+        "back-up": s.BackUp(str(tmp_path / "ada.qpce"), "a passphrase"),
+        "export-parcels": s.ExportParcels(stick, "Bob", True),
+        "import-parcels": s.ImportParcels(stick),
+    }
+    if operation is op.EXPORT_PARCELS:
+        served.node.answers[c.ListBlocked] = ()
 
     answer = served.client.call(operation, requests.get(operation.name, s.Nothing()))
 

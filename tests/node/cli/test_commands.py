@@ -64,6 +64,10 @@ ANSWERS: dict[str, Any] = {
     ],
     "why": [s.WhyRow(IDENTITY, "Bob is away.", "Wait.", DEVICE, "Bob")],
     "move-cursor": s.Done(),
+    "export-parcels": s.ExportedParcels("/x", 3, 999, 2, [s.Named(IDENTITY, "Bob")], True),
+    "import-parcels": s.ImportedParcels(
+        "/x", 9, 999, 3, 1, 2, 2, {"cannot-open": 1}, [s.Named(IDENTITY, "Bob")], []
+    ),
 }
 GROUP_FIELDS = "group name epoch suite members"
 FIELDS = {  # command line -> fields of cli.md
@@ -97,6 +101,8 @@ FIELDS = {  # command line -> fields of cli.md
     "send friends --msg hi": "message group status",
     "ledger 3f3f3f": "identity device state path relay updated_at reason",
     "why 3f3f3f": "identity name sentence action",
+    "export-parcels stick": "file parcels bytes",
+    "import-parcels stick": "file parcels bytes new known others later refused",
 }
 
 
@@ -184,6 +190,22 @@ def test_block_and_unblock_say_what_was_done(session: FakeSession, run: Run) -> 
     assert run("unblock", "Bob", "--json").lines == [
         {"identity": BLOCKED.identity, "name": BLOCKED.name}
     ]
+
+
+def test_parcels_by_hand_tell_what_stayed_behind(session: FakeSession, run: Run) -> None:
+    session.answers = ANSWERS
+
+    exported = run("export-parcels", "stick", "--for", "Bob", "--force")
+    imported = run("import-parcels", "stick")
+
+    path = str(Path("stick").absolute())
+    assert session.asked == [
+        ("export-parcels", s.ExportParcels(path, "Bob", True)),
+        ("import-parcels", s.ImportParcels(path)),
+    ]
+    assert "2 more parcels wait for the keys" in exported.err
+    assert "refused: cannot-open  1" in imported.out
+    assert "2 parcels could not be taken yet" in imported.err
 
 
 @pytest.mark.parametrize(
