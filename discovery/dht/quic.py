@@ -30,7 +30,7 @@ from schemas.dht import (
     encode_dht_request,
 )
 from schemas.errors import Blame, Fault, Malformed, Refused, Unreachable
-from schemas.ids import DhtId
+from schemas.ids import DeviceKey, DhtId
 from schemas.limits import DHT_RESPONSE
 from schemas.records import Signed
 from transport import (
@@ -103,18 +103,21 @@ class QuicRpc:
             raise self._wrong_answer()
         return response
 
-    async def meet(self, address: Address) -> DhtContact:
-        """Whoever answers at `address` (which may be a name); from then on its key is pinned.
+    async def meet(self, address: Address, device: DeviceKey | None = None) -> DhtContact:
+        """Whoever answers at `address` (which may be a name); with `device`, nobody else.
 
-        They do not learn who we are. Raises Unreachable.
+        From then on the key is pinned. They do not learn who we are. Raises Unreachable.
         """
         endpoint, connections = await self._anonymous()
+        within_s = self._limits.dial_s
         try:
-            connection = await endpoint.dial_unpinned(
-                address, alpn=DHT_ALPN, deadline_s=self._limits.dial_s
-            )
-        except Refused as fault:
-            raise Unreachable(fault.code, fault.message, hint=fault.hint) from fault
+            if device is None:
+                dial = endpoint.dial_unpinned(address, alpn=DHT_ALPN, deadline_s=within_s)
+            else:
+                dial = endpoint.dial([address], expected=device, alpn=DHT_ALPN, deadline_s=within_s)
+            connection = await dial
+        except Fault as fault:
+            raise self._failed(f"dial-{fault.code}", fault.message) from fault
         contact = DhtContact(connection.peer, connection.remote)
         connections.adopt(connection)
         return contact
