@@ -9,29 +9,22 @@ left behind.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import heapq
 import itertools
 import os
 import random
 import select
-import struct
 import subprocess
 import threading
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from simulation.processes.namespace import Namespace, reason_against_namespaces
+from simulation.processes.tun import PACKET_BYTES, Layer, open_tun, reason_against_tun
 
-_TUN: Final = Path("/dev/net/tun")
-_TUNSETIFF: Final = 0x400454CA
-_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
-_IFREQ: Final = struct.Struct("16sH22x")
-_FRAME_BYTES: Final = 65_536
 _FRAMES_AT_ONCE: Final = 64
 _HARDWARE: Final = bytes.fromhex("0200000000")  # and the port's number: locally administered
 _NETWORK: Final = "10.77.0"
@@ -41,13 +34,7 @@ _HELD_BACK_S: Final = 0.02
 
 def reason_against() -> str:
     """Why no such network can be made here, and what to do; empty where it can."""
-    if reason := reason_against_namespaces():
-        return reason
-    try:
-        os.close(os.open(_TUN, os.O_RDWR))
-    except OSError as error:
-        return f"{_TUN} cannot be opened ({error.strerror}): give this container that device"
-    return ""
+    return reason_against_namespaces() or reason_against_tun()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +113,7 @@ class Network:
         namespace = Namespace()
         self._namespaces.append(namespace)
         place = Place(number, namespace)
-        tap, name = _open_tap()
+        tap, name = open_tun(Layer.FRAMES)
         self._ports[number] = tap
         hardware = (_HARDWARE + bytes([number])).hex(":")
         command = f"ip link set {name} netns {namespace.pid} address {hardware} name eth0"
@@ -172,7 +159,7 @@ class Network:
     def _take(self, source: int, tap: int) -> None:
         for _ in range(_FRAMES_AT_ONCE):
             try:
-                frame = os.read(tap, _FRAME_BYTES)
+                frame = os.read(tap, PACKET_BYTES)
             except BlockingIOError:
                 return
             except OSError:  # the device went with its namespace
@@ -208,11 +195,3 @@ class Network:
             with contextlib.suppress(OSError):  # a device that is full or gone loses it
                 os.write(self._ports[target], frame)
                 self.carried += 1
-
-
-def _open_tap() -> tuple[int, str]:
-    """A new TAP device, non-blocking, and its name. It goes when it is closed."""
-    tap = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    request = _IFREQ.pack(b"qnc%d", _IFF_TAP | _IFF_NO_PI)
-    name, _ = _IFREQ.unpack(fcntl.ioctl(tap, _TUNSETIFF, request))
-    return tap, name.rstrip(b"\0").decode()

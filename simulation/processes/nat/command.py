@@ -15,6 +15,7 @@ from simulation.processes.nat.internet import reason_against
 from simulation.processes.nat.report import as_json, as_table, summary, write_report
 from simulation.processes.nat.situations import SITUATIONS, TOGETHER, chosen
 from simulation.processes.nat.table import Measured, measure
+from simulation.processes.tun import reason_against_tun
 
 _WIDTH: Final = 120  # of the table where there is no terminal
 _EXIT_DIFFERS: Final = 1
@@ -27,12 +28,16 @@ _EXIT_DIFFERS: Final = 1
     help="Pairs at a time: sooner done, and each slower.",
 )  # fmt: skip
 @click.option(
+    "--latency", "latency_ms", type=click.FloatRange(0, 1000), default=0, metavar="MS",
+    help="How long packets take from network to network, one way.  [default: no time]",
+)  # fmt: skip
+@click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the table: FILE.json, or Markdown.",
 )
 @click.option("--json", "as_json_", is_flag=True, help="JSON on stdout, a line for each pair.")
-def nat_table(only: str, jobs: int, report: Path | None, as_json_: bool) -> None:
+def nat_table(only: str, jobs: int, latency_ms: float, report: Path | None, as_json_: bool) -> None:
     """Who reaches whom through NATs and firewalls, directly or by relay, and how soon.
 
     Real nodes and a real relay in network namespaces, with nftables routers between them; needs
@@ -51,12 +56,12 @@ def nat_table(only: str, jobs: int, report: Path | None, as_json_: bool) -> None
         )
     if report is not None and not report.absolute().parent.is_dir():
         raise click.BadParameter("no such folder", param_hint="--report")
-    if reason := reason_against():
+    if reason := reason_against() or (reason_against_tun() if latency_ms else ""):
         raise click.UsageError(reason)
     rows: list[Measured] = []
     cases = chosen(names)
     try:
-        for row in measure(cases, jobs):
+        for row in measure(cases, jobs, latency_ms / 1000):
             rows.append(row)
             if as_json_:
                 print(json.dumps(as_json(row)), flush=True)

@@ -7,11 +7,14 @@ same one on, as routers of one make do.
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
+import sys
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
 from typing import Final, Self
 
 from simulation.processes.namespace import Namespace, reason_against_namespaces
@@ -25,6 +28,8 @@ _SEGMENT_PREFIX: Final = 24
 _FIRST_HOST: Final = 100
 _WAN: Final = "wan"
 _ADAPTER: Final = "eth0"
+_DETOUR: Final = 100  # a routing table
+_ROOT: Final = Path(__file__).parents[3]
 
 
 def reason_against() -> str:
@@ -122,6 +127,15 @@ class Router:
         """Its address outside."""
         return str(self._interface.ip)
 
+    @property
+    def enter(self) -> tuple[str, ...]:
+        """Before a command: it runs on the router."""
+        return self._namespace.enter
+
+    def run(self, *words: str, text: str | None = None) -> str:
+        """As Namespace.run, on the router."""
+        return self._namespace.run(*words, text=text)
+
     def renumber(self) -> None:
         """Another address outside, and with it every mapping is another one."""
         self._interface = _renumber(self._namespace, _WAN, self._uplink, self._interface)
@@ -139,12 +153,15 @@ class Router:
 class Internet:
     """All of it. A context manager: its end ends every namespace."""
 
-    def __init__(self) -> None:
-        """Raises what `Namespace` does."""
+    def __init__(self, latency_s: float = 0.0) -> None:
+        """`latency_s`: from one public segment to another. Raises what `Namespace` does."""
         self._ends = ExitStack()
         self._core = self._add()
         self._public = _PUBLIC.subnets(new_prefix=_SEGMENT_PREFIX)
+        self._detour = latency_s > 0
         _forward(self._core)
+        if self._detour:
+            self._delay(latency_s)
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +172,11 @@ class Internet:
     def segment(self) -> Segment:
         """A new public one."""
         network = next(self._public)
-        return Segment(self._core, f"net{network.network_address.packed[2]}", network)
+        name = f"net{network.network_address.packed[2]}"
+        segment = Segment(self._core, name, network)
+        if self._detour:
+            self._core.ip(f"rule add iif {name} lookup {_DETOUR}")
+        return segment
 
     def host(self, segment: Segment) -> Host:
         namespace = self._add()
@@ -186,6 +207,26 @@ class Internet:
         router = Router(self._add(), uplink, behaviour, [network], ())
         self._core.ip(f"route add {network} via {router.address}")
         return router.segments[0]
+
+    def _delay(self, latency_s: float) -> None:
+        """What comes from a segment goes through a program that holds it back."""
+        process = subprocess.Popen(
+            [
+                *self._core.enter,
+                sys.executable,
+                "-m",
+                "simulation.processes.nat.delay",
+                str(latency_s),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(_ROOT)},
+        )
+        self._ends.callback(process.communicate)
+        self._ends.callback(process.kill)
+        assert process.stdout is not None
+        device = process.stdout.readline().strip()
+        self._core.ip(f"link set {device} up", f"route add default dev {device} table {_DETOUR}")
 
     def _add(self) -> Namespace:
         return self._ends.enter_context(Namespace())

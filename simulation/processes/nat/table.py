@@ -61,14 +61,16 @@ class Measured:
         return (self.as_theory_says and self.in_time) or bool(self.explained)
 
 
-def measure(cases: Collection[Case], jobs: int) -> Iterator[Measured]:
+def measure(cases: Collection[Case], jobs: int = 1, latency_s: float = 0.0) -> Iterator[Measured]:
     """One after the other, or `jobs` at a time, which costs time of each; in the order of cases.
+
+    `latency_s` is from one public network to another, one way.
 
     Raises StepFailed, Fault, OSError, subprocess.CalledProcessError.
     """
     with (
         tempfile.TemporaryDirectory(prefix="nat-table-") as folder,
-        opened(cases, Path(folder)) as pairs,
+        opened(cases, Path(folder), latency_s) as pairs,
         ThreadPoolExecutor(jobs) as pool,
     ):
         try:

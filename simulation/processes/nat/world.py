@@ -31,13 +31,15 @@ Pair = tuple[NodeProcess, NodeProcess]
 
 
 @contextmanager
-def opened(cases: Collection[Case], folder: Path) -> Iterator[dict[Case, Pair]]:
+def opened(
+    cases: Collection[Case], folder: Path, latency_s: float = 0.0
+) -> Iterator[dict[Case, Pair]]:
     """The two nodes of each case, in one internet. They end with it.
 
     Raises StepFailed, OSError, subprocess.CalledProcessError.
     """
     with ExitStack() as ends:
-        internet = ends.enter_context(Internet())
+        internet = ends.enter_context(Internet(latency_s))
         pairs: dict[Case, Pair] = {}
         for meeting in Meeting:
             mine = [case for case in cases if case.meeting is meeting]

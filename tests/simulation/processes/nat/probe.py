@@ -1,7 +1,7 @@
 """How a NAT maps and filters, found as RFC 5780 does it, with plain datagrams.
 
     probe.py serve OTHER       answers on two ports, and on behalf of OTHER
-    probe.py ask ONE OTHER     prints mapping and filtering, as numbers of `behaviour`
+    probe.py ask ONE OTHER     prints mapping and filtering, as numbers of `behaviour`, and more
 
 Runs without this project: its namespaces have no more than Python.
 """
@@ -13,10 +13,11 @@ import json
 import selectors
 import socket
 import sys
+import time
 from typing import Final
 
 PORTS: Final = (3478, 3479)
-TIMEOUT_S: Final = 0.25
+TIMEOUT_S: Final = 0.4
 Where = tuple[str, int]
 
 
@@ -47,6 +48,9 @@ def serve(other: str) -> None:
 def ask(one: str, other: str) -> None:
     """Mapping and filtering as seen from here, each with a socket that nobody has heard of."""
     with _socket() as sock:
+        begun = time.monotonic()
+        _answer(sock, (one, PORTS[0]), "here")
+        round_s = time.monotonic() - begun
         seen = [
             _answer(sock, where, "here")
             for where in ((one, PORTS[0]), (one, PORTS[1]), (other, PORTS[0]))
@@ -63,7 +67,9 @@ def ask(one: str, other: str) -> None:
         with _socket() as sock:
             if _answer(sock, (one, PORTS[0]), "other-port") is not None:
                 filtering = 2
-    print(json.dumps({"mapping": mapping, "filtering": filtering, "seen": seen}))
+    print(
+        json.dumps({"mapping": mapping, "filtering": filtering, "seen": seen, "round_s": round_s})
+    )
 
 
 def _socket() -> socket.socket:

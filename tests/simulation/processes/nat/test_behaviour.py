@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from simulation.processes.nat.behaviour import (
     in_a_row,
 )
 from simulation.processes.nat.internet import Host, Internet, reason_against
+from simulation.processes.tun import reason_against_tun
 
 PROBE = Path(__file__).with_name("probe.py")
 
@@ -54,14 +56,19 @@ def internet() -> Iterator[tuple[Internet, Host, Host]]:
             yield found, one, other
 
 
-def seen(host: Host, one: Host, other: Host) -> tuple[Behaviour, list[list[object]]]:
+def ask(host: Host, one: Host, other: Host) -> dict[str, Any]:
     done = subprocess.run(
         [*host.enter, sys.executable, "-S", str(PROBE), "ask", one.address, other.address],
         capture_output=True,
         text=True,
         check=True,
     )
-    said = json.loads(done.stdout)
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+def seen(host: Host, one: Host, other: Host) -> tuple[Behaviour, list[list[object]]]:
+    said = ask(host, one, other)
     return Behaviour(Mapping(said["mapping"]), Filtering(said["filtering"])), said["seen"]
 
 
@@ -128,6 +135,19 @@ def test_a_machine_that_moves_is_somewhere_else(internet: tuple[Internet, Host, 
     assert seen(host, one, other)[1][0][0] == mobile.address
     host.renumber()
     assert seen(host, one, other)[1][0][0] == mobile.address
+
+
+def test_packets_between_networks_take_their_time() -> None:
+    if reason := reason_against() or reason_against_tun():
+        pytest.skip(reason)
+    with Internet(latency_s=0.05) as net:
+        one, other = (net.host(net.segment()) for _ in range(2))
+        home = net.home(PORT_RESTRICTED, net.segment())
+        with answering((one, other), (other, one)):
+            for host in (net.host(net.segment()), net.host(home.segments[0])):
+                said = ask(host, one, other)
+                assert None not in said["seen"]
+                assert said["round_s"] >= 0.1
 
 
 def test_nothing_runs_in_it_afterwards() -> None:

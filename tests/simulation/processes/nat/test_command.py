@@ -30,7 +30,7 @@ WORSE = Measured(Case("public", "symmetric"), Reached.RELAY, "", "relay", 0.2, N
 def run(monkeypatch: pytest.MonkeyPatch, rows: Sequence[Measured], *words: str) -> int | str | None:
     """The exit code with these rows for what would be measured."""
 
-    def measure(cases: object, jobs: int) -> Iterator[Measured]:
+    def measure(cases: object, jobs: int, latency_s: float) -> Iterator[Measured]:
         yield from rows
 
     monkeypatch.setattr(command, "measure", measure)
