@@ -16,7 +16,6 @@ from node.delivery.asking import Ask
 from node.engine import commands as c
 from node.engine import values as v
 from node.parcel_file import Kind, ParcelFileWriter, open_parcel_file, read_records_untrusted
-from node.store.key_packages import CARRIED_KEY_PACKAGES
 from schemas.errors import Blame, Fault, Malformed, Refused
 from schemas.ids import GroupId, ParcelId
 from schemas.introduction import Introduction
@@ -347,10 +346,10 @@ def test_a_key_package_of_somebody_else_is_not_taken_with_a_bundle(world: World)
 
 def test_key_packages_of_one_contact_are_bounded(world: World) -> None:
     ada, bob = strangers(world, "ada", "bob")
-    for _ in range(CARRIED_KEY_PACKAGES // 4 + 2):
+    for _ in range(18):
         world.now += 60
         packages = [bob.key_package(mls_rs.CLASSIC) for _ in range(4)]
         ada.ask(c.ReceiveIntroduction(introduction(bob, ada, *packages)))
     found = ada.database.execute("SELECT message FROM carried_key_packages").fetchall()
-    assert len(found) == CARRIED_KEY_PACKAGES
+    assert len(found) == 64
     assert {message for (message,) in found} >= set(packages), "the newest stay"
