@@ -30,6 +30,7 @@ class AnonymousEndpoint(Endpoint):
         *,
         limits: TransportLimits = DEFAULT_LIMITS,
         utc_now: Callable[[], datetime.datetime] = utc_clock,
+        post_quantum_only: bool = False,
         bind: Bind | None = None,
     ) -> Self:
         """`listen` says from which host; the port is any free one. Raises as `open`."""
@@ -39,6 +40,7 @@ class AnonymousEndpoint(Endpoint):
             handlers={},
             limits=limits,
             utc_now=utc_now,
+            post_quantum_only=post_quantum_only,
             bind=bind,
         )
 
@@ -49,4 +51,5 @@ class AnonymousEndpoint(Endpoint):
 
         Raises as `dial`.
         """
-        return await self._race([address], PeerPolicy(None, self._utc_now), alpn, deadline_s)
+        policy = PeerPolicy(None, self._utc_now, self._post_quantum_only)
+        return await self._race([address], policy, alpn, deadline_s)

@@ -79,6 +79,11 @@ class DhtNode:
         self._seeds: dict[DhtContact, None] = {}
         self._looked_around = 0.0  # when our own neighbourhood was looked up, Unix seconds
 
+    @property
+    def values_kept(self) -> int:
+        """For others."""
+        return len(self._values)
+
     # --- as a server
 
     def answer(self, asker: Asker, request: FindNode | FindValue | Store) -> DhtResponse:

@@ -8,13 +8,14 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from discovery.dht.contact import DhtContact, OnOurNetwork
+from discovery.dht.contact import DhtContact
 from discovery.dht.dial_back import DialBacker
 from discovery.dht.limits import DEFAULT_DHT_LIMITS, DhtLimits
 from discovery.dht.node import DhtNode
 from discovery.dht.quic import OpenAnonymous, QuicRpc
 from discovery.dht.quic_limits import DEFAULT_QUIC_LIMITS, QuicLimits
 from discovery.dht.serving import DhtServer
+from discovery.scope import NetworksNow, OwnNetworks
 from schemas.addresses import Address, BootstrapAddress
 from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey
@@ -22,6 +23,7 @@ from transport import Connection, Endpoint
 
 RETRY_FIRST_S = 2.0  # while nobody answers: the network may just come up
 RETRY_LAST_S = 120.0
+NETWORKS_S = 5.0  # between two looks at this machine's adapters
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +39,15 @@ class DhtService:
         self,
         *,
         clock: Callable[[], float],
-        on_our_network: OnOurNetwork,
+        networks: NetworksNow,
         open_anonymous: OpenAnonymous,
         server: bool,
         limits: DhtLimits = DEFAULT_DHT_LIMITS,
         quic_limits: QuicLimits = DEFAULT_QUIC_LIMITS,
     ) -> None:
         self._clock = clock
-        self._on_our_network = on_our_network
+        self._networks = networks
+        self._own_networks: tuple[float, OwnNetworks] | None = None
         self._open_anonymous = open_anonymous
         self._server = server
         self._limits = limits
@@ -76,6 +79,13 @@ class DhtService:
         """The handler of the ALPN."""
         if self._front is not None and self.node.server:
             await self._front.serve(connection)
+
+    def _on_our_network(self, address: Address) -> bool:
+        """Asked for each contact that anybody tells of: the adapters are read now and then."""
+        now = asyncio.get_running_loop().time()
+        if self._own_networks is None or now - self._own_networks[0] > NETWORKS_S:
+            self._own_networks = (now, self._networks())
+        return self._own_networks[1].on_link(address.host)
 
     @property
     def counts(self) -> Counter[str]:

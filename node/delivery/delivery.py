@@ -15,11 +15,13 @@ from discovery.mdns import Mdns
 from discovery.mdns_service import Advert
 from discovery.resolver import Resolver
 from discovery.scope import NetworksNow, networks_now
+from discovery.sources import ELSEWHERE
 from identity.keys import KeyPair
 from node.delivery.asking import Ask
 from node.delivery.better_paths import BetterPaths
 from node.delivery.candidates import Candidates
 from node.delivery.courier import Couriers, Means
+from node.delivery.dht import Dht, DhtMeans
 from node.delivery.dialer import Dialer
 from node.delivery.greet import Greeter
 from node.delivery.lan import Lan, advert_of, interfaces_for
@@ -52,13 +54,14 @@ from node.engine.values import (
     SummaryReady,
 )
 from schemas.addresses import Address, RelayAddress
+from schemas.dht import DHT_ALPN
 from schemas.errors import Fault
 from schemas.frames import P2P_ALPN, Meet, MeetRequest
 from schemas.group_records import SUMMARY_BYTES
 from schemas.ids import DeviceKey
 from schemas.records import Signed
-from schemas.visibility import LanVisibility
-from transport import DEFAULT_LIMITS, Endpoint, TransportLimits
+from schemas.visibility import DhtVisibility, LanVisibility
+from transport import DEFAULT_LIMITS, AnonymousEndpoint, Endpoint, Handler, TransportLimits
 from transport.supervise import Supervisor
 from transport.udp import Bind
 
@@ -85,6 +88,8 @@ class DeliveryConfig:
     lan_visibility: LanVisibility = LanVisibility.EVERYONE
     networks: NetworksNow = networks_now
     port_mapping: bool = False
+    dht: bool = False
+    dht_visibility: DhtVisibility = DhtVisibility.PRIVATE
 
 
 class Delivery:
@@ -125,6 +130,22 @@ class Delivery:
             on_path=self._on_path,
         )
 
+        self.dht: Dht | None = None
+        if config.dht:
+            self.dht = Dht(
+                DhtMeans(
+                    ask,
+                    self._limits,
+                    counters,
+                    clock,
+                    self.public,
+                    config.dht_visibility,
+                    self.networks,
+                    self._open_anonymous,
+                    lambda device: self.dialer.news(device),
+                )
+            )
+
     @property
     def mdns(self) -> Mdns | None:
         return None if self._lan is None else self._lan.mdns
@@ -161,8 +182,13 @@ class Delivery:
         stack.push_async_callback(self.pool.close)
         stack.push_async_callback(self.links.close)
         others = PeerAddresses(self._ask, self._clock, self._relays_records)
+        if self.dht is not None:
+            self.dht.start(self.endpoint, stack)
         self.resolver = Resolver(
-            others.sources(self.mdns), clock=self._clock, networks=self.networks
+            others.sources(self.mdns, None if self.dht is None else self.dht.lookups.records),
+            clock=self._clock,
+            networks=self.networks,
+            elsewhere=ELSEWHERE,
         )
         candidates = Candidates(self._clock, limits.devices_remembered)
         self.paths = Paths(self._ask, self.links, candidates, self.pool, self.networks, self._clock)
@@ -255,6 +281,8 @@ class Delivery:
                 )
                 self.router_port.start()
                 stack.push_async_callback(self.router_port.close)
+        if self.dht is not None:
+            self.dht.begin()
         if self._lan is not None:
             await self._lan.start(stack, self.dialer, self.links, self._config.bind)
         stack.callback(lambda: [task.cancel() for task in running])
@@ -293,6 +321,8 @@ class Delivery:
             return
         self.own_relays.set([RelayAddress.parse(text) for text in me.relays])
         self.own_relays.publish()
+        if self.dht is not None:
+            self.dht.published_anew()
         self.greeter.greet()
 
     async def _follow_policy(self) -> None:
@@ -303,6 +333,8 @@ class Delivery:
             except (Fault, OSError) as error:
                 log.info("not published: %s", error)
         self.dialer.news_of_network()
+        if self.dht is not None:
+            self.dht.policy_changed()
         if self._lan is not None:
             self._lan.moved()
 
@@ -330,13 +362,16 @@ class Delivery:
     async def _open_endpoint(self) -> Endpoint:
         listen = self._config.listen
         wanted = _ANYWHERE if listen is None else _binds(listen)
+        handlers: dict[str, Handler] = {P2P_ALPN: self.links.serve}
+        if self.dht is not None:
+            handlers[DHT_ALPN] = self.dht.serve
         fault: Fault | None = None
         for address in wanted:
             try:
                 return await Endpoint.open(
                     self._device.private,
                     address,
-                    handlers={P2P_ALPN: self.links.serve},
+                    handlers=handlers,
                     limits=self._config.transport_limits,
                     utc_now=self._utc_now,
                     post_quantum_only=self._config.post_quantum_only,
@@ -348,6 +383,15 @@ class Delivery:
                 fault = error
         raise fault if fault is not None else AssertionError("no address to bind")
 
+    async def _open_anonymous(self) -> AnonymousEndpoint:
+        return await AnonymousEndpoint.open_anonymous(
+            self.endpoint.address,
+            limits=self._config.transport_limits,
+            utc_now=self._utc_now,
+            post_quantum_only=self._config.post_quantum_only,
+            bind=self._config.bind,
+        )
+
     def _utc_now(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
 
@@ -358,6 +402,8 @@ class Delivery:
         self.own_relays.moved()
         self.better_paths.moved()
         self.pool.prove()
+        if self.dht is not None:
+            self.dht.network_changed()
         self.dialer.news_of_network()
         self.greeter.greet()
         if self._lan is not None:

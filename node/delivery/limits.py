@@ -72,6 +72,17 @@ class DeliveryLimits:
     relays_at_once: int = 32
     key_package_stock: int = 20  # per suite and relay
 
+    # The DHT
+    dht_look_again_s: float = 30.0  # what a lookup found or not, until the next one
+    dht_lookups_at_once: int = 4  # each asks some thirty strangers
+    dht_remember_s: float = 300.0  # between writing down whom we know there
+    dht_remembered: int = 64
+    dht_publish_pause_s: float = 2.0  # between two puts of our record, however often it changes
+    dht_publish_again_s: float = 60.0  # while fewer than should keep it do
+    dht_reach_again_s: float = 900.0  # asking whether we are reachable from elsewhere
+    dht_reach_unsure_s: float = 30.0
+    dht_reach_asked: int = 6  # contacts, until two agree
+
     # Greeting
     greet: int = 32  # devices
     greet_at_once: int = 8
@@ -87,6 +98,7 @@ class DeliveryLimits:
     meeting_relays: int = 2  # of the peer's, asked
     meeting_peers: int = 3  # common peers, asked
     meeting_answer_s: float = 2.0  # to who asks for somebody we do not bring it together with
+    meeting_patience_s: float = 0.6  # a message waits so long for a meeting when nothing is dialled
     meeting_crossing_s: float = 0.5  # longest wait for the other side to have our answer
 
     # On the LAN: a peer that is killed is gone within lan_quiet_s + lan_silent_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from discovery.mdns import Mdns
-from discovery.sources import RECORDS, RELAY, HintSource, MdnsSource, RecordSource, Source
+from discovery.sources import DHT, RECORDS, RELAY, HintSource, MdnsSource, RecordSource, Source
 from node.delivery.asking import Ask
 from node.engine.commands import LookUpPeer, ReceiveBundle
 from schemas.addresses import Address
@@ -13,24 +13,26 @@ from schemas.ids import DeviceKey
 from schemas.limits import ENDPOINT_RECORD
 from schemas.records import Signed
 
-AskRelays = Callable[[DeviceKey], Awaitable[Sequence[Signed]]]
+AskOthers = Callable[[DeviceKey], Awaitable[Sequence[Signed]]]
 
 
 class PeerAddresses:
     """`clock` gives Unix seconds; `ask_relays` the endpoint records that relays hold."""
 
-    def __init__(self, ask: Ask, clock: Callable[[], float], ask_relays: AskRelays) -> None:
+    def __init__(self, ask: Ask, clock: Callable[[], float], ask_relays: AskOthers) -> None:
         self._ask = ask
         self._clock = clock
         self._ask_relays = ask_relays
 
-    def sources(self, mdns: Mdns | None) -> list[Source]:
+    def sources(self, mdns: Mdns | None, ask_dht: AskOthers | None) -> list[Source]:
         """First asked first."""
         sources: list[Source] = [
             RecordSource(self._stored, RECORDS),
             HintSource(self._card_hints),
             RecordSource(self._directories, RELAY),
         ]
+        if ask_dht is not None:
+            sources.append(RecordSource(ask_dht, DHT))
         return sources if mdns is None else [MdnsSource(mdns), *sources]
 
     async def _stored(self, device: DeviceKey) -> Sequence[Signed]:

@@ -1,0 +1,113 @@
+"""Where contacts' devices are, by the DHT: one lookup of each at a time, and not again at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from discovery.dht.contact import node_id
+from discovery.dht.node import DhtNode
+from discovery.dht.publication import open_private_untrusted, open_public_untrusted
+from discovery.dht.watching import Watch
+from discovery.resolver import LEADS_PER_SOURCE
+from node.delivery.asking import Ask
+from node.delivery.limits import DeliveryLimits
+from node.engine.commands import CellsOf, LookUpPeer, ReceiveBundle
+from schemas.errors import Fault
+from schemas.ids import DeviceKey
+from schemas.records import Signed
+from transport.supervise import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class DhtLookups:
+    """`ready`: whether the DHT may be asked, once it began. `news`: a newer record has come."""
+
+    def __init__(
+        self,
+        node: DhtNode,
+        ask: Ask,
+        limits: DeliveryLimits,
+        clock: Callable[[], float],
+        ready: Callable[[], Awaitable[bool]],
+        news: Callable[[DeviceKey], None],
+    ) -> None:
+        self._node = node
+        self._ask = ask
+        self._limits = limits
+        self._clock = clock
+        self._ready = ready
+        self._news = news
+        self._loop = asyncio.get_running_loop()
+        self._running: dict[DeviceKey, asyncio.Task[Sequence[Signed]]] = {}
+        self._found: OrderedDict[DeviceKey, tuple[float, Sequence[Signed]]] = OrderedDict()
+        self._slots = asyncio.Semaphore(limits.dht_lookups_at_once)
+        self._tasks = Supervisor(lambda name: log.error("%s crashed", name))
+
+    async def records(self, device: DeviceKey) -> Sequence[Signed]:
+        """Records of `device`, as last looked up or as found now.
+
+        Who gives up waiting does not end the lookup: what it finds is kept, and is news.
+        """
+        found = self._found.get(device)
+        if found is not None and self._loop.time() - found[0] < self._limits.dht_look_again_s:
+            return found[1]
+        task = self._running.get(device)
+        if task is None:
+            task = self._running[device] = self._loop.create_task(self._keep(device))
+            task.add_done_callback(lambda done: self._ended(device, done))
+        return await asyncio.shield(task)
+
+    def forget(self) -> None:
+        """On another network others may answer."""
+        self._found.clear()
+
+    async def look(self, device: DeviceKey, watch: Watch | None = None) -> Sequence[Signed]:
+        """Asks now, in cells that only holders of the owner's card know; else in public."""
+        if not await self._ready():
+            return ()
+        now = self._clock()
+        cells = await self._ask(CellsOf(device))
+        per_cell = await asyncio.gather(
+            *(
+                self._node.find(
+                    cell.id, partial(open_private_untrusted, cell, device, now=now), watch
+                )
+                for cell in cells
+            )
+        )
+        found = list(dict.fromkeys(record for records in per_cell for record in records))
+        if not found:
+            check = partial(open_public_untrusted, device, now=now)
+            found = await self._node.find(node_id(device), check, watch)
+        return found[:LEADS_PER_SOURCE]
+
+    async def close(self) -> None:
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _keep(self, device: DeviceKey) -> Sequence[Signed]:
+        async with self._slots:
+            found = await self.look(device)
+        self._found[device] = (self._loop.time(), found)
+        self._found.move_to_end(device)
+        if len(self._found) > self._limits.devices_remembered:
+            self._found.popitem(last=False)
+        if found:
+            before = (await self._ask(LookUpPeer(device))).endpoint
+            await self._ask(ReceiveBundle(None, tuple(found)))
+            if (await self._ask(LookUpPeer(device))).endpoint != before:
+                self._news(device)
+        return found
+
+    def _ended(self, device: DeviceKey, task: asyncio.Task[Sequence[Signed]]) -> None:
+        del self._running[device]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            level = logging.INFO if isinstance(error, Fault) else logging.ERROR
+            log.log(level, "a lookup in the DHT failed: %s", error)

@@ -1,0 +1,71 @@
+"""Whether others can ask us: found out by having some of them dial us back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from discovery.dht.contact import DhtContact, Reach
+from discovery.dht.node import DhtNode
+from discovery.dht.quic import QuicRpc
+from node.delivery.limits import DeliveryLimits
+from schemas.errors import Fault
+
+_AGREE = 2  # one may lie, or be behind our own NAT
+_LOOK_S = 5.0  # for the first contact
+
+
+class Reachability:
+    """Makes the node a server of the DHT while contacts of different prefixes reach it.
+
+    Where all contacts are on our own network or machine, that is the network that counts.
+    """
+
+    def __init__(self, node: DhtNode, rpc: QuicRpc, limits: DeliveryLimits) -> None:
+        self._node = node
+        self._rpc = rpc
+        self._limits = limits
+        self._stir = asyncio.Event()
+
+    def stir(self) -> None:
+        """We are on another network."""
+        self._stir.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            self._stir.clear()
+            wait_s = _LOOK_S
+            if contacts := list(self._node.contacts()):
+                reached = await self._reached(contacts)
+                if reached is not None and reached is not self._node.server:
+                    self._node.server = reached
+                    await self._node.bootstrap(())  # which says so to those near us
+                limits = self._limits
+                wait_s = limits.dht_reach_unsure_s if reached is None else limits.dht_reach_again_s
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._stir.wait()
+            except TimeoutError:
+                continue
+
+    async def _reached(self, contacts: list[DhtContact]) -> bool | None:
+        """None: too few had an answer."""
+        far = [each for each in contacts if each.reach is Reach.ANYWHERE]
+        contacts = far or contacts
+        random.shuffle(contacts)
+        enough = min(_AGREE, len({each.prefix for each in contacts}))
+        said: dict[bytes | None, bool] = {}
+        asked = 0
+        for contact in contacts:
+            if contact.prefix in said or asked >= self._limits.dht_reach_asked:
+                continue
+            asked += 1
+            try:
+                said[contact.prefix] = (await self._rpc.dial_back(contact)).reached
+            except Fault:
+                continue
+            for verdict in (True, False):
+                if sum(each is verdict for each in said.values()) >= enough:
+                    return verdict
+        return None
