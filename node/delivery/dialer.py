@@ -6,9 +6,9 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from discovery.resolver import Resolver
 from node.delivery.candidates import Candidates
@@ -16,12 +16,15 @@ from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.path_rules import PathRules
+from schemas.addresses import AddressKind
 from schemas.errors import Fault, Unreachable
 from schemas.frames import P2P_ALPN
 from schemas.ids import DeviceKey
 from schemas.path_policy import PathPolicy
 from transport import Address, Endpoint
 from transport.supervise import Supervisor
+
+NOT_HERE: Final = "not-here"  # nobody can or will bring us together
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ class _Pursuit:
     trying_since: float | None = None  # an attempt is under way
     fault: Fault | None = None  # of the last attempt
     task: asyncio.Task[None] | None = None
-    news: asyncio.Event | None = None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Future[None] | None = None  # of the attempt under way
 
 
@@ -67,6 +70,7 @@ class Dialer:
         self._closing = False
         self.on_silence: Callable[[DeviceKey], None] = lambda device: None
         self.on_news: Callable[[DeviceKey], None] = lambda device: None
+        self.meet: Callable[[DeviceKey], Awaitable[None]] = _alone  # as Meetings.arrange
 
     async def reach(
         self, device: DeviceKey, within_s: float, *, pursue: bool = True, eager: bool = False
@@ -132,7 +136,7 @@ class Dialer:
         now = self._loop.time()
         pursuit.wanted_until = max(pursuit.wanted_until, now + seconds)
         if pursuit.task is None and not self._closing:
-            pursuit.news = asyncio.Event()
+            pursuit.news.clear()
             if pursuit.not_before <= now:
                 self._begin(pursuit)
             task = self._tasks.start(self._pursue(device, pursuit), name="dial")
@@ -159,7 +163,7 @@ class Dialer:
     def _reset(self, pursuit: _Pursuit) -> None:
         pursuit.failures = 0
         pursuit.not_before = 0.0
-        if pursuit.news is not None and pursuit.task is not None:
+        if pursuit.task is not None:
             self._begin(pursuit)
             pursuit.news.set()
 
@@ -169,11 +173,10 @@ class Dialer:
             if self._links.get(device) is not None:
                 break
             self._begin(pursuit)
-            if pursuit.news is not None:
-                pursuit.news.clear()
+            pursuit.news.clear()
             try:
                 async with self._slots:
-                    await self._attempt(device)
+                    await self._attempt(device, pursuit)
             except Fault as fault:
                 self._fail(device, pursuit, fault)
             else:
@@ -181,7 +184,7 @@ class Dialer:
                 pursuit.not_before = 0.0
                 pursuit.fault = None
                 break  # should the link end at once, whoever has something to send wants it anew
-            again = pursuit.news is not None and pursuit.news.is_set()
+            again = pursuit.news.is_set()
             if not again:
                 self._finish(pursuit)
             if not again and self._loop.time() >= pursuit.wanted_until:
@@ -189,7 +192,7 @@ class Dialer:
 
     async def _wait_for_turn(self, pursuit: _Pursuit) -> None:
         wait = pursuit.not_before - self._loop.time()
-        if wait > 0 and pursuit.news is not None:
+        if wait > 0:
             try:
                 async with asyncio.timeout(wait):
                     await pursuit.news.wait()
@@ -208,24 +211,40 @@ class Dialer:
         pursuit.not_before = self._loop.time() + wait * jitter
         log.debug("dialing %r failed: %s", device, fault)
 
-    async def _attempt(self, device: DeviceKey) -> None:
-        """Dial what is known here at once, and what others know when they have said so.
+    async def _attempt(self, device: DeviceKey, pursuit: _Pursuit) -> None:
+        """Dial what is known here at once, and what others know when they have said so; and meet.
 
-        Returns when linked, whoever dialled.
+        Returns when linked, whoever dialled. Nobody waits long for the meeting alone, and news end
+        it: there may be an address to dial.
         """
+        patient_until = self._loop.time() + self._limits.meeting_patience_s
         policy = await self._rules.of(device)
         quick = await self._look_up(device, policy, self._limits.quick_resolve_s)
         up = self._links.watch(device)
-        tries = {asyncio.ensure_future(self._dial_rest(device, policy, quick))}
+        meeting = asyncio.ensure_future(self._meet(device, policy))
+        news = asyncio.ensure_future(pursuit.news.wait())
+        tries: set[asyncio.Future[Any]] = {
+            asyncio.ensure_future(self._dial_rest(device, policy, quick)),
+            meeting,
+        }
         if quick:
             tries.add(asyncio.ensure_future(self.dial(device, quick, policy)))
         fault: Fault | None = None
         try:
             while tries:
                 waits: set[asyncio.Future[Any]] = {up, *tries}
-                await asyncio.wait(waits, return_when="FIRST_COMPLETED")
+                wait_s = None
+                if tries == {meeting}:
+                    waits.add(news)
+                    left = patient_until - self._loop.time()
+                    if left <= 0:
+                        self._finish(pursuit)
+                    wait_s = left if left > 0 else None
+                await asyncio.wait(waits, timeout=wait_s, return_when="FIRST_COMPLETED")
                 if up.done():
                     return
+                if tries == {meeting} and news.done():
+                    break
                 done = {each for each in tries if each.done()}
                 tries -= done
                 for each in done:
@@ -238,6 +257,7 @@ class Dialer:
                         fault = error
         finally:
             up.cancel()
+            news.cancel()
             for each in tries:
                 each.cancel()
             if tries:
@@ -253,14 +273,44 @@ class Dialer:
             raise _no_address()
         return await self.dial(device, rest, policy)
 
+    async def _meet(self, device: DeviceKey, policy: PathPolicy) -> Link | None:
+        """Both dial in the same moment; else, where nobody can tell the peer to, we alone.
+
+        A packet that comes too early through a NAT may shut it (see meeting.py), so what was
+        punched is not dialled before.
+        """
+        try:
+            await self.meet(device)
+        except Fault as fault:
+            if fault.code != NOT_HERE:
+                raise
+        else:
+            return None
+        punched = await self._look_up(device, policy, punched=True)
+        if not punched:
+            raise _no_address()
+        return await self.dial(device, punched, policy)
+
     async def _look_up(
-        self, device: DeviceKey, policy: PathPolicy, quick_s: float | None = None
+        self,
+        device: DeviceKey,
+        policy: PathPolicy,
+        quick_s: float | None = None,
+        *,
+        punched: bool = False,
     ) -> list[Address]:
-        """What may be dialled of what is known; with `quick_s`, known here. Raises Refused."""
+        """What may be dialled of what is known, `punched` or not; with `quick_s`, known here.
+
+        Raises Refused.
+        """
         known = await self._resolver.resolve(device, deadline_s=quick_s)
         self.candidates.found(device, known.found, all_there_is=quick_s is None)
         allowed = self._rules.dialable(policy, known.found)
-        return [found.address.address for found in allowed]
+        return [
+            found.address.address
+            for found in allowed
+            if (found.address.kind is AddressKind.PUNCHED) is punched
+        ]
 
     async def dial(
         self,
@@ -293,6 +343,10 @@ class Dialer:
 
     def _crashed(self, name: str) -> None:
         self._counters[f"{name}-crashed"] += 1
+
+
+async def _alone(_: DeviceKey) -> None:
+    raise Unreachable(NOT_HERE, "there is nobody to bring us together")
 
 
 def _no_address() -> Unreachable:

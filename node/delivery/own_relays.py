@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ from node.delivery.publish import publish_records, top_up, upload_last_resort
 from node.delivery.relay_client import RelayClient
 from node.delivery.relay_pool import RelayPool
 from node.engine.values import Event
-from schemas.addresses import RelayAddress
+from schemas.addresses import Address, RelayAddress
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.node_service import UNIMPLEMENTED, StoredParcel
+from transport import Connection
 from transport.supervise import Supervisor
 
 RPC_FAILED = "rpc-failed"  # an older relay may know nothing of the method
@@ -27,9 +28,17 @@ RPC_FAILED = "rpc-failed"  # an older relay may know nothing of the method
 log = logging.getLogger(__name__)
 
 
+OnSeen = Callable[[Connection, Address], None]
+OnInvited = Callable[[Connection, DeviceKey, tuple[Address, ...]], Awaitable[tuple[Address, ...]]]
+
+
 @dataclass(frozen=True, slots=True)
 class RelayMeans:
-    """What keepers work with. Not `public`: no endpoint record, KeyPackages only on demand."""
+    """What keepers work with. Not `public`: no endpoint record, KeyPackages only on demand.
+
+    `on_seen`: that relay sees us there; `on_invited`: by that relay a device asks us to dial it at
+    these addresses, and gets ours, if we do.
+    """
 
     own: DeviceKey
     ask: Ask
@@ -38,6 +47,8 @@ class RelayMeans:
     counters: Counter[str]
     announce: Callable[[Event], None]
     public: bool
+    on_seen: OnSeen
+    on_invited: OnInvited
 
 
 class OwnRelays:
@@ -83,6 +94,11 @@ class OwnRelays:
         for keeper in self._keepers.values():
             keeper.restock()
 
+    def moved(self) -> None:
+        """We may be on another network: where do they see us?"""
+        for keeper in self._keepers.values():
+            keeper.moved()
+
     async def looked(self, deadline_s: float) -> None:
         """Wait until each mailbox was read once since the start, or the deadline."""
         waits = [asyncio.ensure_future(k.looked.wait()) for k in self._keepers.values()]
@@ -105,7 +121,7 @@ class _Keeper:
 
     def __init__(self, address: RelayAddress, means: RelayMeans) -> None:
         self._address = address
-        self._means = means
+        self.means = means
         self._limits = means.limits
         self._counters = means.counters
         self._mailbox = Mailbox(means.own, means.ask, means.limits, means.counters)
@@ -113,6 +129,7 @@ class _Keeper:
         self._pushes = True  # until the relay says that it does not know how
         self._told_full: int | None = None
         self._unpublished = True
+        self._unseen = True
         self._unstocked = means.public
         self._no_last_resort = means.public
         self._stir = asyncio.Event()
@@ -132,6 +149,10 @@ class _Keeper:
         self._unstocked = True
         self._stir.set()
 
+    def moved(self) -> None:
+        self._unseen = True
+        self._stir.set()
+
     def stop(self) -> None:
         if self.task is not None:
             self.task.cancel()
@@ -140,22 +161,24 @@ class _Keeper:
         while True:
             client: RelayClient | None = None
             try:
-                client = await self._means.pool.client(self._address)
+                client = await self.means.pool.client(self._address)
                 if client is not self._client:
                     self._client = client
                     self._subscribed, self._pushes = False, True
                     self._mailbox.reset()
                     self._unpublished = True  # it may have been restored from yesterday
+                    self._unseen = True
                 await self._look(client)
                 self.looked.set()
                 await self._subscribe(client)
+                await self._ask_where(client)
                 await self._tell_news(client)
             except Fault as fault:
                 self._counters[f"own-relay-{fault.code}"] += 1
                 log.info("our relay %r: %s", self._address, fault)
                 client = None
                 wait = max(
-                    self._means.pool.retry_in(self._address), self._limits.relay_retry_first_s
+                    self.means.pool.retry_in(self._address), self._limits.relay_retry_first_s
                 )
             else:
                 wait = self._limits.check_push_s if self._subscribed else self._limits.poll_s
@@ -170,34 +193,44 @@ class _Keeper:
             self._subscribed = False
         full = self._mailbox.refused_since
         if full is not None and full != self._told_full:
-            self._means.announce(
-                Event("mailbox-full", {"relay": str(self._address), "since": full})
-            )
+            self.means.announce(Event("mailbox-full", {"relay": str(self._address), "since": full}))
         self._told_full = full
 
     async def _subscribe(self, client: RelayClient) -> None:
         if self._subscribed or not self._pushes:
             return
 
-        async def take(parcels: tuple[StoredParcel, ...]) -> None:
-            try:
-                await self._mailbox.pushed(client, parcels)
-            except Fault as fault:
-                # The mailbox still has them: the next look and subscription begin anew.
-                self._counters[f"push-{fault.code}"] += 1
-                if client is self._client:
-                    self._subscribed = False
-                    self._mailbox.reset()
-                    self._stir.set()
-
         try:
-            await client.subscribe(self._mailbox.seen, take)
+            await client.subscribe(self._mailbox.seen, _Subscriber(self, client))
         except Fault as fault:
             if fault.code not in (UNIMPLEMENTED, RPC_FAILED):
                 raise
             self._pushes = False  # an older relay: it is asked instead
         else:
             self._subscribed = True
+
+    async def take(self, client: RelayClient, parcels: tuple[StoredParcel, ...]) -> None:
+        """They were pushed."""
+        try:
+            await self._mailbox.pushed(client, parcels)
+        except Fault as fault:
+            # The mailbox still has them: the next look and subscription begin anew.
+            self._counters[f"push-{fault.code}"] += 1
+            if client is self._client:
+                self._subscribed = False
+                self._mailbox.reset()
+                self._stir.set()
+
+    async def _ask_where(self, client: RelayClient) -> None:
+        """A relay that pushes is asked with each look, which is once a minute; another one once."""
+        if not (self._unseen or self._subscribed):
+            return
+        self._unseen = False
+        try:
+            self.means.on_seen(client.connection, await client.observe_address())
+        except Fault as fault:
+            if fault.code not in (UNIMPLEMENTED, RPC_FAILED):
+                raise
 
     async def _rest(self, client: RelayClient | None, wait_s: float) -> None:
         """Until there is something to do, the relay is gone, or the time is over."""
@@ -215,17 +248,34 @@ class _Keeper:
         if self._unpublished:
             self._unpublished = False
             try:
-                await publish_records(self._means.ask, client, endpoint=self._means.public)
+                await publish_records(self.means.ask, client, endpoint=self.means.public)
             except Fault:
                 self._unpublished = True
                 raise
         if self._no_last_resort:
-            await upload_last_resort(self._means.ask, client)
+            await upload_last_resort(self.means.ask, client)
             self._no_last_resort = False
         if self._unstocked:
             self._unstocked = False
             try:
-                await top_up(self._means.ask, client, self._limits)
+                await top_up(self.means.ask, client, self._limits)
             except Fault:
                 self._unstocked = True
                 raise
+
+
+class _Subscriber:
+    """What a relay pushes by one connection, as RelayClient wants it."""
+
+    def __init__(self, keeper: _Keeper, client: RelayClient) -> None:
+        self._keeper = keeper
+        self._client = client
+
+    async def take(self, parcels: tuple[StoredParcel, ...]) -> None:
+        await self._keeper.take(self._client, parcels)
+
+    def observed(self, address: Address) -> None:
+        self._keeper.means.on_seen(self._client.connection, address)
+
+    async def meet(self, device: DeviceKey, addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+        return await self._keeper.means.on_invited(self._client.connection, device, addresses)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from node.delivery.limits import DeliveryLimits
 from schemas import limits as wire
-from schemas.addresses import RelayAddress
+from schemas.addresses import Address, RelayAddress, read_addresses
 from schemas.capnp_codec import blaming_the_peer, counter, exactly, items, sized, text
 from schemas.errors import Blame, Malformed, Refused, Unreachable
 from schemas.frames import ErrorFrame, read_error
@@ -20,10 +20,12 @@ from schemas.node_service import (
     Mailbox,
     ParcelSink,
     StoredParcel,
+    fill_addresses,
     fill_auth,
     fill_enqueue_item,
     read_enqueue_result,
     read_mailbox,
+    read_meet,
     read_parcels,
 )
 from schemas.records import HYBRID_KEY_LENGTH, SIGNATURE_LENGTH, Signed, fill_signed, read_signed
@@ -31,7 +33,17 @@ from transport import CloseCode, Connection, ConnectionLost, RpcService
 
 _NOT_FOUND = "not-found"
 
-Take = Callable[[tuple[StoredParcel, ...]], Awaitable[None]]
+
+class Subscriber(Protocol):
+    """What a relay tells its subscriber. All may be called again before they have returned."""
+
+    async def take(self, parcels: tuple[StoredParcel, ...]) -> None: ...
+
+    def observed(self, address: Address) -> None:
+        """The relay sees us there now."""
+
+    async def meet(self, device: DeviceKey, addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+        """The device wants us to dial it there; where we are, if we do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +133,8 @@ class RelayClient:
         request.sequences = list(sequences)
         _check(await self._send(request))
 
-    async def subscribe(self, after: int, take: Take) -> None:
-        """From now on the relay pushes what comes into our mailbox after that number.
+    async def subscribe(self, after: int, subscriber: Subscriber) -> None:
+        """From now on the relay pushes what comes into our mailbox after that number, and news.
 
         It ends with the connection, a newer one, or when `take` raises or is slow. Raises Refused
         `unimplemented` where the relay does not push.
@@ -130,8 +142,30 @@ class RelayClient:
         request = self._request("subscribe")
         request.recipientKey = bytes(self._own)
         request.after = after
-        request.sink = self._export(ParcelSink, _Sink(take))
+        request.sink = self._export(ParcelSink, _Sink(subscriber))
         _check(await self._send(request))
+
+    # Meetings
+
+    async def observe_address(self) -> Address:
+        """Where the relay sees us."""
+        answer = await self._send(self._request("observeAddress"))
+        with blaming_the_peer("relay-answer"):
+            _check(answer)
+            [address] = read_addresses([answer.address])
+            return address
+
+    async def rendezvous(
+        self, device: DeviceKey, addresses: Sequence[Address]
+    ) -> tuple[Address, ...]:
+        """Have `device` dial us at these addresses: where it is. RelayRefused `not-here`."""
+        request = self._request("rendezvous")
+        request.peerKey = bytes(device)
+        fill_addresses(request, addresses)
+        answer = await self._send(request)
+        with blaming_the_peer("relay-answer"):
+            _check(answer)
+            return read_addresses(answer.addresses)
 
     # Key packages
 
@@ -235,15 +269,25 @@ class RelayClient:
 
 
 class _Sink:
-    """What the relay calls with what came; one call at a time is taken."""
+    """What the relay calls."""
 
-    def __init__(self, take: Take) -> None:
-        self._take = take
+    def __init__(self, subscriber: Subscriber) -> None:
+        self._subscriber = subscriber
 
     async def parcels_context(self, context: Any) -> None:
         with blaming_the_peer("relay-push"):
             parcels = read_parcels(context.params)
-        await self._take(parcels)
+        await self._subscriber.take(parcels)
+
+    async def observed_context(self, context: Any) -> None:
+        with blaming_the_peer("relay-push"):
+            [address] = read_addresses([context.params.address])
+        self._subscriber.observed(address)
+
+    async def meet_context(self, context: Any) -> None:
+        with blaming_the_peer("relay-push"):
+            device, addresses = read_meet(context.params)
+        fill_addresses(context.results, await self._subscriber.meet(device, addresses))
 
 
 def _error(answer: Any) -> ErrorFrame | None:

@@ -1,11 +1,11 @@
-"""Requests over a link, each on a short stream of its own: bundles and KeyPackages."""
+"""Requests over a link, each on a short stream of its own: bundles, KeyPackages, meetings."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
@@ -13,6 +13,7 @@ from node.delivery.link import Link
 from node.delivery.rates import Rates
 from node.engine.commands import AnswerBundle, AnswerKeyPackage
 from schemas import limits as wire
+from schemas.addresses import Address
 from schemas.errors import Blame, Fault, Malformed, Refused, Unreachable
 from schemas.frames import (
     BundleRequest,
@@ -21,11 +22,16 @@ from schemas.frames import (
     Frame,
     KeyPackageRequest,
     KeyPackageResponse,
+    Meet,
+    MeetRequest,
+    MeetResponse,
     decode_frame,
     encode_frame,
 )
-from schemas.ids import DeviceKey, IdentityKey
+from schemas.ids import IdentityKey
 from transport import CloseCode, ConnectionLost, Stream, StreamReset, read_frame, write_frame
+
+OnMeeting = Callable[[Link, MeetRequest | Meet], Awaitable[tuple[Address, ...]]]
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +45,10 @@ class RequestServer:
         limits: DeliveryLimits,
         counters: Counter[str],
         clock: Callable[[], float],
+        on_meeting: OnMeeting,
     ) -> None:
         self._ask = ask
+        self._on_meeting = on_meeting
         self._limits = limits
         self._counters = counters
         self._rates = Rates(
@@ -57,7 +65,7 @@ class RequestServer:
                 payload = await read_frame(stream, wire.FRAME_BEFORE_HELLO)
                 if payload is None:
                     return
-                answer = await self._answer(link.peer, payload)
+                answer = await self._answer(link, payload)
                 await write_frame(stream, encode_frame(answer))
                 await stream.finish()
         except TimeoutError:
@@ -70,9 +78,9 @@ class RequestServer:
         finally:
             stream.cancel()
 
-    async def _answer(self, device: DeviceKey, payload: bytes) -> Frame:
-        request = decode_frame(payload)
-        if not isinstance(request, BundleRequest | KeyPackageRequest):
+    async def _answer(self, link: Link, payload: bytes) -> Frame:
+        device, request = link.peer, decode_frame(payload)
+        if not isinstance(request, BundleRequest | KeyPackageRequest | MeetRequest | Meet):
             raise Malformed("unexpected-frame", f"a {type(request).__name__} as a request")
         wait_s = self._rates.take(device)
         if wait_s:
@@ -81,6 +89,8 @@ class RequestServer:
                 "rate-limited", "too many requests", "wait", max(1, int(wait_s * 1000))
             )
         try:
+            if isinstance(request, MeetRequest | Meet):
+                return MeetResponse(await self._on_meeting(link, request))
             if isinstance(request, BundleRequest):
                 return await self._ask(AnswerBundle(request.identity, request.newer_than, device))
             package = await self._ask(AnswerKeyPackage(device, request.suite, request.request_id))
@@ -108,6 +118,16 @@ async def ask_key_package(
     if not isinstance(answer, KeyPackageResponse):
         raise Malformed("unexpected-frame", "another answer than a KeyPackage")
     return answer.key_package
+
+
+async def ask_meeting(
+    link: Link, request: MeetRequest | Meet, limits: DeliveryLimits
+) -> tuple[Address, ...]:
+    """Where the device is that is asked for, by a linked one. Raises as `_request`."""
+    answer = await _request(link, request, limits)
+    if not isinstance(answer, MeetResponse):
+        raise Malformed("unexpected-frame", "another answer than to a meeting")
+    return answer.addresses
 
 
 async def _request(link: Link, request: Frame, limits: DeliveryLimits) -> Frame:

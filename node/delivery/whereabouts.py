@@ -12,7 +12,7 @@ from discovery.interfaces import own_addresses
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.engine.commands import SetEndpoint
-from schemas.addresses import Address, EndpointAddress
+from schemas.addresses import Address, AddressKind, EndpointAddress
 from schemas.errors import Fault
 from schemas.limits import ENDPOINT_ADDRESSES, ENDPOINT_LIFETIME_S
 
@@ -63,6 +63,11 @@ class Whereabouts:
         if self._learnt.get(source, ()) != addresses:
             self._learnt[source] = addresses
             self._stir.set()
+
+    def observed(self, addresses: tuple[Address, ...]) -> None:
+        """Enough others see us there."""
+        punched = (EndpointAddress(each, AddressKind.PUNCHED) for each in addresses)
+        self.learnt("observed", *punched)
 
     async def publish(self) -> None:
         """Sign what is so now. Raises Fault, OSError."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from discovery.scope import NetworksNow, networks_now
 from identity.bundle import bundle_device, bundle_hash, sign_bundle
 from identity.credential import issue_credential, verify_credential_untrusted
 from identity.envelope import generate_hybrid, open_untrusted
@@ -168,8 +169,10 @@ class FakeEngine:
             case c.LookUpPeer(device):
                 known = self.known[device]
                 return v.PeerView(device, known.identity, "", None, known.hints, known.relays)
-            case c.PeersToGreet():
+            case c.PeersToGreet() | c.Introducers():
                 return ()
+            case c.Acquainted(device):
+                return self.known[device].identity is not None
             case c.WhoAmI():
                 return v.AccountView(
                     self.identity.public, self.key, "fake", "", "", self.relays, ()
@@ -291,6 +294,8 @@ async def fake_node(
     limits: DeliveryLimits = QUICK,
     listen: Address = LOOPBACK,
     transport_limits: TransportLimits = QUICK_TRANSPORT,
+    networks: NetworksNow = networks_now,
+    announce: Callable[[v.Event], None] = lambda event: None,
     **changes: Any,
 ) -> AsyncIterator[FakeNode]:
     made = FakeEngine() if engine is None else engine
@@ -315,8 +320,11 @@ async def fake_node(
             mdns=False,
             limits=dataclasses.replace(limits, **changes),
             transport_limits=transport_limits,
+            networks=networks,
         )
-        async with open_delivery(made.device, thread.ask, config, counters=Counter()) as delivery:
+        async with open_delivery(
+            made.device, thread.ask, config, counters=Counter(), announce=announce
+        ) as delivery:
             deliveries.append(delivery)
             for effect in early:
                 delivery.on_effect(effect)
