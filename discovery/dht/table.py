@@ -140,9 +140,10 @@ class Table(RoutingTable):  # type: ignore[misc] # the library is untyped
         if contact.id == self.node.id or self.get(contact.id) == contact:
             return False
         bucket = self.bucket_of(contact.long_id)
+        waiting = bucket.replacement_nodes
         if bucket.full and not bucket.has_in_range(self.node):
-            return len(bucket.replacement_nodes) < bucket.max_replacement_nodes
-        return bucket.fits(contact)
+            return len(waiting) < bucket.max_replacement_nodes and contact.id not in waiting
+        return bool(bucket.fits(contact))
 
     def answered(self, contact: DhtContact, now: float) -> None:
         """It answered a request of ours: it gets a place, or waits for one."""
