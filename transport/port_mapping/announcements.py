@@ -20,14 +20,9 @@ _ALL_HOSTS: Final = "224.0.0.1"
 
 
 class Announcements(asyncio.DatagramProtocol):
-    """Listens for what one gateway says to everybody. A hint, which anybody on the LAN can forge.
+    """Listens to one gateway. A hint, no more: anybody on the LAN can forge one."""
 
-    `heard` gets the epoch that it tells.
-    """
-
-    def __init__(
-        self, gateway: Gateway, heard: Callable[[int], None], counters: Counter[str]
-    ) -> None:
+    def __init__(self, gateway: Gateway, heard: Callable[[], None], counters: Counter[str]) -> None:
         self._gateway = gateway
         self._heard = heard
         self._counters = counters
@@ -51,16 +46,19 @@ class Announcements(asyncio.DatagramProtocol):
         try:
             if addr != (self._gateway.host, PORT):
                 raise Malformed("announced-by-another", f"{addr[0]} is not our gateway")
-            self._heard(epoch_untrusted(data))
+            announcement_untrusted(data)
         except Malformed as fault:
             self._counters[f"port-mapping-{fault.code}"] += 1
+        else:
+            self._heard()
 
 
-def epoch_untrusted(data: bytes) -> int:
-    """Raises Malformed."""
+def announcement_untrusted(data: bytes) -> None:
+    """Of either protocol. Raises Malformed when it is none."""
     if data[:1] == bytes([pcp.VERSION]):
-        return pcp.announced_epoch_untrusted(data)
-    return nat_pmp.announced_epoch_untrusted(data)
+        pcp.announcement_untrusted(data)
+    else:
+        nat_pmp.announcement_untrusted(data)
 
 
 def _socket(own: str) -> socket.socket:

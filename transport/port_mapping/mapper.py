@@ -14,7 +14,6 @@ from schemas.errors import Fault, Malformed
 
 from ..supervise import Supervisor
 from .announcements import Announcements
-from .epoch import Epoch
 from .gateways import private_gateways
 from .udp_clients import NatPmpClient, PcpClient
 from .upnp import UpnpClient
@@ -62,9 +61,9 @@ class PortMapper:
         self._now = asyncio.get_running_loop().time
         self._stir = asyncio.Event()
         self._wanted_again = False
-        self._asked_at = -limits.hint_s
+        self._asked_at = 0.0
+        self._hint: asyncio.TimerHandle | None = None  # an announcement, not acted on yet
         self._client: MappingClient | None = None  # has, or may have, a mapping
-        self._epoch = Epoch()
         self._announcements: Announcements | None = None
         self._gateways: tuple[Gateway, ...] = ()
         self._task: asyncio.Task[None] | None = None
@@ -80,6 +79,7 @@ class PortMapper:
 
     def again(self) -> None:
         """The network may be another, or the mapping gone: ask now."""
+        self._forget_hint()
         self._wanted_again = True
         self._stir.set()
 
@@ -133,15 +133,20 @@ class PortMapper:
             self._announcements = Announcements(now[0], self._heard, self._counters)
             await self._announcements.start()
 
-    def _heard(self, epoch_s: int) -> None:
+    def _heard(self) -> None:
         """A gateway says that it has begun anew; anybody can say so in its name."""
-        now = self._now()
-        lost = self._epoch.lost_state(epoch_s, now) or not isinstance(self._outcome, Mapped)
-        if lost and now >= self._asked_at + self._limits.hint_s:
+        if self._hint is None:
             self._counters["port-mapping-announced"] += 1
-            self.again()
+            loop = asyncio.get_running_loop()
+            self._hint = loop.call_at(self._asked_at + self._limits.hint_s, self.again)
+
+    def _forget_hint(self) -> None:
+        if self._hint is not None:
+            self._hint.cancel()
+            self._hint = None
 
     def _stop_listening(self) -> None:
+        self._forget_hint()
         if self._announcements is not None:
             self._announcements.close()
             self._announcements = None
@@ -177,7 +182,7 @@ class PortMapper:
         tried: list[str] = []
         refused = False
         for gateway, client in self._clients():
-            self._client, self._epoch = client, Epoch()
+            self._client = client
             try:
                 return await self._ask(client, gateway.host)
             except Fault as fault:
@@ -197,8 +202,6 @@ class PortMapper:
         self._asked_at = self._now()
         grant = await client.ask(limits.lifetime_s)
         now = self._now()
-        if grant.epoch_s is not None and self._epoch.lost_state(grant.epoch_s, now):
-            self._counters["port-mapping-gateway-began-anew"] += 1
         lifetime_s = min(max(grant.lifetime_s, limits.least_lifetime_s), limits.most_lifetime_s)
         return Mapped(_checked(grant.external), client.protocol, gateway, now + lifetime_s)
 

@@ -12,7 +12,7 @@ from schemas.errors import Malformed
 
 _ADDRESS, _MAP_UDP = 0, 1
 _RESPONSE: Final = 0x80
-_HEADER: Final = struct.Struct("!BBHL")  # of a response: version, opcode, result, epoch
+_HEADER: Final = struct.Struct("!BBH4x")  # of a response: version, opcode, result
 _REQUEST: Final = struct.Struct("!BBxxHHL")  # version, opcode, internal, external, lifetime
 _MAPPING: Final = struct.Struct("!HHL")  # internal port, external port, lifetime
 
@@ -35,7 +35,6 @@ class AddressResponse:
     """The gateway's external address; empty when it has none or does not say."""
 
     result: Result
-    epoch_s: int
     host: str
 
 
@@ -44,7 +43,6 @@ class MapResponse:
     """The external port, and for how many seconds."""
 
     result: Result
-    epoch_s: int
     port: int
     lifetime_s: int
 
@@ -56,13 +54,13 @@ def map_request(port: int, wish: int, lifetime_s: int) -> bytes:
 
 def address_response_untrusted(data: bytes) -> AddressResponse:
     """Raises Malformed `not-nat-pmp`."""
-    result, epoch_s = _header(data, _ADDRESS)
+    result = _header(data, _ADDRESS)
     if result != Result.SUCCESS:
-        return AddressResponse(result, epoch_s, "")
+        return AddressResponse(result, "")
     if len(data) != _HEADER.size + 4:
         raise Malformed("not-nat-pmp", f"a NAT-PMP address in {len(data)} bytes")
     ip = ipaddress.IPv4Address(data[_HEADER.size :])
-    return AddressResponse(result, epoch_s, "" if ip.is_unspecified else str(ip))
+    return AddressResponse(result, "" if ip.is_unspecified else str(ip))
 
 
 def map_response_untrusted(data: bytes, port: int) -> MapResponse:
@@ -70,9 +68,9 @@ def map_response_untrusted(data: bytes, port: int) -> MapResponse:
 
     Raises Malformed `not-nat-pmp`, `not-our-mapping`.
     """
-    result, epoch_s = _header(data, _MAP_UDP)
+    result = _header(data, _MAP_UDP)
     if result in (Result.UNSUPPORTED_VERSION, Result.UNSUPPORTED_OPCODE):
-        return MapResponse(result, epoch_s, 0, 0)  # section 3.5: these may be short
+        return MapResponse(result, 0, 0)  # section 3.5: these may be short
     if len(data) != _HEADER.size + _MAPPING.size:
         raise Malformed("not-nat-pmp", f"a NAT-PMP mapping in {len(data)} bytes")
     internal, external, lifetime_s = _MAPPING.unpack_from(data, _HEADER.size)
@@ -80,21 +78,21 @@ def map_response_untrusted(data: bytes, port: int) -> MapResponse:
         raise Malformed("not-our-mapping", "a NAT-PMP answer about a port that is not ours")
     if result == Result.SUCCESS and lifetime_s and not external:
         raise Malformed("not-nat-pmp", "a NAT-PMP mapping to port 0")
-    return MapResponse(result, epoch_s, external, lifetime_s)
+    return MapResponse(result, external, lifetime_s)
 
 
-def announced_epoch_untrusted(data: bytes) -> int:
-    """The epoch in an unasked-for address response (section 3.2.1). Raises Malformed."""
-    return address_response_untrusted(data).epoch_s
+def announcement_untrusted(data: bytes) -> None:
+    """An unasked-for address response (section 3.2.1). Raises Malformed when it is none."""
+    address_response_untrusted(data)
 
 
-def _header(data: bytes, opcode: int) -> tuple[Result, int]:
+def _header(data: bytes, opcode: int) -> Result:
     if len(data) < _HEADER.size:
         raise Malformed("not-nat-pmp", f"a NAT-PMP answer of {len(data)} bytes")
-    version, kind, code, epoch_s = _HEADER.unpack_from(data)
+    version, kind, code = _HEADER.unpack_from(data)
     if version != 0 or kind != _RESPONSE | opcode:
         raise Malformed("not-nat-pmp", f"a NAT-PMP answer of version {version}, kind {kind}")
     try:
-        return Result(code), epoch_s
+        return Result(code)
     except ValueError:
-        return Result.NETWORK_FAILURE, epoch_s
+        return Result.NETWORK_FAILURE

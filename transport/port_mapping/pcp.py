@@ -18,7 +18,7 @@ MAX_BYTES: Final = 1_100  # RFC 6887, section 7: a longer message is dropped
 _ANNOUNCE, _MAP = 0, 1
 _RESPONSE: Final = 0x80
 _UDP: Final = 17
-_HEADER: Final = struct.Struct("!BBxBLL12x")  # of a response: version, opcode, result, life, epoch
+_HEADER: Final = struct.Struct("!BBxBL16x")  # of a response: version, opcode, result, lifetime
 _REQUEST: Final = struct.Struct("!BBxxL16s")  # version, opcode, lifetime, client
 _MAPPING: Final = struct.Struct("!12sB3xHH16s")  # nonce, protocol, internal, external, address
 
@@ -66,51 +66,50 @@ class MapRequest:
 @dataclass(frozen=True, slots=True)
 class MapResponse:
     """What a gateway said. `external` is None when it refuses; then `lifetime_s` says for how
-    long it will go on refusing. `epoch_s` is how long it has kept its mappings."""
+    long it will go on refusing."""
 
     result: Result
     lifetime_s: int
-    epoch_s: int
     external: Address | None
 
 
 def map_response_untrusted(data: bytes, request: MapRequest) -> MapResponse:
     """The answer to `request`. Raises Malformed `not-pcp`, `not-our-mapping`."""
-    result, lifetime_s, epoch_s = _header(data, _MAP)
+    result, lifetime_s = _header(data, _MAP)
     if result == Result.UNSUPP_VERSION:
-        return MapResponse(result, lifetime_s, epoch_s, None)
+        return MapResponse(result, lifetime_s, None)
     if len(data) < _HEADER.size + _MAPPING.size:
         raise Malformed("not-pcp", f"a PCP answer of {len(data)} bytes")
     nonce, protocol, internal, port, packed = _MAPPING.unpack_from(data, _HEADER.size)
     if (nonce, protocol, internal) != (request.nonce, _UDP, request.port):
         raise Malformed("not-our-mapping", "a PCP answer about a mapping that is not ours")
     if result != Result.SUCCESS:
-        return MapResponse(result, lifetime_s, epoch_s, None)
+        return MapResponse(result, lifetime_s, None)
     if request.lifetime_s and not port:
         raise Malformed("not-pcp", "a PCP mapping to port 0")
-    return MapResponse(result, lifetime_s, epoch_s, Address(_host(packed), port))
+    return MapResponse(result, lifetime_s, Address(_host(packed), port))
 
 
-def announced_epoch_untrusted(data: bytes) -> int:
-    """The epoch in an unasked-for ANNOUNCE of a gateway (section 14.1.1). Raises Malformed."""
-    return _header(data, _ANNOUNCE)[2]
+def announcement_untrusted(data: bytes) -> None:
+    """An unasked-for ANNOUNCE of a gateway (section 14.1.1). Raises Malformed when it is none."""
+    _header(data, _ANNOUNCE)
 
 
-def _header(data: bytes, opcode: int) -> tuple[Result, int, int]:
-    """Result, lifetime and epoch; the version may be older, which UNSUPP_VERSION says."""
+def _header(data: bytes, opcode: int) -> tuple[Result, int]:
+    """Result and lifetime; the version may be older, which UNSUPP_VERSION says."""
     if len(data) >= 4 and data[0] == 0 and data[1] & _RESPONSE and data[2:4] == b"\0\1":
         # RFC 6887, appendix A: so a gateway that knows only NAT-PMP declines version 2.
-        return Result.UNSUPP_VERSION, 0, 0
+        return Result.UNSUPP_VERSION, 0
     if not _HEADER.size <= len(data) <= MAX_BYTES or len(data) % 4:
         raise Malformed("not-pcp", f"a PCP answer of {len(data)} bytes")
-    version, kind, result, lifetime_s, epoch_s = _HEADER.unpack_from(data)
+    version, kind, result, lifetime_s = _HEADER.unpack_from(data)
     if kind != _RESPONSE | opcode:
         raise Malformed("not-pcp", f"a PCP answer of kind {kind}")
     if result == Result.UNSUPP_VERSION:
-        return Result.UNSUPP_VERSION, lifetime_s, epoch_s
+        return Result.UNSUPP_VERSION, lifetime_s
     if version != VERSION:
         raise Malformed("not-pcp", f"a PCP answer of version {version}")
-    return _result(result), lifetime_s, epoch_s
+    return _result(result), lifetime_s
 
 
 def _result(code: int) -> Result:

@@ -35,7 +35,7 @@ class PcpClient:
         if response.external is None:
             raise _refused(self.protocol, response.result)
         self._wish = response.external
-        return Grant(response.external, response.lifetime_s, response.epoch_s)
+        return Grant(response.external, response.lifetime_s)
 
     async def release(self) -> None:
         await self._map(0, Address(_NO_ADDRESS, 0))
@@ -82,7 +82,7 @@ class NatPmpClient:
         if mapping.result != nat_pmp.Result.SUCCESS:
             raise _refused(self.protocol, mapping.result)
         self._wish = mapping.port
-        return Grant(Address(address.host, mapping.port), mapping.lifetime_s, mapping.epoch_s)
+        return Grant(Address(address.host, mapping.port), mapping.lifetime_s)
 
     async def release(self) -> None:
         await self._map(0, 0)

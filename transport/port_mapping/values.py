@@ -27,11 +27,10 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A mapping as a gateway gave it. `epoch_s` is its clock, None where it tells none."""
+    """A mapping as a gateway gave it."""
 
     external: Address
     lifetime_s: int
-    epoch_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
