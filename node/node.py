@@ -18,19 +18,17 @@ import mls_rs
 from discovery.scope import NetworksNow, networks_now
 from node.delivery.delivery import Delivery, DeliveryConfig, open_delivery
 from node.delivery.limits import DEFAULT_DELIVERY_LIMITS, DeliveryLimits
-from node.delivery.link import Link
+from node.delivery.paths import DevicePaths
 from node.engine.commands import (
     AddContact,
     Command,
     CreateDirect,
-    DevicesOf,
     FindDirect,
     FindGroup,
-    FindPerson,
     Invite,
     ListContacts,
-    LookUpPeer,
     PendingCount,
+    SetBootstrap,
     SetRelays,
     WhoAmI,
 )
@@ -40,6 +38,7 @@ from node.engine_thread import EngineThread
 from node.events import EventHub
 from node.home import open_engine
 from node.inviting import gather_key_packages, suite_number
+from node.peering import Peering
 from node.relaying import Relaying
 from node.views import (
     FetchedKeyView,
@@ -49,18 +48,16 @@ from node.views import (
     PingView,
     RegisterView,
 )
-from schemas.addresses import Address, RelayAddress
-from schemas.errors import Fault, Unreachable
+from schemas.addresses import Address, BootstrapAddress, RelayAddress
+from schemas.errors import Fault
 from schemas.ids import DeviceKey, GroupId, IdentityKey
-from schemas.visibility import LanVisibility
+from schemas.visibility import DhtVisibility, LanVisibility
 from storage.lock import FolderLock
 from transport import DEFAULT_LIMITS, TransportLimits
 from transport.udp import Bind
 
 R = TypeVar("R")
 
-_PING_S = 1.0  # per link, when all are listed
-_PING_REACH_S = 5.0  # to get a path to what is to be pinged
 _LOOK_AGAIN_S = 0.1
 
 
@@ -69,10 +66,10 @@ class NodeConfig:
     """How to run a node.
 
     `listen` None is a command's short-lived node: any free port, not published, not advertised.
-    `relays` None is as remembered; given, they are remembered. `mdns_interfaces` are local
-    addresses such as 127.0.0.1; None is all. `port_mapping` has the router forward our port.
-    `post_quantum_only` connects to no peer and no relay that has not X25519MLKEM768. A simulation
-    brings `clock` (Unix seconds), `bind`, `networks` and `engine_thread` of its own.
+    `relays` and `bootstrap` None are as remembered; given, they are remembered. `mdns_interfaces`
+    are local addresses such as 127.0.0.1; None is all. `port_mapping` has the router forward our
+    port. `post_quantum_only` connects to no peer and no relay that has not X25519MLKEM768. A
+    simulation brings `clock` (Unix seconds), `bind`, `networks` and `engine_thread` of its own.
     """
 
     home: Path
@@ -83,6 +80,9 @@ class NodeConfig:
     mdns_interfaces: tuple[str, ...] | None = None
     lan_visibility: LanVisibility = LanVisibility.EVERYONE
     port_mapping: bool = False
+    dht: bool = False
+    dht_visibility: DhtVisibility = DhtVisibility.PRIVATE
+    bootstrap: tuple[str, ...] | None = None
     post_quantum_only: bool = False
     relay_fallback_s: float = 1.5
     bundle_deadline_s: float = 2.0
@@ -126,10 +126,12 @@ class Node:
 
         Raises Fault `already-running`, `no-account`, `database-newer`, `port-busy`,
         `cannot-bind`; `engine-crashed` out of the block, which is cancelled then; Refused
-        `bad-relay`, `passphrase-needed`, `wrong-passphrase`.
+        `bad-relay`, `bad-bootstrap`, `passphrase-needed`, `wrong-passphrase`.
         """
         for relay in config.relays or ():
             RelayAddress.parse(relay)
+        for address in config.bootstrap or ():
+            BootstrapAddress.parse(address)
         async with AsyncExitStack() as stack:
             stack.enter_context(FolderLock(config.home))
             node = cls(config)
@@ -153,6 +155,8 @@ class Node:
         self.device, self.identity = engine.device.public, engine.identity.public
         if config.relays is not None:
             await self.ask(SetRelays(config.relays))
+        if config.bootstrap is not None:
+            await self.ask(SetBootstrap(config.bootstrap))
         self.name = (await self.ask(WhoAmI())).name
         delivery_config = DeliveryConfig(
             config.listen,
@@ -165,6 +169,8 @@ class Node:
             lan_visibility=config.lan_visibility,
             networks=config.networks,
             port_mapping=config.port_mapping,
+            dht=config.dht,
+            dht_visibility=config.dht_visibility,
         )
         stack.callback(self._hub.close)
         delivery = await stack.enter_async_context(
@@ -179,6 +185,7 @@ class Node:
         )
         self.listen = Address(*delivery.endpoint.address)
         self._relaying = Relaying(self.ask, delivery, self.device, config.clock)
+        self._peering = Peering(self.ask, delivery)
         self._delivery = delivery
         for effect in self._early:
             delivery.on_effect(effect)
@@ -193,6 +200,9 @@ class Node:
         if self._net.mdns is not None:
             for reason, count in self._net.mdns.dropped.items():
                 counted[f"mdns-{reason}"] += count
+        if self._net.dht is not None:
+            for reason, count in self._net.dht.counts.items():
+                counted[f"dht-{reason}"] += count
         return counted
 
     async def ask(self, command: Command[R]) -> R:
@@ -279,75 +289,15 @@ class Node:
 
     async def ping(self, target: str) -> PingView:
         """A person, device or relay. Raises Refused `unknown-person`, Unreachable."""
-        if "#" in target:
-            return await self._ping_relay(RelayAddress.parse(target))
-        last: Fault = Unreachable("unreachable", "no device of this person is known")
-        for device in await self._devices_of(target):
-            link = await self._net.dialer.reach(device, _PING_REACH_S, pursue=False, eager=True)
-            if link is None:
-                why = self._net.dialer.why_not(device)
-                last = Unreachable(why, "no direct path to the device", hint="see `peers`")
-                continue
-            return PingView(device, await link.ping() * 1000, "direct")
-        raise last
-
-    async def _devices_of(self, target: str) -> Sequence[DeviceKey]:
-        """A person's devices; a key that is nobody's we know may be a device's."""
-        person = await self.ask(FindPerson(target))
-        devices = await self.ask(DevicesOf(person))
-        if not devices and target.strip().lower() == person.hex():
-            return [DeviceKey(person)]
-        return devices
-
-    async def _ping_relay(self, address: RelayAddress) -> PingView:
-        client = await self._net.pool.client(address, eager=True)
-        return PingView(address.device, await client.connection.ping() * 1000, "relay")
+        return await self._peering.ping(target)
 
     async def peers(self) -> tuple[PeerLinkView, ...]:
         """Links and LAN peers, links first."""
-        links = self._net.links.all()
-        rtts = await asyncio.gather(*(_rtt_ms(link) for link in links))
-        views = [await self._link_view(link, rtt) for link, rtt in zip(links, rtts, strict=True)]
-        linked = {link.peer for link in links}
-        mdns = self._net.mdns
-        for peer in () if mdns is None else mdns.peers():
-            if peer.device in linked:
-                continue
-            known = await self.ask(LookUpPeer(peer.device))
-            addresses = tuple(str(endpoint.address) for endpoint in peer.addresses)
-            views.append(
-                PeerLinkView(
-                    peer.device,
-                    known.identity,
-                    known.name or peer.name,
-                    addresses,
-                    "mdns",
-                    connected=False,
-                    path=None,
-                    rtt_ms=None,
-                    key_exchange=None,
-                )
-            )
-        return tuple(views)
+        return await self._peering.peers()
 
-    async def _link_view(self, link: Link, rtt_ms: float | None) -> PeerLinkView:
-        known = await self.ask(LookUpPeer(link.peer))
-        mdns = self._net.mdns
-        heard = None if mdns is None else mdns.find(link.peer)
-        addresses = [str(link.connection.remote)]
-        if heard is not None:
-            addresses += [str(endpoint.address) for endpoint in heard.addresses]
-        return PeerLinkView(
-            link.peer,
-            link.identity,
-            known.name or ("" if heard is None else heard.name),
-            tuple(dict.fromkeys(addresses)),
-            "link" if heard is None else "link+mdns",
-            connected=True,
-            path="direct",
-            rtt_ms=rtt_ms,
-            key_exchange=link.connection.key_exchange,
-        )
+    async def paths(self, identity: IdentityKey) -> tuple[DevicePaths, ...]:
+        """All ways to a person's devices, tried now. Raises Unreachable `unknown-device`."""
+        return await self._peering.paths(identity)
 
     def network_changed(self) -> None:
         """The machine woke, or is on another network: every path is tried anew, at once."""
@@ -405,10 +355,3 @@ class Node:
         except TimeoutError:
             return False
         return True
-
-
-async def _rtt_ms(link: Link) -> float | None:
-    try:
-        return await link.ping(_PING_S) * 1000
-    except Fault:
-        return None

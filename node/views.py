@@ -72,7 +72,7 @@ class PeerLinkView:
     """A device that we are connected to, or that is on the LAN.
 
     `identity` is None until it is proven or known; `source` is "link", "mdns" or both joined by
-    "+"; `path` is "direct" while connected, else None.
+    "+"; `path` is "direct" while connected, else None; `kind` then "lan", "public" or "punched".
     """
 
     device: DeviceKey
@@ -84,3 +84,4 @@ class PeerLinkView:
     path: str | None
     rtt_ms: float | None
     key_exchange: str | None
+    kind: str | None = None

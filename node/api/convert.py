@@ -6,6 +6,7 @@ from msgspec import UNSET
 
 from node.api import shapes as s
 from node.by_hand import Exported, Imported
+from node.delivery.paths import DevicePaths, PathView
 from node.engine import values as v
 from node.views import (
     FetchedKeyView,
@@ -16,7 +17,9 @@ from node.views import (
     RegisterView,
 )
 from schemas import times
+from schemas.errors import Refused
 from schemas.ids import Id, IdentityKey
+from schemas.path_policy import PathPolicy
 from telemetry.checks import Check
 
 SUITES = {"classic": 1, "hybrid": 65100}
@@ -210,9 +213,41 @@ def peer(view: PeerLinkView) -> s.Peer:
         source=view.source,
         connected=view.connected,
         path=view.path,
-        rtt_ms=None if view.rtt_ms is None else round(view.rtt_ms, 3),
+        rtt_ms=_rounded(view.rtt_ms),
         key_exchange=view.key_exchange,
+        kind=view.kind,
     )
+
+
+def device_paths(view: DevicePaths) -> s.DevicePaths:
+    return s.DevicePaths(
+        device=view.device.hex(),
+        policy=view.policy.value,
+        sentence=view.sentence,
+        paths=[path(each) for each in view.paths],
+    )
+
+
+def path(view: PathView) -> s.Path:
+    return s.Path(
+        device=view.device.hex(),
+        address=view.address,
+        kind=view.kind,
+        source=view.source,
+        age_s=_rounded(view.age_s),
+        tried=view.tried,
+        tried_s=_rounded(view.tried_s),
+        in_use=view.in_use,
+        rtt_ms=_rounded(view.rtt_ms),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def policy(view: v.PolicyView) -> s.Policy:
+    return s.Policy(identity=_or_none(view.identity), name=view.name, policy=view.policy.value)
 
 
 def _named(people: list[tuple[IdentityKey, str]]) -> list[s.Named]:
@@ -243,3 +278,13 @@ def imported(file: str, done: Imported) -> s.ImportedParcels:
         introduced=_named(done.introduced),
         strangers=done.strangers,
     )
+
+
+def path_policy(text: str) -> PathPolicy | None:
+    """None for no text. Raises Refused `unknown-policy`."""
+    try:
+        return PathPolicy(text) if text else None
+    except ValueError:
+        raise Refused(
+            "unknown-policy", f"no policy {text[:40]!r}", hint=f"one of {', '.join(PathPolicy)}"
+        ) from None

@@ -98,6 +98,25 @@ LOOK = _operation(
 PEERS = _operation(
     "peers", "GET", "/peers", s.Nothing, list[s.Peer], "Who is on the LAN and who is connected"
 )
+PATHS = _operation(
+    "paths",
+    "GET",
+    "/paths",
+    s.ByPerson,
+    list[s.DevicePaths],
+    "All ways to a person's devices, tried now: which is in use, and why no better one",
+)
+POLICIES = _operation(
+    "policies",
+    "GET",
+    "/policies",
+    s.PoliciesOf,
+    list[s.Policy],
+    "By which paths people are reached",
+)
+SET_POLICY = _operation(
+    "set-policy", "POST", "/policies", s.SetPolicy, s.Policy, "Choose by which paths"
+)
 PING = _operation("ping", "GET", "/ping", s.Ping, s.Pong, "A round trip over the real transport")
 HEALTH = _operation("health", "GET", "/health", s.HealthOf, list[s.Health], "Whether relays are up")
 

@@ -17,6 +17,7 @@ from node.api import operations as op
 from node.api import shapes as s
 from node.backup_file import write_backup
 from node.by_hand import export_parcels, import_parcels
+from node.delivery.paths import DevicePaths
 from node.engine import commands as c
 from node.engine.values import ContactView, Event, GroupView
 from node.views import (
@@ -72,6 +73,7 @@ class ServedNode(Protocol):
     ) -> tuple[FetchedKeyView, ...]: ...
     async def check_key(self, identity: IdentityKey) -> tuple[KeyHoldingView, ...]: ...
     async def peers(self) -> tuple[PeerLinkView, ...]: ...
+    async def paths(self, identity: IdentityKey) -> tuple[DevicePaths, ...]: ...
     async def looked(self, deadline_s: float) -> None: ...
     async def drained(self, deadline_s: float) -> bool: ...
 
@@ -94,6 +96,9 @@ class Service:
             op.CHECK_KEY.name: self.check_key,
             op.LOOK.name: self.look,
             op.PEERS.name: self.peers,
+            op.PATHS.name: self.paths,
+            op.POLICIES.name: self.policies,
+            op.SET_POLICY.name: self.set_policy,
             op.PING.name: self.ping,
             op.HEALTH.name: self.health,
             op.CONTACTS.name: self.contacts,
@@ -211,6 +216,23 @@ class Service:
 
     async def peers(self, _: s.Nothing) -> list[s.Peer]:
         return [convert.peer(view) for view in await self.node.peers()]
+
+    async def paths(self, request: s.ByPerson) -> list[s.DevicePaths]:
+        views = await self.node.paths(await self._person(request.person))
+        return [convert.device_paths(view) for view in views]
+
+    async def policies(self, request: s.PoliciesOf) -> list[s.Policy]:
+        if request.person:
+            of = c.PathPolicyOf(await self._person(request.person))
+            return [convert.policy(await self.node.ask(of))]
+        return [convert.policy(view) for view in await self.node.ask(c.ListPathPolicies())]
+
+    async def set_policy(self, request: s.SetPolicy) -> s.Policy:
+        if not request.person and not request.policy:
+            raise Refused("bad-request", "name a person or a policy")
+        identity = await self._person(request.person) if request.person else None
+        command = c.SetPathPolicy(identity, convert.path_policy(request.policy))
+        return convert.policy(await self.node.ask(command))
 
     async def ping(self, request: s.Ping) -> s.Pong:
         return convert.pong(await self.node.ping(request.target))

@@ -39,6 +39,19 @@ class ByPerson(Request):
     person: Selector
 
 
+class PoliciesOf(Request):
+    """`person` empty: the one for everybody, and those of persons."""
+
+    person: OptionalText = ""
+
+
+class SetPolicy(Request):
+    """`person` empty: for everybody. `policy` empty: as for everybody."""
+
+    person: OptionalText
+    policy: OptionalText
+
+
 class ByGroup(Request):
     group: Selector
 
@@ -260,6 +273,38 @@ class Peer(Answer):
     path: str | None
     rtt_ms: float | None
     key_exchange: str | None
+    kind: str | None = None  # of the path in use: lan, public or punched
+
+
+class Path(Answer):
+    """One way to a device: `source` who told it, `tried` what happened then (null: not tried)."""
+
+    device: str
+    address: str
+    kind: str
+    source: str
+    age_s: float | None
+    tried: str | None
+    tried_s: float | None
+    in_use: bool
+    rtt_ms: float | None
+
+
+class DevicePaths(Answer):
+    """All ways to a device, best first; `sentence`: which is in use, and why no better one."""
+
+    device: str
+    policy: str
+    sentence: str
+    paths: list[Path]
+
+
+class Policy(Answer):
+    """`identity` null: for everybody who has none of their own."""
+
+    identity: str | None
+    name: str
+    policy: str
 
 
 class Contact(Answer):

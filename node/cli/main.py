@@ -26,6 +26,7 @@ from node.cli import (
     parcels,
     passphrase,
     people,
+    reach,
 )
 from node.cli.command import SectionedGroup, common_options
 from node.cli.output import Output
@@ -57,6 +58,7 @@ for _module in (
     parcels,
     chat,
     network,
+    reach,
     completion,
     demo,
     doctor,

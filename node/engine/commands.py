@@ -161,6 +161,13 @@ class SetPathPolicy(Command[PolicyView]):
 
 
 @dataclass(frozen=True, slots=True)
+class PathPolicyOf(Command[PolicyView]):
+    """The policy that counts for a person."""
+
+    identity: IdentityKey
+
+
+@dataclass(frozen=True, slots=True)
 class ListPathPolicies(Command[tuple[PolicyView, ...]]):
     """The one for all first, then those of persons."""
 

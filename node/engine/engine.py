@@ -164,6 +164,7 @@ class Engine:
             commands.ListBlocked: blocking.list,
             commands.SetPathPolicy: policies.choose,
             commands.ListPathPolicies: policies.list,
+            commands.PathPolicyOf: policies.of_person,
             commands.FindPerson: contacts.find,
             commands.DevicesOf: contacts.devices_of,
             commands.LookUpPeer: contacts.look_up,

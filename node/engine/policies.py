@@ -24,6 +24,10 @@ class Policies:
         ]
         return (values.PolicyView(None, "", core.policies.for_all), *own)
 
+    def of_person(self, command: commands.PathPolicyOf) -> values.PolicyView:
+        core, identity = self._core, command.identity
+        return values.PolicyView(identity, core.name_of(identity), core.policies.of(identity))
+
     def choose(self, command: commands.SetPathPolicy) -> values.PolicyView:
         """Links that the new policy may not like end; what waited because of the old one goes."""
         core, identity = self._core, command.identity
@@ -38,9 +42,8 @@ class Policies:
         now = core.policies.of(identity)
         if now is not before:
             self._changed(identity, known)
-        if identity is None:
-            return values.PolicyView(None, "", now)
-        return values.PolicyView(identity, core.name_of(identity), now)
+        name = "" if identity is None else core.name_of(identity)
+        return values.PolicyView(identity, name, now)
 
     def _changed(self, identity: IdentityKey | None, devices: set[DeviceKey]) -> None:
         core = self._core

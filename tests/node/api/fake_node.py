@@ -9,11 +9,13 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from node import views
+from node.delivery.paths import DevicePaths, PathView
 from node.engine import commands as c
 from node.engine import values as v
 from schemas.addresses import Address
 from schemas.errors import Refused, Unreachable
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
+from schemas.path_policy import PathPolicy
 from schemas.records import Signed
 from telemetry.checks import Check
 
@@ -92,6 +94,9 @@ class FakeNode:
             ),
             c.TakeBackup: b"everything",
             c.PendingCount: 0,
+            c.ListPathPolicies: (v.PolicyView(None, "", PathPolicy.AUTO),),
+            c.PathPolicyOf: v.PolicyView(BOB, "Bob", PathPolicy.LAN_ONLY),
+            c.SetPathPolicy: v.PolicyView(BOB, "Bob", PathPolicy.RELAY_ONLY),
             c.DevicesOf: (BOBS,),
             c.OwnRecords: (Signed(b"bundle", bytes(32), bytes(64)), None),
             c.AnswerKeyPackage: b"package",
@@ -175,6 +180,10 @@ class FakeNode:
 
     async def peers(self) -> tuple[views.PeerLinkView, ...]:
         return (views.PeerLinkView(BOBS, None, "Bob", ("h:1",), "mdns", False, None, None, None),)
+
+    async def paths(self, identity: IdentityKey) -> tuple[DevicePaths, ...]:
+        way = PathView(BOBS, "h:1", "lan", "mdns", 1.0, "answered", 2.0, True, 0.51234)
+        return (DevicePaths(BOBS, PathPolicy.AUTO, "Linked.", (way,)),)
 
     async def looked(self, deadline_s: float) -> None:
         self.asked.append("looked")
