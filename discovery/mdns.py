@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 import zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from discovery.hosts import is_loopback
-from discovery.lan_events import Peer, PeerEvent, Watch
+from discovery.lan_departed import Departed
+from discovery.lan_events import Peer, PeerChange, PeerEvent, Watch
 from discovery.lan_names import NamesHeard
 from discovery.lan_peers import LanPeers
 from discovery.lan_tags import Acquaintance, Recogniser, Tag
@@ -35,9 +36,9 @@ from schemas.errors import Blame, Fault, Malformed
 from schemas.ids import DeviceKey
 
 _LABEL_BYTES: Final = 63  # RFC 1035, section 2.3.4
+_FLUSHED_S: Final = 1.5  # records that were replaced are kept for a second (RFC 6762, 10.2)
 _LOOK_AGAIN_S: Final = 30.0  # after something was left out for want of room or time
 _NETWORKS_S: Final = 1.0
-_REMEMBERED: Final = 256
 # What was dropped for want of room or time, and may be true.
 _LEFT_OUT: Final = (
     "table-full",
@@ -46,8 +47,6 @@ _LEFT_OUT: Final = (
     "names-not-read",
     "tags-not-tried",
 )
-
-V = TypeVar("V")
 
 _log = logging.getLogger(__name__)
 
@@ -101,8 +100,8 @@ class Mdns:
         self._again_at: asyncio.TimerHandle | None = None
         self._look_ups = LookUps(self.dropped, self._accept)
         self._left_out = 0
-        self._gone: dict[str, Peer] = {}  # instances that were forgotten or said goodbye
-        self._stayed: dict[str, None] = {}  # instances whose goodbye was not true
+        self._flushing: set[str] = set()
+        self._departed = Departed()
         self._stopped: Fault | None = None
 
     # --- life
@@ -198,7 +197,7 @@ class Mdns:
     def forget(self, device: DeviceKey) -> None:
         """Takes a peer that does not answer off the table until it is heard again."""
         for instance in self._table.instances_of(device):
-            self._stayed.pop(instance, None)
+            self._departed.silent(instance)
             self._leave(instance)
 
     def revive(self, device: DeviceKey) -> None:
@@ -206,12 +205,9 @@ class Mdns:
 
         No goodbye of that instance is believed any more.
         """
-        for instance, peer in list(self._gone.items()):
-            if peer.device == device:
-                del self._gone[instance]
-                _put(self._stayed, instance, None)
-                back = dataclasses.replace(peer, last_seen=self._clock())
-                self._tell(self._table.see(instance, back))
+        for instance, peer in self._departed.take_back(device).items():
+            back = dataclasses.replace(peer, last_seen=self._clock())
+            self._tell(self._table.see(instance, back))
 
     def advertise(self, advert: Advert | None) -> None:
         """Says something new about this node from now on, or nothing any more.
@@ -286,7 +282,7 @@ class Mdns:
         """zeroconf's callback; it passes these by name. Must not raise: it runs in its reader."""
         instance = name.lower()  # RFC 6762, section 16: names compare without case
         if state_change.name == "Removed":
-            if instance in self._stayed and instance in self._table:
+            if self._departed.stays(instance) and instance in self._table:
                 self.dropped["goodbye-not-true"] += 1
             else:
                 self._leave(instance)
@@ -298,7 +294,7 @@ class Mdns:
         instance = name.lower()
         if instance in self._table:
             self._table.touch(instance, self._clock())
-        elif instance in self._gone and self._zeroconf is not None:
+        elif instance in self._departed and self._zeroconf is not None:
             self._hear(self._zeroconf.zeroconf, name, instance)
 
     def _hear(self, zc: zeroconf.Zeroconf, name: str, instance: str) -> None:
@@ -361,9 +357,23 @@ class Mdns:
         if peer is None:
             self._tell(self._table.lose(info.key))
         else:
-            self._gone.pop(info.key, None)
-            self._tell(self._table.see(info.key, peer))
+            self._departed.heard(info.key)
+            events = self._table.see(info.key, peer)
+            self._tell(events)
+            if any(event.change is PeerChange.CHANGED for event in events):
+                self._consider_flushed(info.name)
         self._note_left_out()
+
+    def _consider_flushed(self, name: str) -> None:
+        """What was said before this change is still among what zeroconf knows; not for long."""
+        if name not in self._flushing:
+            self._flushing.add(name)
+            asyncio.get_running_loop().call_later(_FLUSHED_S, self._flushed, name)
+
+    def _flushed(self, name: str) -> None:
+        self._flushing.discard(name)
+        if self._zeroconf is not None and name.lower() in self._table:
+            self._consider(self._zeroconf.zeroconf, name)
 
     def _who(self, info: AsyncServiceInfo) -> TxtRecord | None:
         """Who it says it is; None for a stranger who shows itself to contacts. Raises Malformed."""
@@ -389,17 +399,10 @@ class Mdns:
     def _leave(self, instance: str) -> None:
         """It is gone, by its own word or another's, or for us."""
         if instance in self._table:
-            _put(self._gone, instance, self._table.instance(instance))
+            self._departed.left(instance, self._table.instance(instance))
             self._tell(self._table.lose(instance))
 
     def _tell(self, events: Iterable[PeerEvent]) -> None:
         for event in events:
             for watch in self._watches:
                 watch.add(event)
-
-
-def _put(remembered: dict[str, V], instance: str, value: V) -> None:
-    remembered.pop(instance, None)
-    remembered[instance] = value
-    if len(remembered) > _REMEMBERED:
-        del remembered[next(iter(remembered))]

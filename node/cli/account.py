@@ -12,7 +12,7 @@ from node.cli.sentences import sentence
 from node.cli.state import State
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault
-from schemas.visibility import LanVisibility
+from schemas.visibility import DhtVisibility, LanVisibility
 
 if TYPE_CHECKING:
     from node.api.shapes import Account, Registered
@@ -90,15 +90,33 @@ def _show_new(state: State, account: Account, more: Fields) -> None:
 )
 @relay_option
 @click.option(
+    "--bootstrap",
+    multiple=True,
+    metavar="ADDR",
+    help="A node of the DHT to begin with, HOST:PORT or HOST:PORT#DEVICE_KEY; repeat for more."
+    " Remembered. [env: QUICNPROTOCHAT_BOOTSTRAP]",
+)
+@click.option(
     "--mdns/--no-mdns",
     default=None,
     help="Be found on the local network, and find others. [env: QUICNPROTOCHAT_MDNS]",
 )
 @click.option(
     "--lan-visibility",
-    type=click.Choice(tuple(LanVisibility)),
+    type=click.Choice([each.value for each in LanVisibility]),
     help="Who sees you on the local network: everyone there, contacts alone, or nobody, and you see"
     " nobody. [env: QUICNPROTOCHAT_LAN_VISIBILITY; default: everyone]",
+)
+@click.option(
+    "--dht/--no-dht",
+    default=None,
+    help="Be found through the DHT, and find others. [env: QUICNPROTOCHAT_DHT]",
+)
+@click.option(
+    "--dht-visibility",
+    type=click.Choice(tuple(DhtVisibility)),
+    help="Who finds you there: holders of your card alone, whoever knows your device key, or"
+    " nobody. [env: QUICNPROTOCHAT_DHT_VISIBILITY; default: private]",
 )
 @click.option(
     "--port-mapping/--no-port-mapping",
@@ -116,8 +134,11 @@ def run(
     state: State,
     listen: str | None,
     relays: tuple[str, ...],
+    bootstrap: tuple[str, ...],
     mdns: bool | None,
     lan_visibility: str | None,
+    dht: bool | None,
+    dht_visibility: str | None,
     port_mapping: bool | None,
     post_quantum_only: bool | None,
 ) -> None:
@@ -144,6 +165,9 @@ def run(
         relays=relays or None,
         mdns=mdns,
         lan_visibility=lan_visibility,
+        dht=dht,
+        dht_visibility=dht_visibility,
+        bootstrap=bootstrap or None,
         port_mapping=port_mapping,
         post_quantum_only=post_quantum_only,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,18 @@ commands = Commands("Network")
 
 _LISTEN_S = 2.5  # a node that just started hears announcements after about 1.2 s
 _LOOK_S = 0.5
+_OF_PEERS = frozenset(  # after these the list may be another
+    {
+        "subscribed",
+        "heartbeat",
+        "lagged",
+        "peer-appeared",
+        "peer-changed",
+        "peer-gone",
+        "path-changed",
+        "contact-changed",
+    }
+)
 _COLUMNS = ("NAME", "DEVICE", "SOURCE", "CONNECTED", "RTT MS", "KEY EXCHANGE", "ADDRESSES")
 
 
@@ -66,16 +79,18 @@ def _watch(state: State, session: Session, timeout: float | None) -> None:
 
     known: dict[str, Peer] = {}
     deadline = None if timeout is None else time.monotonic() + timeout
-    while deadline is None or time.monotonic() < deadline:
-        now = {peer.device: peer for peer in session.call(op.PEERS, Nothing())}
-        for device, peer in now.items():
-            old = known.get(device)
-            if old is None or _facts(old) != _facts(peer):
-                _tell(state, peer, gone=False)
-        for device in known.keys() - now.keys():
-            _tell(state, known[device], gone=True)
-        known = now
-        time.sleep(_LOOK_S)
+    with closing(session.events(deadline)) as events:
+        for event in events:
+            if event["event"] not in _OF_PEERS:
+                continue
+            now = {peer.device: peer for peer in session.call(op.PEERS, Nothing())}
+            for device, peer in now.items():
+                old = known.get(device)
+                if old is None or _facts(old) != _facts(peer):
+                    _tell(state, peer, gone=False)
+            for device in known.keys() - now.keys():
+                _tell(state, known[device], gone=True)
+            known = now
 
 
 def _facts(peer: Peer) -> tuple[object, ...]:

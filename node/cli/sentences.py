@@ -103,6 +103,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         else "your router forwards no port to this node any more"
     ),
     "peer-appeared": lambda e: f"{_peer(e)} is on the local network",
+    "peer-changed": lambda e: None,
     "peer-gone": lambda e: f"{_peer(e)} is no longer on the local network",
     "lagged": lambda e: "some events were left out: this terminal is too slow",
 }

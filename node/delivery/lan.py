@@ -30,7 +30,11 @@ from transport.udp import Bind
 
 log = logging.getLogger(__name__)
 
-_KINDS: Final = {PeerChange.APPEARED: "peer-appeared", PeerChange.DISAPPEARED: "peer-gone"}
+_KINDS: Final = {
+    PeerChange.APPEARED: "peer-appeared",
+    PeerChange.CHANGED: "peer-changed",
+    PeerChange.DISAPPEARED: "peer-gone",
+}
 
 AdvertOf = Callable[[], Awaitable[Advert | None]]
 
@@ -48,7 +52,7 @@ def interfaces_for(
 class Lan:
     """Made by the composition with `Mdns` not yet started; `start` never fails for want of one.
 
-    `announce` gets the events `peer-appeared` and `peer-gone`.
+    `announce` gets the events `peer-appeared`, `peer-changed` and `peer-gone`.
     """
 
     def __init__(
@@ -137,15 +141,13 @@ class Lan:
                     self._tasks.start(self._visit(dialer, device), name="visit")
 
     def _tell(self, event: PeerEvent, known: PeerView) -> None:
-        kind = _KINDS.get(event.change)
-        if kind is not None:
-            fields: dict[str, object] = {
-                "device": event.peer.device.hex(),
-                "identity": None if known.identity is None else known.identity.hex(),
-                "name": known.name or event.peer.name,
-                "addresses": [str(each.address) for each in event.peer.addresses],
-            }
-            self._announce(Event(kind, fields))
+        fields: dict[str, object] = {
+            "device": event.peer.device.hex(),
+            "identity": None if known.identity is None else known.identity.hex(),
+            "name": known.name or event.peer.name,
+            "addresses": [str(each.address) for each in event.peer.addresses],
+        }
+        self._announce(Event(_KINDS[event.change], fields))
 
     async def _visit(self, dialer: Dialer, device: DeviceKey) -> None:
         try:

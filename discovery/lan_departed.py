@@ -1,0 +1,52 @@
+"""Who was on the LAN and is not, and whose goodbye was not true; bounded, pure."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from discovery.lan_events import Peer
+from schemas.ids import DeviceKey
+
+_REMEMBERED: Final = 256
+
+V = TypeVar("V")
+
+
+class Departed:
+    """By service instance. Anybody can say goodbye for another, so some are taken back."""
+
+    def __init__(self) -> None:
+        self._gone: dict[str, Peer] = {}
+        self._stayed: dict[str, None] = {}
+
+    def __contains__(self, instance: str) -> bool:
+        return instance in self._gone
+
+    def stays(self, instance: str) -> bool:
+        """A goodbye for it was not true before: none is believed."""
+        return instance in self._stayed
+
+    def left(self, instance: str, peer: Peer) -> None:
+        _put(self._gone, instance, peer)
+
+    def silent(self, instance: str) -> None:
+        """It does not answer: its next goodbye may be true."""
+        self._stayed.pop(instance, None)
+
+    def heard(self, instance: str) -> None:
+        self._gone.pop(instance, None)
+
+    def take_back(self, device: DeviceKey) -> dict[str, Peer]:
+        """The instances of a device that answers."""
+        back = {instance: peer for instance, peer in self._gone.items() if peer.device == device}
+        for instance in back:
+            del self._gone[instance]
+            _put(self._stayed, instance, None)
+        return back
+
+
+def _put(remembered: dict[str, V], instance: str, value: V) -> None:
+    remembered.pop(instance, None)
+    remembered[instance] = value
+    if len(remembered) > _REMEMBERED:
+        del remembered[next(iter(remembered))]
