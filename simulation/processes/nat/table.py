@@ -21,7 +21,7 @@ from simulation.processes.talk import Reader
 FIRST_TARGET_S: Final = 2.0  # from `send` to seen
 _FIRST_S: Final = 15.0  # then it did not come
 _DIRECT_S: Final = 15.0  # how long a direct path is waited for where there should be one
-_NONE_S: Final = 6.0  # and where there should be none: several times what any pair needs
+_NONE_S: Final = 4.0  # and where there should be none: several times what any pair needs
 _ASK_S: Final = 0.25  # between messages that ask which path there is
 _LOOK_S: Final = 0.01
 

@@ -88,7 +88,7 @@ def node_at(host: Host, name: str, folder: Path, *options: str) -> NodeProcess:
     return NodeProcess(
         name,
         folder,
-        listen=f"0.0.0.0:{PORT}",
+        listen=f"[::]:{PORT}",
         program=(*host.enter, *NODE),
         options=options,
     )
