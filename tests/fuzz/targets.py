@@ -10,21 +10,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from discovery.dht.limits import DEFAULT_DHT_LIMITS
+from discovery.dht.publication import open_private_untrusted
+from discovery.dht.store import ValueStore
 from discovery.mdns_txt import parse_txt_untrusted
 from discovery.record import open_endpoint_record_untrusted
 from identity.bundle import bundle_device, open_bundle_untrusted
+from identity.cell import DAY_S, cell_of, seal_into_cell
 from identity.envelope import generate_hybrid, open_untrusted, seal
 from identity.keys import device_from_seed, identity_from_seed
 from identity.signing import sign
 from node import parcel_file
-from schemas import frames, parcels
+from schemas import dht, frames, parcels
 from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
 from schemas.card import Card
 from schemas.errors import Fault, Malformed, Refused
 from schemas.introduction import Introduction
 from schemas.records import BundleCore, EndpointRecord, SignedType
 from tests.fuzz.engine_target import victim
-from tests.schemas.samples import BODIES, FRAMES, PARCEL, RECORDS, RELAY, SIGNED
+from tests.schemas.samples import (
+    BODIES,
+    DHT_REQUESTS,
+    DHT_RESPONSES,
+    FRAMES,
+    PARCEL,
+    RECORDS,
+    RELAY,
+    SIGNED,
+)
 from tests.transport.rpc_by_hand import bootstrap, call, finish, framed, message, subscribe
 from transport import DEFAULT_LIMITS
 from transport.rpc_messages import Kind, read_message_untrusted
@@ -33,6 +46,7 @@ from transport.rpc_tables import RpcTables
 _NOW = 1_800_000_000
 _ADA = identity_from_seed(b"a" * 32)
 _LAPTOP = device_from_seed(b"l" * 32)
+_CELL = cell_of(b"s" * 32, _LAPTOP.public, _NOW // DAY_S)
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,17 @@ def _frame(data: bytes) -> None:
     assert frames.decode_frame(frames.encode_frame(frame)) == frame
 
 
+def _dht_request(data: bytes) -> None:
+    request = dht.decode_dht_request(data)
+    assert dht.decode_dht_request(dht.encode_dht_request(request)) == request
+
+
+def _dht_response(data: bytes) -> None:
+    response, observed = dht.decode_dht_response(data)
+    again = dht.decode_dht_response(dht.encode_dht_response(response, observed))
+    assert again == (response, observed)
+
+
 @functools.cache
 def _keys() -> tuple[object, bytes]:
     keys = generate_hybrid()
@@ -105,6 +130,19 @@ def _bundle_seed() -> bytes:
 def _endpoint_seed() -> bytes:
     addresses = (EndpointAddress(Address("10.0.0.1", 7000), AddressKind.LAN),)
     return EndpointRecord(_LAPTOP.public, 7, addresses, (RELAY,), _NOW - 60, _NOW + 60).encode()
+
+
+def _dht_value(data: bytes) -> None:
+    """What whoever signs anything can have kept, and what a reader makes of it."""
+    value = sign(SignedType.DHT_VALUE, _LAPTOP, data)
+    ValueStore(DEFAULT_DHT_LIMITS).put(_CELL.id, value, Address("203.0.113.7", 7000), _NOW)
+    open_private_untrusted(_CELL, _LAPTOP.public, value, now=_NOW)
+
+
+def _dht_value_seed() -> bytes:
+    record = sign(SignedType.ENDPOINT_RECORD, _LAPTOP, _endpoint_seed())
+    sealed = seal_into_cell(_CELL, record.encode())
+    return dht.DhtValue(_CELL.id, 7, _NOW - 60, _NOW + 60, sealed).encode()
 
 
 def _rpc(data: bytes) -> None:
@@ -153,6 +191,13 @@ def _parcel_file_seeds() -> list[bytes]:
 def _targets() -> list[Target]:
     found = [
         Target("frame", _frame, [frames.encode_frame(frame) for frame in FRAMES]),
+        Target("dht-request", _dht_request, [dht.encode_dht_request(r) for r in DHT_REQUESTS]),
+        Target(
+            "dht-response",
+            _dht_response,
+            [dht.encode_dht_response(r, "203.0.113.7:7000") for r in DHT_RESPONSES],
+        ),
+        Target("dht-value", _dht_value, [_dht_value_seed()]),
         Target("padding", parcels.unpad, [parcels.pad(b"body")]),
         Target("envelope", _envelope, [_keys()[1]]),
         Target("bundle", _bundle, [_bundle_seed()]),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas import frames, group_records, messages, parcels, records
+from schemas import dht, frames, group_records, messages, parcels, records
 from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
 from schemas.card import Card
 from schemas.ids import (
     CommitHash,
     DeviceKey,
+    DhtId,
     EpochId,
     GroupId,
     IdentityKey,
@@ -26,7 +27,25 @@ RELAY = RelayAddress(Address("relay.example", 7000), E)
 SIGNED = records.Signed(b"payload", b"s" * 32, b"t" * 64)
 PARCEL = parcels.Parcel(ParcelId(b"p" * 16), D, 1_800_000_000, b"sealed bytes")
 
+PLACE = DhtId(b"k" * 32)
+NEIGHBOUR = dht.ReadContact(E, Address("203.0.113.7", 7000))
+
+DHT_REQUESTS: list[dht.DhtRequest] = [
+    dht.FindNode(PLACE, announce=True),
+    dht.FindValue(PLACE),
+    dht.Store(PLACE, SIGNED),
+    dht.DialBack(),
+]
+DHT_RESPONSES: list[dht.DhtResponse] = [
+    dht.Contacts((NEIGHBOUR,)),
+    dht.Values((SIGNED,), (NEIGHBOUR,)),
+    dht.Stored(),
+    dht.DialedBack(True, "203.0.113.9:7000"),
+    dht.DhtError("cell-full", "as many values as are kept under one key"),
+]
+
 RECORDS: list[Any] = [
+    dht.DhtValue(PLACE, 5, 1_800_000_000, 1_800_003_600, b"sealed"),
     records.EndpointRecord(
         D, 7, (EndpointAddress(Address("::1", 7000), AddressKind.LAN),), (RELAY,), 1, 2
     ),
