@@ -9,7 +9,7 @@ from typing import Any, Final
 from node.api.settings import NodeSettings
 from node.paths import CONFIG
 from schemas.errors import Blame, Fault
-from schemas.visibility import LanVisibility
+from schemas.visibility import DhtVisibility, LanVisibility
 
 DEFAULT_LISTEN: Final = "[::]:7000"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -20,6 +20,9 @@ _KEYS: Final = {
     "mdns": bool,
     "mdns_interfaces": list,
     "lan_visibility": str,
+    "dht": bool,
+    "dht_visibility": str,
+    "bootstrap": list,
     "port_mapping": bool,
     "post_quantum_only": bool,
     "log_level": str,
@@ -43,6 +46,9 @@ def node_settings(
     relays: tuple[str, ...] | None = None,
     mdns: bool | None = None,
     lan_visibility: str | None = None,
+    dht: bool | None = None,
+    dht_visibility: str | None = None,
+    bootstrap: tuple[str, ...] | None = None,
     port_mapping: bool | None = None,
     post_quantum_only: bool | None = None,
     passphrase: Callable[[], bytes | None] = lambda: None,
@@ -57,11 +63,10 @@ def node_settings(
     interfaces = _words(environment.get("QUICNPROTOCHAT_MDNS_INTERFACES")) or _strings(
         file.get("mdns_interfaces"), "mdns_interfaces"
     )
-    visibility = (
-        lan_visibility
-        or environment.get("QUICNPROTOCHAT_LAN_VISIBILITY")
-        or file.get("lan_visibility")
-    )
+    if not bootstrap:
+        bootstrap = _words(environment.get("QUICNPROTOCHAT_BOOTSTRAP")) or _strings(
+            file.get("bootstrap"), "bootstrap"
+        )
     return NodeSettings(
         home=home,
         listen=(listen or DEFAULT_LISTEN) if lasting else None,
@@ -69,8 +74,27 @@ def node_settings(
         mdns=_switch("mdns", mdns, environment, file, default=True),
         mdns_interfaces=interfaces,
         lan_visibility=LanVisibility(
-            _one_of("lan_visibility", tuple(LanVisibility), visibility or LanVisibility.EVERYONE)
+            _choice(
+                "lan_visibility",
+                tuple(LanVisibility),
+                lan_visibility,
+                environment,
+                file,
+                default=LanVisibility.EVERYONE,
+            )
         ),
+        dht=_switch("dht", dht, environment, file, default=True),
+        dht_visibility=DhtVisibility(
+            _choice(
+                "dht_visibility",
+                tuple(DhtVisibility),
+                dht_visibility,
+                environment,
+                file,
+                default=DhtVisibility.PRIVATE,
+            )
+        ),
+        bootstrap=bootstrap,
         port_mapping=_switch("port_mapping", port_mapping, environment, file, default=True),
         post_quantum_only=_switch(
             "post_quantum_only", post_quantum_only, environment, file, default=False
@@ -118,6 +142,19 @@ def _one_of(name: str, known: tuple[str, ...], value: str) -> str:
     if value not in known:
         raise BadConfig(f"{name} is {value!r}", f"one of {', '.join(known)}")
     return value
+
+
+def _choice(
+    name: str,
+    known: tuple[str, ...],
+    flag: str | None,
+    environment: Mapping[str, str],
+    file: Mapping[str, Any],
+    *,
+    default: str,
+) -> str:
+    given = flag or environment.get(f"QUICNPROTOCHAT_{name.upper()}") or file.get(name)
+    return _one_of(name, known, given or default)
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

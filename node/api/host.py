@@ -77,6 +77,9 @@ async def hosting(
         mdns_interfaces=settings.mdns_interfaces,
         lan_visibility=settings.lan_visibility,
         port_mapping=settings.port_mapping,
+        dht=settings.dht,
+        dht_visibility=settings.dht_visibility,
+        bootstrap=settings.bootstrap,
         post_quantum_only=settings.post_quantum_only,
     )
     async with (

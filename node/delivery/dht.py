@@ -154,10 +154,10 @@ class Dht:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._service.run(named, start.contacts))
             tasks.create_task(self._remember())
+            await self._service.begun.wait()
             if means.public:
                 tasks.create_task(self._reachability.run())
             if means.public and means.visibility is not DhtVisibility.OFF:
-                await self._service.begun.wait()
                 tasks.create_task(self._publisher.run())
 
     async def _relays(self) -> list[BootstrapAddress]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from discovery.dht.contact import node_id
@@ -22,6 +23,15 @@ from schemas.records import Signed
 from transport.supervise import Supervisor
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What the last lookup of a device found, and until when (the loop's time) that will do."""
+
+    records: Sequence[Signed]
+    until: float
+    wait_s: float
 
 
 class DhtLookups:
@@ -44,7 +54,7 @@ class DhtLookups:
         self._news = news
         self._loop = asyncio.get_running_loop()
         self._running: dict[DeviceKey, asyncio.Task[Sequence[Signed]]] = {}
-        self._found: OrderedDict[DeviceKey, tuple[float, Sequence[Signed]]] = OrderedDict()
+        self._last: OrderedDict[DeviceKey, _Last] = OrderedDict()
         self._slots = asyncio.Semaphore(limits.dht_lookups_at_once)
         self._tasks = Supervisor(lambda name: log.error("%s crashed", name))
 
@@ -53,9 +63,9 @@ class DhtLookups:
 
         Who gives up waiting does not end the lookup: what it finds is kept, and is news.
         """
-        found = self._found.get(device)
-        if found is not None and self._loop.time() - found[0] < self._limits.dht_look_again_s:
-            return found[1]
+        last = self._last.get(device)
+        if last is not None and self._loop.time() < last.until:
+            return last.records
         task = self._running.get(device)
         if task is None:
             task = self._running[device] = self._loop.create_task(self._keep(device))
@@ -64,7 +74,7 @@ class DhtLookups:
 
     def forget(self) -> None:
         """On another network others may answer."""
-        self._found.clear()
+        self._last.clear()
 
     async def look(self, device: DeviceKey, watch: Watch | None = None) -> Sequence[Signed]:
         """Asks now, in cells that only holders of the owner's card know; else in public."""
@@ -95,16 +105,22 @@ class DhtLookups:
     async def _keep(self, device: DeviceKey) -> Sequence[Signed]:
         async with self._slots:
             found = await self.look(device)
-        self._found[device] = (self._loop.time(), found)
-        self._found.move_to_end(device)
-        if len(self._found) > self._limits.devices_remembered:
-            self._found.popitem(last=False)
+        self._remember(device, found)
         if found:
             before = (await self._ask(LookUpPeer(device))).endpoint
             await self._ask(ReceiveBundle(None, tuple(found)))
             if (await self._ask(LookUpPeer(device))).endpoint != before:
                 self._news(device)
         return found
+
+    def _remember(self, device: DeviceKey, found: Sequence[Signed]) -> None:
+        limits, last = self._limits, self._last.pop(device, None)
+        wait_s = limits.dht_look_first_s
+        if last is not None and set(last.records) == set(found):
+            wait_s = min(last.wait_s * 2, limits.dht_look_last_s)
+        self._last[device] = _Last(found, self._loop.time() + wait_s, wait_s)
+        if len(self._last) > limits.devices_remembered:
+            self._last.popitem(last=False)
 
     def _ended(self, device: DeviceKey, task: asyncio.Task[Sequence[Signed]]) -> None:
         del self._running[device]

@@ -12,7 +12,7 @@ from node.delivery.limits import DeliveryLimits
 from schemas.errors import Fault
 
 _AGREE = 2  # one may lie, or be behind our own NAT
-_LOOK_S = 5.0  # for the first contact
+_LOOK_S = 1.0  # for the first contact
 
 
 class Reachability:

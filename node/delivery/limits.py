@@ -73,7 +73,8 @@ class DeliveryLimits:
     key_package_stock: int = 20  # per suite and relay
 
     # The DHT
-    dht_look_again_s: float = 30.0  # what a lookup found or not, until the next one
+    dht_look_first_s: float = 3.0  # between two lookups of a device; doubles while nothing is new
+    dht_look_last_s: float = 300.0
     dht_lookups_at_once: int = 4  # each asks some thirty strangers
     dht_remember_s: float = 300.0  # between writing down whom we know there
     dht_remembered: int = 64
