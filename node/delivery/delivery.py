@@ -9,12 +9,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from discovery.mdns import Mdns
 from discovery.mdns_service import Advert
 from discovery.resolver import Resolver
-from discovery.scope import NetworksNow, networks_now
+from discovery.scope import NetworksNow, OwnNetworks, networks_now
 from discovery.sources import ELSEWHERE
 from identity.keys import KeyPair
 from node.delivery.asking import Ask
@@ -117,7 +117,7 @@ class Delivery:
         self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
         loop = asyncio.get_running_loop()
         self._requests = RequestServer(ask, self._limits, counters, loop.time, self._on_meeting)
-        self.networks = config.networks
+        self.networks: NetworksNow = self._networks_now
         self._rules = PathRules(ask, self.networks)
         self.links = Links(
             device.public,
@@ -350,6 +350,9 @@ class Delivery:
             self._tasks.start(self.observed.by_link(link), name="observed")
 
     # --- where we are
+
+    def _networks_now(self) -> OwnNetworks:
+        return replace(self._config.networks(), seen_at=self.observed.hosts())
 
     def _meeting_addresses(self) -> tuple[Address, ...]:
         """Whoever meets us learns also what nobody else has confirmed."""

@@ -120,8 +120,11 @@ class ObservedAddresses:
         return tuple(dict.fromkeys(each.address for each in ranked))
 
     def hosts(self) -> frozenset[str]:
-        """The hosts of addresses that are agreed on."""
-        return frozenset(address.host for address in self._told)
+        """The hosts that enough observers see us at, whichever the port."""
+        voices: dict[str, dict[bytes, int]] = defaultdict(dict)
+        for each in self._seen.values():
+            _raise(voices[each.address.host], each)
+        return frozenset(host for host, of in voices.items() if sum(of.values()) >= _ENOUGH)
 
     # --- inside
 
@@ -144,9 +147,7 @@ class ObservedAddresses:
         """Of each host the port that has a majority of the voices, and enough of them."""
         voices: dict[Address, dict[bytes, int]] = defaultdict(dict)
         for each in self._seen.values():
-            weight = _ENOUGH if each.own else 1
-            of_address = voices[each.address]
-            of_address[each.voice] = max(weight, of_address.get(each.voice, 0))
+            _raise(voices[each.address], each)
         weights = {address: sum(of.values()) for address, of in voices.items()}
         found = []
         for address, weight in weights.items():
@@ -154,3 +155,9 @@ class ObservedAddresses:
             if weight >= _ENOUGH and weight > others and not is_loopback(address.host):
                 found.append(address)
         return tuple(sorted(found, key=lambda a: (ipaddress.ip_address(a.host).version, a)))
+
+
+def _raise(voices: dict[bytes, int], observation: Observation) -> None:
+    """A network has one voice; a relay of ours is enough by itself."""
+    weight = _ENOUGH if observation.own else 1
+    voices[observation.voice] = max(weight, voices.get(observation.voice, 0))
