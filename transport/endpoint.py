@@ -31,6 +31,7 @@ from .limits import DEFAULT_LIMITS, TransportLimits
 from .quic import MutualQuicConnection
 from .serving import Handler, serve
 from .stateless_reset import PAST, PeerTokens, ResetKey
+from .strangers import Strangers
 from .supervise import Supervisor
 from .tls import PeerPolicy
 from .udp import MAX_UDP_PAYLOAD, Bind, DatagramSocket, bind_udp, forbid_fragments
@@ -54,7 +55,8 @@ def utc_clock() -> datetime.datetime:
 class Endpoint:
     """A node's or relay's place on the network. Made by `open`, ended by `close`.
 
-    `address` is where it is bound, `device` who it is, `counters` what was dropped and why.
+    `address` is where it is bound, `device` who it is, `counters` what was dropped and why,
+    `strangers` who dialled it first.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Endpoint:
         self._established: set[Connection] = set()
         self._closed = False
         self.counters: Counter[str] = Counter()
+        self.strangers = Strangers()
         self._tasks = Supervisor(lambda _name: self.count("handler-crashed"))
         self.device: DeviceKey = device_key_of(private_key)
         self.address: Address = address_of_socket(sock.getsockname())
@@ -221,6 +224,7 @@ class Endpoint:
         self._admission.settled(connection)
         self._established.add(connection)
         if not connection.dialed:
+            self.strangers.accepted(connection.remote.host)
             handler = self._handlers[connection.alpn]
             self._tasks.start(
                 serve(connection, handler, self._limits.close_grace_s, self.count),
@@ -369,6 +373,7 @@ class Endpoint:
 
     async def _shake_hands(self, candidate: Address, policy: PeerPolicy, alpn: str) -> Connection:
         remote = await resolve(candidate, self._sock.family)
+        self.strangers.dialled(address_of_socket(remote).host)
         configuration: QuicConfiguration = client_configuration(
             self._key, self._current_certificate(), alpn, self._limits
         )
