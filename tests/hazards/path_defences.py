@@ -39,7 +39,7 @@ PATHS = (
     defence(
         "two better links at once",
         "node/delivery/links.py",
-        "        elif link.generation < old.generation:",
+        "        elif link.generation > old.generation:",
         "        elif False:",
         "tests/node/delivery/test_better_paths.py::test_a_lan_path_takes_over_with_parcels_under_way",
     ),
