@@ -22,7 +22,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from discovery.hosts import is_loopback
 from discovery.lan_departed import Departed
-from discovery.lan_events import Peer, PeerChange, PeerEvent, Watch
+from discovery.lan_events import Peer, PeerEvent, Watch
 from discovery.lan_names import NamesHeard
 from discovery.lan_peers import LanPeers
 from discovery.lan_tags import Acquaintance, Recogniser, Tag
@@ -360,7 +360,7 @@ class Mdns:
             self._departed.heard(info.key)
             events = self._table.see(info.key, peer)
             self._tell(events)
-            if any(event.change is PeerChange.CHANGED for event in events):
+            if events:
                 self._consider_flushed(info.name)
         self._note_left_out()
 
