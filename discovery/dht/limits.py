@@ -22,7 +22,7 @@ class DhtLimits:
     paths: int = 3  # disjoint: a liar is on one of them
     path_width: int = 8  # a path ends when its nearest so many have answered
     in_flight: int = 2  # requests of one path at once
-    answer_contacts: int = 8  # told for one request
+    answer_contacts: int = 16  # told for one request: more than keep a value, or all tell the same
     rpc_s: float = 3.0  # a handshake and a request on a bad mobile network
     slow_s: float = 0.6  # after which the path asks somebody else besides
     lookup_messages: int = 96  # in all: whoever tells of ever nearer nodes is left here
