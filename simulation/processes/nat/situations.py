@@ -120,6 +120,7 @@ _WITHOUT_RELAY: Final = (
 CASES: Final = (
     *(Case(*pair) for pair in itertools.combinations_with_replacement(SITUATIONS, 2)),
     *(Case(name, name) for name in TOGETHER),
+    *(Case(*pair, Meeting.PEER) for pair in _WITHOUT_RELAY),
 )
 
 # Where what is measured may differ from theory, and why. Each is looked at again when it changes.

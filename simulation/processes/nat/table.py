@@ -12,7 +12,7 @@ from typing import Final
 
 from node.api import operations as op
 from node.api import shapes as s
-from schemas.errors import Fault
+from schemas.errors import Fault, Unreachable
 from simulation.processes.nat.situations import EXPLAINED, Case, Reached
 from simulation.processes.nat.world import Pair, opened
 from simulation.processes.node_process import NodeProcess
@@ -86,11 +86,11 @@ def _meet(case: Case, pair: Pair) -> Measured:
     one.knows(other)
     other.knows(one)
     begun = time.monotonic()
-    group = one.call(op.SEND, s.Send("hello", person=other.identity)).group
-    first = _next_line(Reader(other, "first", group), begun + _FIRST_S)
+    group = _send(one, other, begun + _FIRST_S)
+    first = _next_line(Reader(other, "first", group), begun + _FIRST_S) if group else None
     first_s = None if first is None else time.monotonic() - begun
     direct_s = None
-    if first is not None:
+    if group and first is not None:
         patience = _DIRECT_S if case.theory is Reached.DIRECT else _NONE_S
         direct_s = _until_direct(pair, group, begun, time.monotonic() + patience)
     if direct_s is not None:
@@ -100,11 +100,24 @@ def _meet(case: Case, pair: Pair) -> Measured:
     return Measured(
         case,
         reached,
-        kind_of(one, other) if reached is Reached.DIRECT else "",
+        _kind(one, other) if reached is Reached.DIRECT else "",
         "" if first is None else first.path,
         first_s,
         direct_s,
     )
+
+
+def _send(one: NodeProcess, other: NodeProcess, deadline: float) -> str | None:
+    """The group that was made for it; whoever is refused tries again, until the deadline.
+
+    Raises Fault.
+    """
+    while time.monotonic() < deadline:
+        try:
+            return one.call(op.SEND, s.Send("hello", person=other.identity)).group
+        except Unreachable:
+            time.sleep(_ASK_S)
+    return None
 
 
 def _next_line(reader: Reader, deadline: float) -> s.Message | None:
@@ -137,9 +150,9 @@ def _until_direct(pair: Pair, group: str, begun: float, deadline: float) -> floa
     return None
 
 
-def kind_of(one: NodeProcess, other: NodeProcess) -> str:
+def _kind(one: NodeProcess, other: NodeProcess) -> str:
     """What the direct path between them is, as the first one's user is told."""
     for peer in one.call(op.PEERS, s.Nothing()):
         if peer.device == other.device and peer.connected:
-            return peer.path or ""
+            return peer.kind or ""
     return ""
