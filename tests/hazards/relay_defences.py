@@ -48,7 +48,8 @@ RELAY = (
     defence(
         "subscriptions of one device",
         "relay/subscriptions.py",
-        "            or self._devices[caller.device] >= self._limits.subscriptions_per_device\n",
+        "            or len(self._devices.get(caller.device, ()))"
+        " >= self._limits.subscriptions_per_device\n",
         "",
         "tests/relay/test_subscribe.py::test_subscriptions_are_capped",
     ),

@@ -31,6 +31,7 @@ from schemas import limits as wire
 from schemas.addresses import Address
 from schemas.errors import Fault, Refused
 from schemas.frames import (
+    MEET,
     P2P_ALPN,
     BundleResponse,
     Frame,
@@ -40,6 +41,7 @@ from schemas.frames import (
 )
 from schemas.ids import DeviceKey, IdentityKey, ParcelId
 from schemas.parcels import unpad
+from schemas.path_policy import PathPolicy
 from schemas.records import BundleCore, Signed, SignedType
 from transport import Address as TransportAddress
 from transport import Connection, Endpoint, FrameStream, TransportLimits
@@ -119,6 +121,8 @@ class FakeEngine:
         self.relays: tuple[str, ...] = ()
         self.refuse: dict[type, Fault] = {}
         self.versions: tuple[int, ...] = (1,)
+        self.introducers: tuple[DeviceKey, ...] = ()
+        self.policy = PathPolicy.AUTO
 
     @property
     def key(self) -> DeviceKey:
@@ -168,9 +172,13 @@ class FakeEngine:
                     self._report(outcome, effects)
             case c.LookUpPeer(device):
                 known = self.known[device]
-                return v.PeerView(device, known.identity, "", None, known.hints, known.relays)
-            case c.PeersToGreet() | c.Introducers():
+                return v.PeerView(
+                    device, known.identity, "", None, known.hints, known.relays, self.policy
+                )
+            case c.PeersToGreet():
                 return ()
+            case c.Introducers():
+                return self.introducers
             case c.Acquainted(device):
                 return self.known[device].identity is not None
             case c.WhoAmI():
@@ -224,7 +232,15 @@ class FakeEngine:
 
     def hello(self, observed: str) -> Hello:
         credential = issue_credential(self.identity, self.key)
-        return Hello(credential, 1, bundle_hash(self.bundle), 0, observed, versions=self.versions)
+        return Hello(
+            credential,
+            1,
+            bundle_hash(self.bundle),
+            0,
+            observed,
+            versions=self.versions,
+            features=(MEET,),
+        )
 
     def open(self, arrived: c.Arrived) -> bytes:
         return unpad(open_untrusted(self.hybrid, arrived.parcel.sealed))
