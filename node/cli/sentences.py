@@ -77,6 +77,20 @@ def _peer(event: Event) -> str:
     return str(name) if event["identity"] else f"{name} (not a contact)"
 
 
+def _path(event: Event) -> str | None:
+    if event["identity"] is None:
+        return None  # a stranger's
+    if event["path"] is None:
+        return f"no link with {_peer(event)} any more"
+    return f"linked with {_peer(event)} {_KINDS[event['kind']]} ({event['address']})"
+
+
+_KINDS: Final = {
+    "lan": "over the local network",
+    "public": "over the internet",
+    "punched": "through a NAT",
+}
+
 _WORDS: dict[str, Callable[[Event], str | None]] = {
     "message": _message,
     "ledger": _ledger,
@@ -102,6 +116,8 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         if e["address"]
         else "your router forwards no port to this node any more"
     ),
+    "path-changed": _path,
+    "network-changed": lambda e: "this machine is on another network: every path is tried anew",
     "peer-appeared": lambda e: f"{_peer(e)} is on the local network",
     "peer-changed": lambda e: None,
     "peer-gone": lambda e: f"{_peer(e)} is no longer on the local network",

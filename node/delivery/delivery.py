@@ -345,9 +345,15 @@ class Delivery:
         return await self.meetings.answer(link, request)
 
     def _on_path(self, device: DeviceKey, link: Link | None) -> None:
-        self._announce(self.paths.changed(device, link))
+        self._tasks.start(self._tell_path(device, link), name="path")
         if link is not None:
             self._tasks.start(self.observed.by_link(link), name="observed")
+
+    async def _tell_path(self, device: DeviceKey, link: Link | None) -> None:
+        try:
+            self._announce(await self.paths.changed(device, link))
+        except Fault as fault:
+            log.debug("a path's change is not told: %s", fault)
 
     # --- where we are
 
@@ -402,6 +408,7 @@ class Delivery:
         """Paths may be open that were not: failures of the past do not count, and we greet."""
         self._announce(Event("network-changed", {}))
         self.observed.forget()
+        self.endpoint.strangers.forget()
         self.own_relays.moved()
         self.better_paths.moved()
         self.pool.prove()

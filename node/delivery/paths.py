@@ -73,15 +73,21 @@ class Paths:
         known = self._candidates.kind(link.peer, remote)
         return AddressKind.PUBLIC if known in (None, AddressKind.LAN) else known
 
-    def changed(self, device: DeviceKey, link: Link | None) -> Event:
-        """For users: which path to a device is in use from now on."""
-        fields: dict[str, object] = {"device": device.hex(), "path": None}
+    async def changed(self, device: DeviceKey, link: Link | None) -> Event:
+        """For users: which path to a device is in use from now on. Raises Fault."""
+        peer = await self._ask(LookUpPeer(device))
+        identity = None if peer.identity is None else peer.identity.hex()
+        fields: dict[str, object] = {
+            "device": device.hex(),
+            "identity": identity,
+            "name": peer.name,
+            "path": None,
+        }
         if link is not None:
             fields |= {
                 "path": "direct",
                 "kind": self.kind(link).value,
                 "address": str(link.connection.remote),
-                "identity": link.identity.hex(),
             }
         return Event("path-changed", fields)
 
@@ -154,7 +160,8 @@ class Paths:
             through = " through a NAT" if kind is AddressKind.PUNCHED else ""
             return f"Linked directly{through}. {why}{because}"
         if policy.hides_address:
-            return "By relay only, so that they do not see our address." + because
+            way = "By relay." if has_relay else "No relay is known, so nothing reaches them."
+            return f"{way} They are not to see our address.{because}"
         why = _tried(list(known), "of theirs")
         if has_relay and at_relay:
             return f"By relay. {why}{because}"

@@ -92,3 +92,12 @@ def test_a_port_at_the_router_is_told() -> None:
     assert sentence(mapped) == "your router forwards 11.0.0.2:7000 to this node (pcp)"
     gone = {"event": "port-mapping", "address": None, "protocol": None}
     assert sentence(gone) == "your router forwards no port to this node any more"
+
+
+def test_which_path_is_in_use_is_told_of_people_that_we_know() -> None:
+    event = {"event": "path-changed", "identity": "ab" * 32, "device": "cd" * 32, "name": "Bob"}
+    linked = {**event, "path": "direct", "kind": "punched", "address": "11.0.0.1:7000"}
+
+    assert sentence(linked) == "linked with Bob through a NAT (11.0.0.1:7000)"
+    assert sentence({**event, "path": None}) == "no link with Bob any more"
+    assert sentence({**linked, "identity": None}) is None

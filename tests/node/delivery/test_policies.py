@@ -49,7 +49,7 @@ async def test_relay_only_hides_us_from_one_person(relays: Relays, tmp_path: Pat
         answer = await a.ask(c.AnswerBundle(a.identity, 0, b.device))
         assert answer.core is not None
         assert answer.endpoints == ()
-        assert (await within(a.paths(b.identity)))[0].sentence.startswith("By relay only")
+        assert (await within(a.paths(b.identity)))[0].sentence.startswith("By relay.")
 
         await choose(a, None, b.identity)
         await within(a.ping(b.identity.hex()))
