@@ -17,8 +17,9 @@ import mls_rs
 
 from discovery.scope import NetworksNow, networks_now
 from node.delivery.delivery import Delivery, DeliveryConfig, open_delivery
+from node.delivery.dht import DhtStatus
 from node.delivery.limits import DEFAULT_DELIVERY_LIMITS, DeliveryLimits
-from node.delivery.paths import DevicePaths
+from node.delivery.paths import DevicePaths, PathView
 from node.engine.commands import (
     AddContact,
     Command,
@@ -36,14 +37,17 @@ from node.engine.engine import Engine
 from node.engine.values import ContactView, Effect, Event, GroupView
 from node.engine_thread import EngineThread
 from node.events import EventHub
+from node.finding import Finding
 from node.home import open_engine
 from node.inviting import gather_key_packages, suite_number
 from node.peering import Peering
 from node.relaying import Relaying
+from node.surroundings import Surroundings
 from node.views import (
     FetchedKeyView,
     HealthView,
     KeyHoldingView,
+    NetworkView,
     PeerLinkView,
     PingView,
     RegisterView,
@@ -186,6 +190,8 @@ class Node:
         self.listen = Address(*delivery.endpoint.address)
         self._relaying = Relaying(self.ask, delivery, self.device, config.clock)
         self._peering = Peering(self.ask, delivery)
+        self._surroundings = Surroundings(delivery, config.port_mapping)
+        self._finding = Finding(self.ask, delivery, self._hub.publish, config.clock)
         self._delivery = delivery
         for effect in self._early:
             delivery.on_effect(effect)
@@ -298,6 +304,24 @@ class Node:
     async def paths(self, identity: IdentityKey) -> tuple[DevicePaths, ...]:
         """All ways to a person's devices, tried now. Raises Unreachable `unknown-device`."""
         return await self._peering.paths(identity)
+
+    def dht_status(self) -> DhtStatus | None:
+        """None: this node takes no part in the DHT."""
+        return self._finding.status()
+
+    async def look_up(self, target: str, token: str) -> tuple[PathView, ...]:
+        """Where a person's devices, or a device, are by the DHT; events `dht-lookup` tell how.
+
+        Raises Refused `unknown-person`, and as `Finding.look_up`.
+        """
+        return await self._finding.look_up(await self._peering.devices_of(target), token)
+
+    async def network(self, deadline_s: float) -> NetworkView:
+        """NAT, router, DHT and LAN, as soon as they are known, or at the deadline.
+
+        Raises OSError when the system does not say which addresses it has.
+        """
+        return await self._surroundings.look(deadline_s)
 
     def network_changed(self) -> None:
         """The machine woke, or is on another network: every path is tried anew, at once."""

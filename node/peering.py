@@ -31,7 +31,7 @@ class Peering:
             return await self._ping_relay(RelayAddress.parse(target))
         last: Fault = Unreachable("unreachable", "no device of this person is known")
         dialer = self._delivery.dialer
-        for device in await self._devices_of(target):
+        for device in await self.devices_of(target):
             link = await dialer.reach(device, _PING_REACH_S, pursue=False, eager=True)
             if link is None:
                 why = dialer.why_not(device)
@@ -41,7 +41,7 @@ class Peering:
             return PingView(device, await link.ping() * 1000, "direct")
         raise last
 
-    async def _devices_of(self, target: str) -> Sequence[DeviceKey]:
+    async def devices_of(self, target: str) -> Sequence[DeviceKey]:
         """A person's devices; a key that is nobody's we know may be a device's."""
         person = await self._ask(FindPerson(target))
         devices = await self._ask(DevicesOf(person))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.addresses import Address
 from schemas.ids import DeviceKey, IdentityKey
+from transport.nat import Nat
+from transport.port_mapping import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +88,23 @@ class PeerLinkView:
     rtt_ms: float | None
     key_exchange: str | None
     kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkView:
+    """What is around this node. `nat` is of IPv4. `hosts`: this machine's, IPv4 and IPv6.
+
+    `outcome` of asking the router for a port mapping: None before the first answer, and where
+    `asks_router` is False. `answered`: hosts on the Internet that answer us; `relays`: ours there;
+    `dialled_back`: the DHT tells whether others reach us. `lan_peers` is None without mDNS.
+    """
+
+    listen: Address
+    nat: Nat
+    hosts: tuple[str, ...]
+    asks_router: bool
+    outcome: Outcome | None
+    answered: int
+    relays: int
+    dialled_back: bool
+    lan_peers: int | None

@@ -6,12 +6,14 @@ from msgspec import UNSET
 
 from node.api import shapes as s
 from node.by_hand import Exported, Imported
+from node.delivery.dht import DhtStatus
 from node.delivery.paths import DevicePaths, PathView
 from node.engine import values as v
 from node.views import (
     FetchedKeyView,
     HealthView,
     KeyHoldingView,
+    NetworkView,
     PeerLinkView,
     PingView,
     RegisterView,
@@ -20,7 +22,9 @@ from schemas import times
 from schemas.errors import Refused
 from schemas.ids import Id, IdentityKey
 from schemas.path_policy import PathPolicy
+from schemas.visibility import DhtVisibility
 from telemetry.checks import Check
+from transport.port_mapping import Mapped, NotMapped
 
 SUITES = {"classic": 1, "hybrid": 65100}
 
@@ -246,6 +250,21 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
+def dht(view: DhtStatus | None) -> s.Dht:
+    if view is None:
+        return s.Dht(False, False, 0, 0, 0, DhtVisibility.OFF.value, None, 0)
+    return s.Dht(
+        on=True,
+        server=view.server,
+        contacts=view.contacts,
+        askers=view.askers,
+        values_kept=view.values_kept,
+        visibility=view.visibility.value,
+        published_until=None if view.published_until is None else utc(view.published_until),
+        kept_by=view.kept_by,
+    )
+
+
 def policy(view: v.PolicyView) -> s.Policy:
     return s.Policy(identity=_or_none(view.identity), name=view.name, policy=view.policy.value)
 
@@ -288,3 +307,34 @@ def path_policy(text: str) -> PathPolicy | None:
         raise Refused(
             "unknown-policy", f"no policy {text[:40]!r}", hint=f"one of {', '.join(PathPolicy)}"
         ) from None
+
+
+def network(view: NetworkView) -> s.Network:
+    nat, outcome = view.nat, view.outcome
+    mapped = outcome if isinstance(outcome, Mapped) else None
+    refusal = outcome if isinstance(outcome, NotMapped) else None
+    return s.Network(
+        listen=str(view.listen),
+        address=None if nat.seen is None else str(nat.seen),
+        observers=nat.observers,
+        agree=nat.agree,
+        tested=nat.tested,
+        mapping=nat.mapping.value,
+        filtering=nat.filtering.value,
+        port_mapping=_port_mapping(view),
+        mapped=None if mapped is None else str(mapped.external),
+        mapped_by=None if mapped is None else mapped.protocol.value,
+        reason="" if refusal is None else refusal.detail,
+        hosts=list(view.hosts),
+        answered=view.answered,
+        relays=view.relays,
+        lan_peers=view.lan_peers,
+    )
+
+
+def _port_mapping(view: NetworkView) -> str:
+    if not view.asks_router:
+        return "off"
+    if view.outcome is None:
+        return "asking"
+    return "mapped" if isinstance(view.outcome, Mapped) else view.outcome.code

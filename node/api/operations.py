@@ -98,6 +98,23 @@ LOOK = _operation(
 PEERS = _operation(
     "peers", "GET", "/peers", s.Nothing, list[s.Peer], "Who is on the LAN and who is connected"
 )
+DHT = _operation("dht", "GET", "/dht", s.Nothing, s.Dht, "How this node stands in the DHT")
+DHT_LOOKUP = _operation(
+    "dht-lookup",
+    "POST",
+    "/dht/lookup",
+    s.DhtLookup,
+    list[s.Path],
+    "Where a person's devices are by the DHT, asked now; events dht-lookup tell of each step",
+)
+NETWORK = _operation(
+    "network",
+    "GET",
+    "/network",
+    s.Nothing,
+    s.Network,
+    "NAT, router, DHT and LAN; answered when they are known, or after 3 s",
+)
 PATHS = _operation(
     "paths",
     "GET",

@@ -17,13 +17,15 @@ from node.api import operations as op
 from node.api import shapes as s
 from node.backup_file import write_backup
 from node.by_hand import export_parcels, import_parcels
-from node.delivery.paths import DevicePaths
+from node.delivery.dht import DhtStatus
+from node.delivery.paths import DevicePaths, PathView
 from node.engine import commands as c
 from node.engine.values import ContactView, Event, GroupView
 from node.views import (
     FetchedKeyView,
     HealthView,
     KeyHoldingView,
+    NetworkView,
     PeerLinkView,
     PingView,
     RegisterView,
@@ -73,7 +75,10 @@ class ServedNode(Protocol):
     ) -> tuple[FetchedKeyView, ...]: ...
     async def check_key(self, identity: IdentityKey) -> tuple[KeyHoldingView, ...]: ...
     async def peers(self) -> tuple[PeerLinkView, ...]: ...
+    async def network(self, deadline_s: float) -> NetworkView: ...
     async def paths(self, identity: IdentityKey) -> tuple[DevicePaths, ...]: ...
+    def dht_status(self) -> DhtStatus | None: ...
+    async def look_up(self, target: str, token: str) -> tuple[PathView, ...]: ...
     async def looked(self, deadline_s: float) -> None: ...
     async def drained(self, deadline_s: float) -> bool: ...
 
@@ -96,7 +101,10 @@ class Service:
             op.CHECK_KEY.name: self.check_key,
             op.LOOK.name: self.look,
             op.PEERS.name: self.peers,
+            op.NETWORK.name: self.network,
             op.PATHS.name: self.paths,
+            op.DHT.name: self.dht,
+            op.DHT_LOOKUP.name: self.dht_lookup,
             op.POLICIES.name: self.policies,
             op.SET_POLICY.name: self.set_policy,
             op.PING.name: self.ping,
@@ -217,6 +225,9 @@ class Service:
     async def peers(self, _: s.Nothing) -> list[s.Peer]:
         return [convert.peer(view) for view in await self.node.peers()]
 
+    async def network(self, _: s.Nothing) -> s.Network:
+        return convert.network(await self.node.network(LOOK_S))
+
     async def paths(self, request: s.ByPerson) -> list[s.DevicePaths]:
         views = await self.node.paths(await self._person(request.person))
         return [convert.device_paths(view) for view in views]
@@ -233,6 +244,14 @@ class Service:
         identity = await self._person(request.person) if request.person else None
         command = c.SetPathPolicy(identity, convert.path_policy(request.policy))
         return convert.policy(await self.node.ask(command))
+
+    async def dht(self, _: s.Nothing) -> s.Dht:
+        return convert.dht(self.node.dht_status())
+
+    async def dht_lookup(self, request: s.DhtLookup) -> list[s.Path]:
+        return [
+            convert.path(view) for view in await self.node.look_up(request.target, request.token)
+        ]
 
     async def ping(self, request: s.Ping) -> s.Pong:
         return convert.pong(await self.node.ping(request.target))

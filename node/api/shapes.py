@@ -109,6 +109,13 @@ class Ping(Request):
     target: Selector
 
 
+class DhtLookup(Request):
+    """A person or device. `token` stands in the events of this lookup, as `lookup`."""
+
+    target: Selector
+    token: OptionalText = ""
+
+
 class HealthOf(Request):
     """A relay (HOST:PORT#KEY); empty: all of ours."""
 
@@ -299,12 +306,55 @@ class DevicePaths(Answer):
     paths: list[Path]
 
 
+class Dht(Answer):
+    """`server`: others may ask us; else we are a client only. Null: there is no such thing now.
+
+    `published_until`: when the first of our records ends; `kept_by` how many nodes.
+    """
+
+    on: bool
+    server: bool
+    contacts: int
+    askers: int
+    values_kept: int
+    visibility: str
+    published_until: str | None
+    kept_by: int
+
+
 class Policy(Answer):
     """`identity` null: for everybody who has none of their own."""
 
     identity: str | None
     name: str
     policy: str
+
+
+class Network(Answer):
+    """What is around the node. IPv4: `agree` of `observers` networks see us at `address`; of
+    `tested` networks that were asked to dial us back `filtering` says what came in. Both in the
+    words of RFC 4787: `mapping` none, endpoint-independent, address-dependent or unknown;
+    `filtering` endpoint-independent, address-dependent, address-and-port-dependent or unknown.
+
+    `port_mapping`: off, asking, mapped, no-gateway, no-answer or refused (`reason`). `hosts` are
+    this machine's own. `answered`: hosts on the Internet that we hear; `relays`: ours there.
+    """
+
+    listen: str
+    address: str | None
+    observers: int
+    agree: int
+    tested: int
+    mapping: str
+    filtering: str
+    port_mapping: str
+    mapped: str | None
+    mapped_by: str | None
+    reason: str
+    hosts: list[str]
+    answered: int
+    relays: int
+    lan_peers: int | None
 
 
 class Contact(Answer):

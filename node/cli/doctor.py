@@ -14,6 +14,7 @@ from node.cli.state import State
 from schemas.errors import Blame, Fault
 
 if TYPE_CHECKING:
+    from node.api.session import Session
     from telemetry.checks import Check
 
 commands = Commands("Network")
@@ -50,6 +51,16 @@ def _everything(state: State) -> Iterator[Check]:
     yield checks.buffers_check()
     with state.session() as session:
         yield from _told("node", checks.node_checks(session))
+        yield from _told("network", _network(session))
+
+
+def _network(session: Session) -> Iterator[Check]:
+    from node.api import operations as op
+    from node.api.shapes import Nothing
+    from node.cli.network_checks import network_checks
+
+    network = session.call(op.NETWORK, Nothing())
+    yield from network_checks(network, session.call(op.DHT, Nothing()))
 
 
 def _running_at(state: State) -> str | None:

@@ -49,6 +49,11 @@ class Output:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
 
+    @property
+    def lively(self) -> bool:
+        """Whether a person looks on while something goes on."""
+        return not self.as_json and _is_terminal(sys.stdout)
+
     def emit(self, fields: Fields) -> None:
         """One JSON line, flushed; only under `json`."""
         # ASCII alone: no locale can break it, and a terminal that shows it obeys nothing in it.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 commands = Commands("Network")
 
+PATH_COLUMNS: Final = ("", "ADDRESS", "KIND", "SOURCE", "AGE", "TRIED", "RTT MS", "DEVICE")
 _DEFAULT: Final = "default"  # as for everybody
 
 
@@ -36,15 +37,15 @@ def paths(state: State, key: str) -> None:
             for each in devices
             for path in each.paths
         ],
-        ("", "ADDRESS", "KIND", "SOURCE", "AGE", "TRIED", "RTT MS", "DEVICE"),
-        (_cells(path) for each in devices for path in each.paths),
+        PATH_COLUMNS,
+        (path_cells(path) for each in devices for path in each.paths),
         empty="no way is known; ask for a new card, or see `doctor`",
     )
     for each in devices:
         state.out.note(f"{short(each.device)}: {clean(each.sentence)}")
 
 
-def _cells(path: Path) -> tuple[object, ...]:
+def path_cells(path: Path) -> tuple[object, ...]:
     return (
         "in use" if path.in_use else "",
         path.address,

@@ -19,6 +19,7 @@ from node.delivery.dht_reachability import Reachability
 from node.delivery.limits import DeliveryLimits
 from node.engine.commands import DhtStart, KeepDhtContacts, WhoAmI
 from schemas.addresses import Address, BootstrapAddress, RelayAddress
+from schemas.dht import DialedBack
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.visibility import DhtVisibility
@@ -122,6 +123,10 @@ class Dht:
             publisher.until,
             publisher.kept_by,
         )
+
+    def dial_backs(self) -> tuple[tuple[Address, DialedBack], ...]:
+        """Contacts that were asked last to dial us back, and what they said."""
+        return self._reachability.answers
 
     @property
     def counts(self) -> Counter[str]:

@@ -68,7 +68,7 @@ class DhtLookups:
             return last.records
         task = self._running.get(device)
         if task is None:
-            task = self._running[device] = self._loop.create_task(self._keep(device))
+            task = self._running[device] = self._loop.create_task(self.find(device))
             task.add_done_callback(lambda done: self._ended(device, done))
         return await asyncio.shield(task)
 
@@ -76,8 +76,8 @@ class DhtLookups:
         """On another network others may answer."""
         self._last.clear()
 
-    async def look(self, device: DeviceKey, watch: Watch | None = None) -> Sequence[Signed]:
-        """Asks now, in cells that only holders of the owner's card know; else in public."""
+    async def _look(self, device: DeviceKey, watch: Watch | None) -> Sequence[Signed]:
+        """In cells that only holders of the owner's card know; else in public."""
         if not await self._ready():
             return ()
         now = self._clock()
@@ -102,9 +102,10 @@ class DhtLookups:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    async def _keep(self, device: DeviceKey) -> Sequence[Signed]:
+    async def find(self, device: DeviceKey, watch: Watch | None = None) -> Sequence[Signed]:
+        """Asks now, whatever was found before; what is new is kept, and is news. Raises Fault."""
         async with self._slots:
-            found = await self.look(device)
+            found = await self._look(device, watch)
         self._remember(device, found)
         if found:
             before = (await self._ask(LookUpPeer(device))).endpoint

@@ -9,6 +9,8 @@ from discovery.dht.contact import DhtContact, Reach
 from discovery.dht.node import DhtNode
 from discovery.dht.quic import QuicRpc
 from node.delivery.limits import DeliveryLimits
+from schemas.addresses import Address
+from schemas.dht import DialedBack
 from schemas.errors import Fault
 
 _AGREE = 2  # one may lie, or be behind our own NAT
@@ -26,6 +28,12 @@ class Reachability:
         self._rpc = rpc
         self._limits = limits
         self._stir = asyncio.Event()
+        self._answers: list[tuple[Address, DialedBack]] = []
+
+    @property
+    def answers(self) -> tuple[tuple[Address, DialedBack], ...]:
+        """Who was asked last, and what they said."""
+        return tuple(self._answers)
 
     def stir(self) -> None:
         """We are on another network."""
@@ -56,15 +64,18 @@ class Reachability:
         random.shuffle(contacts)
         enough = min(_AGREE, len({each.prefix for each in contacts}))
         said: dict[bytes | None, bool] = {}
+        self._answers = []
         asked = 0
         for contact in contacts:
             if contact.prefix in said or asked >= self._limits.dht_reach_asked:
                 continue
             asked += 1
             try:
-                said[contact.prefix] = (await self._rpc.dial_back(contact)).reached
+                answer = await self._rpc.dial_back(contact)
             except Fault:
                 continue
+            self._answers.append((contact.address, answer))
+            said[contact.prefix] = answer.reached
             for verdict in (True, False):
                 if sum(each is verdict for each in said.values()) >= enough:
                     return verdict

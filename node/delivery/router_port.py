@@ -28,6 +28,11 @@ class RouterPort:
         self._mapper = None if is_loopback(bound.host) else PortMapper(bound, self._told, counters)
 
     @property
+    def asks(self) -> bool:
+        """False when we listen where no router sends anything."""
+        return self._mapper is not None
+
+    @property
     def outcome(self) -> Outcome | None:
         """None before the first answer, and where no router leads to what we listen on."""
         return None if self._mapper is None else self._mapper.outcome
