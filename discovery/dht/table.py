@@ -107,6 +107,7 @@ class Table(RoutingTable):  # type: ignore[misc] # the library is untyped
     def __init__(self, own: DhtId, limits: DhtLimits) -> None:
         self._limits = limits
         self._seen: dict[bytes, _Seen] = {}
+        self._good: set[bytes] = set()  # proven, and answered last time
         self._last_answer = 0.0
         super().__init__(None, limits.bucket, Node(own))
 
@@ -160,8 +161,13 @@ class Table(RoutingTable):  # type: ignore[misc] # the library is untyped
             index = self.get_bucket_for(contact)
         known = self.get(contact.id)
         if self.buckets[index].add_node(contact):
-            seen = self._seen.get(contact.id) if known == contact else None
-            self._seen[contact.id] = _Seen(now if seen is None else seen.first, now)
+            before = self._seen.get(contact.id) if known == contact else None
+            seen = _Seen(now if before is None else before.first, now)
+            self._seen[contact.id] = seen
+            if seen.proven(self._limits.proven_s):
+                self._good.add(contact.id)
+            else:
+                self._good.discard(contact.id)
 
     def failed(self, contact: DhtContact, now: float) -> None:
         """It did not answer. After some failures it goes, unless nobody answers: that is us."""
@@ -171,6 +177,7 @@ class Table(RoutingTable):  # type: ignore[misc] # the library is untyped
         if not seen.failures:
             seen.failed_since = now
         seen.failures += 1
+        self._good.discard(contact.id)
         if seen.failures >= self._limits.failures and self._last_answer >= seen.failed_since:
             self.remove_contact(contact)
 
@@ -179,6 +186,7 @@ class Table(RoutingTable):  # type: ignore[misc] # the library is untyped
         before = set(bucket.nodes)
         bucket.remove_node(node)
         self._seen.pop(node.id, None)
+        self._good.discard(node.id)
         for promoted in bucket.nodes.keys() - before:
             self._seen[promoted] = _Seen(0.0, 0.0)  # it answered once: asked soon
 
@@ -186,16 +194,14 @@ class Table(RoutingTable):  # type: ignore[misc] # the library is untyped
         """Nearest first; then the nearest of those that are unproven or failed last time."""
         found: list[DhtContact] = []
         others: list[DhtContact] = []
-        proven_s = self._limits.proven_s
+        good = self._good
         # A bucket's members share the bits in which its range is nearer than the next bucket's.
         for bucket in sorted(self.buckets, key=lambda each: _distance_to_range(each, target)):
             near = sorted(bucket.nodes.values(), key=lambda each: each.long_id ^ target)
-            for each in near:
-                seen = self._seen[each.id]
-                good = not seen.failures and seen.proven(proven_s)
-                (found if good else others).append(each)
+            found += [each for each in near if each.id in good]
             if len(found) >= count:
                 return found[:count]
+            others += [each for each in near if each.id not in good]
         return (found + others)[:count]
 
     def stale(self, now: float, count: int) -> list[DhtContact]:
