@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
@@ -150,6 +151,7 @@ def address_prefix(remote: SockAddr) -> bytes:
     return packed[12:15] if packed.startswith(_MAPPED_IPV4) else packed[:7]
 
 
+@lru_cache(maxsize=65_536)  # asked at each request of the DHT, again and again of the same
 def prefix_of(host: str) -> bytes | None:
     """As `address_prefix`; None for loopback, which strangers cannot come from."""
     address = ipaddress.ip_address(host.partition("%")[0])
