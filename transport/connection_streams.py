@@ -131,6 +131,8 @@ class ConnectionStreams:
 
     def on_stop(self, event: events.StopSendingReceived) -> None:
         stream = self._table.find(event.stream_id)
+        if stream is None:  # done with, but for what waits to be handed over
+            stream = next((each for each in self._dirty if each.stream_id == event.stream_id), None)
         if stream is not None:
             stream.end_writing(StreamReset.by_peer(event.stream_id, event.error_code))
 

@@ -9,11 +9,15 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from aioquic._buffer import Buffer
+from aioquic.buffer import encode_uint_var
 
 from schemas.errors import Blame, Refused, Unreachable
 from tests.transport.support import ALPN, QUICK, Inbox, Open, eventually, pair, within
 from transport import Connection, ConnectionLost, EndedBy, Stream, StreamCode, StreamReset
 from transport.conditions import Conditions
+
+_STOP_SENDING = 0x05  # RFC 9000, section 19.5
 
 
 async def streams(dialed: Connection, accepted: Connection) -> tuple[Stream, Stream]:
@@ -183,6 +187,24 @@ async def test_stop_ends_the_writer(open_endpoint: Open) -> None:
     assert caught.value.error_code == 9
     with pytest.raises(StreamReset):
         await theirs.read()
+
+
+async def test_a_stop_while_the_last_bytes_wait_harms_no_other_stream(open_endpoint: Open) -> None:
+    """Whoever asks and gives up at once may be just in time for the answer that is about to go."""
+    dialed, accepted = await pair(open_endpoint)
+    ours, theirs = await streams(dialed, accepted)
+    await ours.finish()
+    assert await within(theirs.read()) == b""
+    await theirs.write(b"an answer")
+    await theirs.finish()
+    stop = encode_uint_var(theirs.stream_id) + encode_uint_var(StreamCode.CANCELLED)
+    accepted._quic._handle_stop_sending_frame(cast(Any, None), _STOP_SENDING, Buffer(data=stop))
+    accepted.after_receiving()
+    with pytest.raises(StreamReset):
+        await within(ours.read())
+    one, other = await streams(dialed, accepted)
+    await other.write(b"still here")
+    assert await within(one.read()) == b"still here"
 
 
 async def test_late_data_does_not_reopen_a_stream(open_endpoint: Open) -> None:
