@@ -1,4 +1,4 @@
-"""Names heard on the LAN, looked at no faster than we can afford; those above that by lot; pure."""
+"""Names heard on the LAN, looked at no faster than we can afford, by lot when many wait; pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _WAITING: Final = 512
 class NamesHeard:
     """Times are seconds of any clock that only grows. `dropped` counts `names-not-read`.
 
-    Whoever floods us cannot know which names are left out: one that is said again and again has its
-    turn, whatever else is said.
+    Under a flood one name has as good a chance as another, whenever it is said; one that is said
+    again and again has its turn.
     """
 
     def __init__(

@@ -49,13 +49,10 @@ class Announcer:
         advert: Advert | None,
         clock: Callable[[], float],
         adapters_changed: Callable[[], None],
-        *,
-        rotate_s: float = ROTATE_S,
     ) -> None:
         self._advert = advert
         self._clock = clock
         self._adapters_changed = adapters_changed
-        self._rotate_s = rotate_s
         self._stir = asyncio.Event()
         self._announced = asyncio.Event()
         self._own: dict[str, None] = {}  # instances of ours, the last two
@@ -108,7 +105,7 @@ class Announcer:
 
     def _lifetime_s(self) -> float:
         """Of a label; not the same for all nodes that were started together."""
-        return self._rotate_s * random.uniform(0.8, 1.2)  # noqa: S311 - hides nothing
+        return ROTATE_S * random.uniform(0.8, 1.2)  # noqa: S311 - hides nothing
 
     async def _settle(self, zc: AsyncZeroconf) -> bool:
         """Adapters that just came get their sockets; True when there is news meanwhile."""

@@ -60,6 +60,16 @@ class OwnNetworks:
             ip in prefix for prefix in self.prefixes if prefix.version == ip.version
         )
 
+    def near(self, host: str) -> bool:
+        """Whether packets to `host` stay on the local network: behind the same NAT if any."""
+        ip = parse_host(host.partition("%")[0])
+        return ip is not None and (not ip.is_global or self.on_link(host))
+
+    @property
+    def public(self) -> bool:
+        """Whether an adapter has a global address, so that others may dial us as we are."""
+        return any(prefix.network_address.is_global for prefix in self.prefixes)
+
 
 NetworksNow = Callable[[], OwnNetworks]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -12,9 +13,10 @@ import pytest
 from zeroconf._protocol.outgoing import DNSOutgoing  # the only way to send half a service
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
-from discovery import mdns_zeroconf
+from discovery import mdns_announcer, mdns_zeroconf
 from discovery.lan_events import PeerChange, PeerEvent, Watch
 from discovery.lan_peers import LanPeers
+from discovery.lan_tags import Acquaintance
 from discovery.mdns import Mdns
 from discovery.mdns_service import SERVICE_TYPE, Advert
 from discovery.mdns_txt import TxtRecord
@@ -238,6 +240,105 @@ async def test_a_service_with_missing_parts_costs_a_bounded_look_up() -> None:
                 while mdns.find(bob) is None:
                     at_bob.advertise(advert(bob))
                     await at_bob.wait_announced()
+
+
+# --- contacts alone
+
+
+def hidden(device: DeviceKey, secret: bytes, port: int = 7000) -> Mdns:
+    shown = dataclasses.replace(advert(device, "Nobody's business", port), secret=secret)
+    return Mdns(device, advert=shown, interfaces=LOOPBACK)
+
+
+@needs_multicast
+async def test_contacts_see_who_hides_from_strangers() -> None:
+    ada, secret = new_device(), os.urandom(16)
+    async with (
+        hidden(ada, secret, 7009),
+        Mdns(new_device(), interfaces=LOOPBACK) as stranger,
+        Mdns(new_device(), interfaces=LOOPBACK) as contact,
+    ):
+        contact.know([Acquaintance(ada, "Ada", secret)])
+        with contact.watch() as watch:
+            seen = (await until(watch, ada, PeerChange.APPEARED)).peer
+        assert (seen.name, str(seen.addresses[0].address)) == ("Ada", "127.0.0.1:7009")
+        assert not any(each.addresses == seen.addresses for each in stranger.peers())
+        stranger.know([Acquaintance(ada, "Ada of later", secret)])
+        with stranger.watch() as watch:
+            late = await until(watch, ada, PeerChange.APPEARED)
+        assert late.peer.name == "Ada of later", "whose card came after the announcement"
+
+
+@needs_multicast
+async def test_labels_for_contacts_change_and_nobody_disappears_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mdns_announcer, "_SETTLE_TURNS", 0)
+    monkeypatch.setattr(mdns_announcer, "ROTATE_S", 0.2)
+    ada, secret = new_device(), os.urandom(16)
+    labels = set[str]()
+    async with hidden(ada, secret), Mdns(new_device(), interfaces=LOOPBACK) as contact:
+        contact.know([Acquaintance(ada, "Ada", secret)])
+        with contact.watch() as watch:
+            await until(watch, ada, PeerChange.APPEARED)
+            async with asyncio.timeout(DEADLINE_S):
+                while len(labels) < 3:
+                    labels.update(contact._table.instances_of(ada))
+                    await asyncio.sleep(0.01)
+            assert contact.find(ada) is not None
+            told = [watch._pending.take() for _ in range(len(watch._pending))]
+        assert all(event.change is not PeerChange.DISAPPEARED for event in told)
+        assert len(contact._table.instances_of(ada)) <= 2, "old labels say goodbye"
+
+
+@needs_multicast
+async def test_a_label_for_everyone_stays_for_the_run() -> None:
+    ada = new_device()
+    async with visible(ada) as at_ada, Mdns(new_device(), interfaces=LOOPBACK) as other:
+        with other.watch() as watch:
+            await until(watch, ada, PeerChange.APPEARED)
+            before = other._table.instances_of(ada)
+            at_ada.advertise(advert(ada, "renamed"))
+            await until(watch, ada, PeerChange.CHANGED)
+        assert other._table.instances_of(ada) == before
+
+
+# --- goodbyes that are not true
+
+
+@needs_multicast
+async def test_a_forged_goodbye_is_taken_back_and_the_next_one_not_believed() -> None:
+    """Whoever is on the LAN can say goodbye for Ada; callers ask her, and she answers."""
+    ada = new_device()
+    async with (
+        visible(ada) as at_ada,
+        Mdns(new_device(), interfaces=LOOPBACK) as bob,
+        hostile() as raw,
+    ):
+        with bob.watch() as watch:
+            await until(watch, ada, PeerChange.APPEARED)
+            async with asyncio.timeout(DEADLINE_S):
+                await at_ada.wait_announced()
+            (instance,) = bob._table.instances_of(ada)
+            goodbye = AsyncServiceInfo(SERVICE_TYPE, instance, port=7000)
+            await raw.zeroconf.async_wait_for_start()
+
+            def forge() -> None:
+                out = DNSOutgoing(0x8400)
+                out.add_answer_at_time(goodbye.dns_pointer(override_ttl=0), 0)
+                raw.zeroconf.async_send(out)
+
+            forge()
+            await until(watch, ada, PeerChange.DISAPPEARED)
+            bob.revive(ada)
+            await until(watch, ada, PeerChange.APPEARED)
+            at_ada.advertise(advert(ada))  # as when somebody asks
+            async with asyncio.timeout(DEADLINE_S):
+                await at_ada.wait_announced()
+                while not bob.dropped["goodbye-not-true"]:
+                    forge()
+                    await asyncio.sleep(0.05)
+            assert bob.find(ada) is not None
 
 
 # --- without multicast

@@ -93,6 +93,7 @@ def test_garbage_names_raise_only_malformed(name: bytes) -> None:
         said = parse_txt_untrusted(txt(b"v=1", KEY, b"n=" + name))
     except Malformed:
         return
+    assert isinstance(said, TxtRecord)
     assert len(said.name.encode()) <= DISPLAY_NAME
     kinds = {unicodedata.category(c) for c in said.name if c not in "\u200c\u200d\u200e\u200f"}
     assert not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}, "a terminal could be forged"
