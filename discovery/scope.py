@@ -63,7 +63,9 @@ class OwnNetworks:
     def near(self, host: str) -> bool:
         """Whether packets to `host` stay on the local network: behind the same NAT if any."""
         ip = parse_host(host.partition("%")[0])
-        return ip is not None and (not ip.is_global or self.on_link(host))
+        if ip is None or ip.is_loopback:
+            return self.on_link(host)
+        return not ip.is_global or self.on_link(host)
 
     @property
     def public(self) -> bool:

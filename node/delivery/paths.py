@@ -66,12 +66,14 @@ class Paths:
         self._clock = clock
 
     def kind(self, link: Link) -> AddressKind:
-        """What kind of path a link takes; whoever dialled us from outside counts as PUBLIC."""
-        remote = link.connection.remote
-        if self._networks().on_link(remote.host):
+        """What kind of path a link takes, as far as it can be told from here."""
+        remote, networks = link.connection.remote, self._networks()
+        if networks.near(remote.host):
             return AddressKind.LAN
         known = self._candidates.kind(link.peer, remote)
-        return AddressKind.PUBLIC if known in (None, AddressKind.LAN) else known
+        if known is AddressKind.PUBLIC or (networks.public and not link.dialed):
+            return AddressKind.PUBLIC
+        return AddressKind.PUNCHED  # one of us was told where the other is seen
 
     async def changed(self, device: DeviceKey, link: Link | None) -> Event:
         """For users: which path to a device is in use from now on. Raises Fault."""

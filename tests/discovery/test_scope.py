@@ -49,5 +49,24 @@ def test_behind_the_same_nat_a_private_address_may_be_the_right_one() -> None:
     assert not LAPTOP.admits("::1", beside=["11.0.0.1"])
 
 
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [
+        ("192.168.1.200", True),
+        ("192.168.2.7", True),  # not on our segment, and still behind our NAT
+        ("127.0.0.1", True),
+        ("::1", False),  # no adapter of ours
+        ("11.2.3.4", False),
+    ],
+)
+def test_what_stays_on_the_local_network(host: str, near: bool) -> None:
+    assert LAPTOP.near(host) is near
+
+
+def test_who_is_open_to_others() -> None:
+    assert not LAPTOP.public
+    assert OwnNetworks.of([InterfaceAddress("eth0", "11.2.3.4", 24)]).public
+
+
 def test_this_machine_has_networks() -> None:
     assert networks_now().admits("127.0.0.1")
