@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from node import views
+from node.delivery.dht import DhtStatus
 from node.delivery.paths import DevicePaths, PathView
 from node.engine import commands as c
 from node.engine import values as v
@@ -17,7 +18,10 @@ from schemas.errors import Refused, Unreachable
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
 from schemas.path_policy import PathPolicy
 from schemas.records import Signed
+from schemas.visibility import DhtVisibility
 from telemetry.checks import Check
+from transport.nat import Nat, NatFiltering, NatMapping
+from transport.port_mapping import Mapped, MappingProtocol
 
 R = TypeVar("R")
 
@@ -184,6 +188,26 @@ class FakeNode:
     async def paths(self, identity: IdentityKey) -> tuple[DevicePaths, ...]:
         way = PathView(BOBS, "h:1", "lan", "mdns", 1.0, "answered", 2.0, True, 0.51234)
         return (DevicePaths(BOBS, PathPolicy.AUTO, "Linked.", (way,)),)
+
+    def dht_status(self) -> DhtStatus | None:
+        return DhtStatus(12, True, 3, 1, DhtVisibility.PRIVATE, 1.5, 10)
+
+    async def look_up(self, target: str, token: str) -> tuple[PathView, ...]:
+        self.asked.append(("look_up", target, token))
+        return (PathView(BOBS, "h:1", "lan", "dht", 1.0, None, None, False, None),)
+
+    async def network(self, deadline_s: float) -> views.NetworkView:
+        return views.NetworkView(
+            Address("0.0.0.0", 7000),
+            Nat(NatMapping.UNKNOWN, NatFiltering.UNKNOWN, None, 0, 0, 0),
+            ("192.168.7.2",),
+            True,
+            Mapped(Address("11.0.0.2", 7000), MappingProtocol.PCP, "192.168.7.1", 0.0),
+            1,
+            1,
+            True,
+            None,
+        )
 
     async def looked(self, deadline_s: float) -> None:
         self.asked.append("looked")

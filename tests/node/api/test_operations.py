@@ -37,6 +37,7 @@ REQUESTS: dict[str, s.Request] = {
     "send": s.Send("hello", group="friends"),
     "read-messages": s.ReadMessages(cursor="bot", group="friends", limit=5),
     "paths": s.ByPerson("Bob"),
+    "dht-lookup": s.DhtLookup("Bob", "0123"),
     "policies": s.PoliciesOf("Bob"),
     "set-policy": s.SetPolicy("Bob", "relay-only"),
     "set-relays": s.SetRelays([RELAY]),
