@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.addresses import Address
+from schemas.addresses import Address, read_addresses
 from schemas.errors import Refused
 
 
@@ -41,3 +41,14 @@ def test_refused(text: str) -> None:
         Address.parse(text)
     assert caught.value.code == "bad-address"
     assert caught.value.hint
+
+
+def test_addresses_from_others_are_few_numeric_and_each_once() -> None:
+    """A name would have us ask any DNS server anything; a scope means nothing on our machine."""
+    one, two = "192.0.2.7:7000", "[2001:db8::7]:7000"
+    assert read_addresses([one, two, one]) == (Address.parse(one), Address.parse(two))
+    for bad in ("relay.example:7000", "192.0.2.7:0", "[fe80::1%2]:7000", "192.0.2.7", ""):
+        with pytest.raises(ValueError):
+            read_addresses([one, bad])
+    with pytest.raises(ValueError, match="too many"):
+        read_addresses([one] * 9)

@@ -131,9 +131,13 @@ async def test_a_rebinding_is_followed_and_nothing_is_lost(open_endpoint: Open) 
     link = await Echoed.make(open_endpoint)
     try:
         before = link.accepted.remote
+        moves: list[Address] = []
+        link.accepted.on_moved(lambda: moves.append(link.accepted.remote))
         assert before.port == link.nat.port
         await link.frames(300, {50: link.nat.rebind, 150: link.nat.rebind, 250: link.nat.rebind})
         assert link.accepted.remote.port == link.nat.port != before.port
+        assert len(moves) == 3, "each is told once"
+        assert moves[-1] == link.accepted.remote
         assert not link.dialed.closed
         # The path is a new one: what it carries is found out again.
         await eventually(lambda: link.accepted.quic.datagram_size > 1_200)
