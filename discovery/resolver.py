@@ -26,6 +26,8 @@ CANDIDATES: Final = 16  # dialling starts one each 150 ms: more would never get 
 SOURCE_DEADLINE_S: Final = 1.5  # when dialling gives up on addresses and takes the relay
 
 _KIND_ORDER: Final = (AddressKind.LAN, AddressKind.PUBLIC, AddressKind.PUNCHED)
+# Of two that disagree: a card holds no kinds, and its digits look open where a NAT stands.
+_KIND_MERGE: Final = (AddressKind.LAN, AddressKind.PUNCHED, AddressKind.PUBLIC)
 
 _log = logging.getLogger(__name__)
 
@@ -216,7 +218,7 @@ def _choose(
 
 
 def _both(a: Found, b: Found) -> Found:
-    kind = min(a.address.kind, b.address.kind, key=_KIND_ORDER.index)
+    kind = min(a.address.kind, b.address.kind, key=_KIND_MERGE.index)
     return Found(
         EndpointAddress(a.address.address, kind),
         tuple(dict.fromkeys(a.sources + b.sources)),

@@ -113,6 +113,16 @@ async def test_the_newest_record_counts_wherever_it_is_from() -> None:
         assert answer.relays == ()
 
 
+async def test_an_address_that_its_owner_calls_punched_is_that_though_the_card_looks_open() -> None:
+    punched = EndpointAddress(Address("11.0.0.1", 7000), AddressKind.PUNCHED)
+    for sources in (
+        (Fixed("card", [Hint(public("11.0.0.1"), NOW)]), Fixed("relay", [record(1, punched)])),
+        (Fixed("relay", [record(1, punched)]), Fixed("card", [Hint(public("11.0.0.1"), NOW)])),
+    ):
+        answer = await resolver(*sources).resolve(DEVICE.public)
+        assert [found.address for found in answer.found] == [punched]
+
+
 async def test_one_record_from_two_sources_names_both() -> None:
     signed = record(1, lan("192.168.1.1"), relays=(RELAY,))
     answer = await resolver(Fixed("record", [signed]), Fixed("relay", [signed])).resolve(
