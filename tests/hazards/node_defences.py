@@ -381,6 +381,10 @@ NODE = (
 _RECORD = "tests/discovery/test_record.py"
 _RESOLVER = "tests/discovery/test_resolver.py"
 _MDNS = "tests/discovery/test_mdns_pure.py"
+_LAN_FLOOD = "tests/discovery/test_lan_flood.py"
+_LAN_TAGS = "tests/discovery/test_lan_tags.py"
+_PROBE = "tests/transport/test_probe.py"
+_PRESENCE = "tests/node/delivery/test_lan_presence.py"
 
 DISCOVERY = (
     defence(
@@ -412,6 +416,71 @@ DISCOVERY = (
         "            if len(self._instances) >= self._limit:",
         "            if False:",
         f"{_MDNS}::test_a_flood_is_bounded_and_counted_and_keeps_those_who_came_first",
+    ),
+    defence(
+        "mDNS: a contact's place among strangers",
+        "discovery/lan_peers.py",
+        "self._last_stranger() if peer.device in self._favoured else None",
+        "None",
+        f"{_LAN_FLOOD}::test_a_contact_has_a_place_in_a_table_full_of_strangers",
+    ),
+    defence(
+        "mDNS: a flood of names",
+        "discovery/lan_names.py",
+        "        if not self._waiting and self._bucket.take(now):",
+        "        if True:",
+        f"{_LAN_FLOOD}::test_names_are_read_at_a_bounded_rate_and_the_others_counted",
+    ),
+    defence(
+        "mDNS: a flood of tags",
+        "discovery/lan_tags.py",
+        "        if self._bucket.wait_s(now):",
+        "        if False:",
+        f"{_LAN_TAGS}::test_strangers_cost_a_bounded_number_of_tags",
+    ),
+    defence(
+        "mDNS: tags that are repeated on another day",
+        "discovery/lan_tags.py",
+        "        if abs(tag.day - day_of(now)) > _DAYS_APART:",
+        "        if False:",
+        f"{_LAN_TAGS}::test_a_tag_is_of_no_use_under_another_label_or_on_another_day",
+    ),
+    defence(
+        "mDNS: addresses that are not on the link",
+        "discovery/mdns_service.py",
+        "(loopback if is_loopback(host) else on_link(host))",
+        "(loopback or not is_loopback(host))",
+        f"{_MDNS}::test_a_neighbour_cannot_send_us_to_addresses_that_are_not_on_the_link",
+    ),
+    defence(
+        "mDNS: a goodbye for somebody else",
+        "discovery/mdns.py",
+        "            if self._departed.stays(instance) and instance in self._table:",
+        "            if False:",
+        "tests/discovery/test_mdns.py"
+        "::test_a_forged_goodbye_is_taken_back_and_the_next_one_not_believed",
+    ),
+    defence(
+        "probes: a victim that somebody named",
+        "transport/probe.py",
+        "        for bucket in (self._silent.of(host), self._bucket):",
+        "        for bucket in (self._bucket,):",
+        f"{_PROBE}::test_a_host_that_never_answered_gets_a_few_and_then_one_in_ten_seconds",
+    ),
+    defence(
+        "probes: all together",
+        "transport/probe.py",
+        "        for bucket in (self._silent.of(host), self._bucket):",
+        "        for bucket in (self._silent.of(host),):",
+        f"{_PROBE}::test_all_probes_together_are_bounded",
+    ),
+    defence(
+        "peers on the LAN that were killed",
+        "node/delivery/lan_presence.py",
+        "                self._mdns.forget(device)",
+        "                pass",
+        f"{_PRESENCE}::test_a_peer_that_falls_silent_is_gone_and_back_when_it_answers",
+        f"{_PRESENCE}::test_a_peer_that_we_are_linked_to_gets_no_probes_and_a_dead_link_is_ended",
     ),
     defence(
         "mDNS: instances that claim one device",

@@ -15,6 +15,7 @@ import click
 import pytest
 
 from node.api import shapes as s
+from node.api.configure import BadConfig, node_settings
 from node.cli.main import cli
 from node.cli.output import clean
 from node.cli.sentences import OF_BRANCHES
@@ -324,6 +325,22 @@ def test_common_options_stand_on_either_side(
     assert session.settings.home == home
     run(*arguments, "--home", str(home))
     assert session.settings.home == home
+
+
+def test_who_sees_us_on_the_lan_is_a_setting(tmp_path: Path) -> None:
+    def chosen(flag: str | None = None, **environment: str) -> str:
+        found = {f"QUICNPROTOCHAT_{name}": value for name, value in environment.items()}
+        return node_settings(tmp_path, found, lan_visibility=flag).lan_visibility
+
+    assert chosen() == "everyone"
+    (tmp_path / "config.toml").write_text('lan_visibility = "contacts"\n')
+    assert chosen() == "contacts"
+    assert chosen(LAN_VISIBILITY="off") == "off"
+    assert chosen("everyone", LAN_VISIBILITY="off") == "everyone"
+    for wrong in ("friends", "EVERYONE"):
+        with pytest.raises(BadConfig) as caught:
+            chosen(LAN_VISIBILITY=wrong)
+        assert "everyone, contacts, off" in caught.value.hint
 
 
 def test_flag_over_environment_over_file_over_default(
