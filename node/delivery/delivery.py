@@ -143,6 +143,7 @@ class Delivery:
                     self.networks,
                     self._open_anonymous,
                     lambda device: self.dialer.news(device),
+                    lambda device, at, address: self.observed.saw(device, at, address),
                 )
             )
 

@@ -15,7 +15,7 @@ from discovery.scope import NetworksNow
 from node.delivery.asking import Ask
 from node.delivery.dht_lookups import DhtLookups
 from node.delivery.dht_publisher import DhtPublisher
-from node.delivery.dht_reachability import Reachability
+from node.delivery.dht_reachability import OnSeen, Reachability
 from node.delivery.limits import DeliveryLimits
 from node.engine.commands import DhtStart, KeepDhtContacts, WhoAmI
 from schemas.addresses import Address, BootstrapAddress, RelayAddress
@@ -58,6 +58,7 @@ class DhtMeans:
     networks: NetworksNow
     open_anonymous: OpenAnonymous
     news: Callable[[DeviceKey], None]
+    on_seen: OnSeen
 
 
 class Dht:
@@ -89,7 +90,7 @@ class Dht:
             node, means.ask, means.limits, means.clock, self._ready, means.news
         )
         self._publisher = DhtPublisher(node, means.ask, means.limits, public=public)
-        self._reachability = Reachability(node, self._service.rpc, means.limits)
+        self._reachability = Reachability(node, self._service.rpc, means.limits, means.on_seen)
         stack.push_async_callback(self.lookups.close)
         stack.push_async_callback(self._end)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Callable
 
 from discovery.dht.contact import DhtContact, Reach
 from discovery.dht.node import DhtNode
@@ -11,7 +13,10 @@ from discovery.dht.quic import QuicRpc
 from node.delivery.limits import DeliveryLimits
 from schemas.addresses import Address
 from schemas.dht import DialedBack
-from schemas.errors import Fault
+from schemas.errors import Fault, Refused
+from schemas.ids import DeviceKey
+
+OnSeen = Callable[[DeviceKey, Address, Address], None]
 
 _AGREE = 2  # one may lie, or be behind our own NAT
 _LOOK_S = 1.0  # for the first contact
@@ -21,12 +26,16 @@ class Reachability:
     """Makes the node a server of the DHT while contacts of different prefixes reach it.
 
     Where all contacts are on our own network or machine, that is the network that counts.
+    `on_seen` hears that a device, which is at one address, sees our endpoint at another.
     """
 
-    def __init__(self, node: DhtNode, rpc: QuicRpc, limits: DeliveryLimits) -> None:
+    def __init__(
+        self, node: DhtNode, rpc: QuicRpc, limits: DeliveryLimits, on_seen: OnSeen
+    ) -> None:
         self._node = node
         self._rpc = rpc
         self._limits = limits
+        self._on_seen = on_seen
         self._stir = asyncio.Event()
         self._answers: list[tuple[Address, DialedBack]] = []
 
@@ -75,6 +84,8 @@ class Reachability:
             except Fault:
                 continue
             self._answers.append((contact.address, answer))
+            with contextlib.suppress(Refused):  # no address
+                self._on_seen(contact.device, contact.address, Address.parse(answer.observed))
             said[contact.prefix] = answer.reached
             for verdict in (True, False):
                 if sum(each is verdict for each in said.values()) >= enough:

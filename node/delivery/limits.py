@@ -110,7 +110,7 @@ class DeliveryLimits:
 
     # Where we are
     observers: int = 64  # whose word on our address is kept
-    observed_s: float = 300.0  # a NAT forgets within minutes what nobody uses
+    observed_s: float = 1000.0  # above dht_reach_again_s; relays are asked each minute
     look_at_addresses_s: float = 1.0  # laptops move; reading the adapters takes 0.3 ms
     better_path_s: float = 30.0  # how often a LAN path is looked for beside another; news do, too
     moved_proof_s: float = 1.0  # on another network, who does not answer by then is dialled anew
