@@ -19,7 +19,7 @@ import platformdirs
 from relay.limits import DEFAULT_RELAY_LIMITS, RelayLimits
 from relay.store.contract import Quotas
 from schemas import limits
-from schemas.addresses import DEFAULT_PORT, Address
+from schemas.addresses import DEFAULT_PORT, Address, BootstrapAddress
 from schemas.errors import Refused
 from storage.lock import LOCK_FILE
 from storage.sqlite import RAW_KEY_LENGTH
@@ -47,6 +47,8 @@ class RelayConfig:
     tls_cert: Path | None
     tls_key: Path | None
     metrics: Address | None
+    dht: bool
+    dht_bootstrap: tuple[BootstrapAddress, ...]
     parcel_ttl_s: int
     log_level: str
     log_format: str
@@ -146,6 +148,24 @@ def _log_format(value: object) -> str:
     return str(value)
 
 
+def _switch(value: object) -> bool:
+    known = {"1": True, "true": True, "0": False, "false": False}
+    found = known.get(str(value).lower())
+    if found is None:
+        raise ValueError("write true or false")
+    return found
+
+
+def _bootstrap(value: object) -> tuple[BootstrapAddress, ...]:
+    texts = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        raise ValueError("write a list of addresses")
+    try:
+        return tuple(BootstrapAddress.parse(_text(each)) for each in texts)
+    except Refused as refused:
+        raise ValueError(refused.hint) from refused
+
+
 def _share(value: object) -> float:
     try:
         share = float(str(value))
@@ -186,6 +206,8 @@ SETTINGS: Final[dict[str, Setting]] = {
     "metrics": Setting(_loopback, lambda: None),
     "parcel_ttl_s": Setting(_number(60, 30 * 86400), lambda: 7 * 86400),
     "log_level": Setting(_level, lambda: "info"),
+    "dht": Setting(_switch, lambda: True),
+    "dht_bootstrap": Setting(_bootstrap, tuple),
     "log_format": Setting(_log_format, lambda: "text"),
     "mailbox_parcels": Setting(_number(1, 1_000_000), lambda: limits.MAILBOX_PARCELS),
     "mailbox_bytes": Setting(_number(limits.PARCEL, 2**40), lambda: limits.MAILBOX_BYTES),

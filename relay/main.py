@@ -137,6 +137,14 @@ def _telling(*, as_json: bool) -> Iterator[None]:
 @click.option("--mailbox-parcels", type=int, help="Parcels per mailbox.  [default: 1000]")
 @click.option("--mailbox-bytes", type=int, help="Bytes per mailbox.  [default: 64 MiB]")
 @click.option(
+    "--dht/--no-dht", default=None, help="Be a node of the DHT, where others begin.  [default: yes]"
+)
+@click.option(
+    "--dht-bootstrap",
+    metavar="ADDRS",
+    help="Nodes to begin with, HOST:PORT or HOST:PORT#DEVICE_KEY, with commas.  [default: none]",
+)
+@click.option(
     "--log-level", type=click.Choice(LOG_LEVELS), help="Logs go to standard error.  [default: info]"
 )
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), help="[default: text]")

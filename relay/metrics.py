@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from discovery.dht.service import DhtService
 from relay.service import RelayService
 from relay.store.contract import RelayStore
 from relay.store.writer import Written
@@ -74,6 +75,9 @@ class RelayMetrics:
         """Read these whenever somebody asks; `drops` are the transport's counts by reason."""
         self.registry.register(_State(service, store, drops))
 
+    def watch_dht(self, dht: DhtService) -> None:
+        self.registry.register(_DhtState(dht))
+
     def text(self) -> bytes:
         return generate_latest(self.registry)
 
@@ -112,6 +116,23 @@ class _State(Collector):
             ("connections", len(self._service.callers)),
             ("subscriptions", len(self._service.subscriptions)),
             ("healthy", self._service.health.report().status == "ok"),
+        ):
+            yield GaugeMetricFamily(_PREFIX + name, name.replace("_", " "), value=float(value))
+
+
+class _DhtState(Collector):
+    """The relay's part in the DHT."""
+
+    def __init__(self, dht: DhtService) -> None:
+        self._dht = dht
+
+    def collect(self) -> Iterable[Metric]:
+        counts = self._dht.counts
+        yield _by("dht", "What the DHT refused, did not believe or gave up", "reason", counts)
+        for name, value in (
+            ("dht_contacts", len(self._dht.node.contacts())),
+            ("dht_values", self._dht.node.values_kept),
+            ("dht_askers", self._dht.askers),
         ):
             yield GaugeMetricFamily(_PREFIX + name, name.replace("_", " "), value=float(value))
 

@@ -19,6 +19,7 @@ from relay.call import Line
 from relay.callers import Caller
 from relay.clock import ClockDoubt
 from relay.config import RelayConfig
+from relay.dht import RelayDht
 from relay.health import OK
 from relay.http import Answer, Page, serve_http
 from relay.keys import relay_device
@@ -29,6 +30,7 @@ from relay.service import RelayService, draining_refusal
 from relay.store.contract import RelayStore
 from relay.store.sqlite import SqliteStore
 from schemas.addresses import Address, RelayAddress
+from schemas.dht import DHT_ALPN
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.node_service import RELAY_ALPN
@@ -40,6 +42,7 @@ from transport import (
     Connection,
     ConnectionLost,
     Endpoint,
+    Handler,
     RpcSession,
     Stream,
     StreamCode,
@@ -90,6 +93,10 @@ async def open_relay(
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
+
+    def utc_now() -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(certificate_clock(), datetime.UTC)
+
     async with AsyncExitStack() as stack:
         # The database may be kept apart from the folder; neither may have a second owner.
         for folder in config.folders:
@@ -118,15 +125,23 @@ async def open_relay(
         if config.metrics is not None:  # up until the end: health says that the relay drains
             pages = _pages(service, metrics)
             http = await stack.enter_async_context(serve_http(config.metrics, pages))
+        handlers: dict[str, Handler] = {RELAY_ALPN: front.serve}
+        dht = None
+        if config.dht:
+            dht = RelayDht(config.dht_bootstrap, clock, limits, utc_now, bind)
+            handlers[DHT_ALPN] = dht.service.serve
         endpoint = await Endpoint.open(
             device.private,
             transport.Address(*config.listen),
-            handlers={RELAY_ALPN: front.serve},
+            handlers=handlers,
             limits=limits,
-            utc_now=lambda: datetime.datetime.fromtimestamp(certificate_clock(), datetime.UTC),
+            utc_now=utc_now,
             bind=bind,
         )
         stack.push_async_callback(endpoint.close)
+        if dht is not None:
+            await stack.enter_async_context(dht.taking_part(endpoint))
+            metrics.watch_dht(dht.service)
         metrics.watch(service, store, lambda: endpoint.counters + front.counters)
         stack.push_async_callback(desk.stop, STOP_DEADLINE_S)
         sweeper = asyncio.create_task(_keep_house(store, clock), name="house")
