@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.hazards.by_hand_defences import BY_HAND
 from tests.hazards.capnp_defences import CAPNP
 from tests.hazards.defence import Defence
+from tests.hazards.dht_defences import DHT
+from tests.hazards.meeting_defences import MEETINGS
 from tests.hazards.node_defences import DISCOVERY, NODE
 from tests.hazards.path_defences import PATHS
 from tests.hazards.relay_defences import RELAY, STORAGE
@@ -12,5 +14,15 @@ from tests.hazards.rpc_defences import RPC_TABLES
 from tests.hazards.transport_defences import TRANSPORT
 
 DEFENCES: tuple[Defence, ...] = (
-    TRANSPORT + CAPNP + RPC_TABLES + RELAY + NODE + BY_HAND + PATHS + DISCOVERY + STORAGE
+    TRANSPORT
+    + CAPNP
+    + RPC_TABLES
+    + RELAY
+    + NODE
+    + BY_HAND
+    + PATHS
+    + MEETINGS
+    + DISCOVERY
+    + DHT
+    + STORAGE
 )

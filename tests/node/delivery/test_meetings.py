@@ -164,6 +164,23 @@ async def test_a_common_peer_tells_strangers_nothing(nodes: FakeNodes) -> None:
         assert 0.3 <= loop.time() - started < 0.6, why
 
 
+@pytest.mark.parametrize("unknown", ["a", "b"])
+async def test_a_common_peer_introduces_no_strangers(nodes: FakeNodes, unknown: str) -> None:
+    """They know each other; whom we do not know uses us for nothing."""
+    a, b, common = await nodes(), await nodes(), await nodes(meeting_answer_s=0.3)
+    for one in (a, b):
+        one.meets(common)
+        assert await within(one.delivery.dialer.reach(common.engine.key, 5.0))
+    common.knows((b if unknown == "a" else a).engine)
+    b.knows(a.engine)
+    link = a.delivery.links.get(common.engine.key)
+    assert link is not None
+    with pytest.raises(Refused) as refusal:
+        await within(ask_meeting(link, MeetRequest(b.engine.key, ()), QUICK))
+    assert refusal.value.code == "not-here"
+    assert not b.delivery.counters["meeting-agreed"]
+
+
 async def test_a_dead_link_to_whoever_wants_to_meet_us_is_given_up(
     nodes: FakeNodes, relays: Relays
 ) -> None:
@@ -284,6 +301,22 @@ async def test_only_addresses_that_the_device_can_have_are_dialled(
     ]
     admitted = meetings._admitted(told, signaller)
     assert admitted == [told[0], told[1], told[3]]
+
+
+async def test_whoever_answers_for_the_device_is_not_believed_more(
+    nodes: FakeNodes, relays: Relays
+) -> None:
+    relay = await relays()
+    a, b = await acquainted(relay, nodes)
+    one, other, third = [await victim(relays) for _ in range(3)]
+    lies = [each.address for each in (one, other, third)]
+    meetings = b.delivery.meetings
+    meetings._means = dataclasses.replace(meetings._means, own_addresses=lambda: lies, dial=_never)
+    a.post(b.engine)
+    # The relay puts the port that it sees us at first: that makes two of this host.
+    await eventually(lambda: a.delivery.counters["meeting-address-refused"] == 2)
+    await within(_link(a, b))
+    assert other.datagrams == third.datagrams == 0
 
 
 async def test_loopback_is_for_those_who_are_there(nodes: FakeNodes, relays: Relays) -> None:
