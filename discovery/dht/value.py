@@ -11,7 +11,7 @@ from identity.signing import prefixed
 from schemas.dht import DhtValue
 from schemas.errors import Malformed
 from schemas.ids import DeviceKey, DhtId
-from schemas.limits import DHT_VALUE, ENDPOINT_LIFETIME_S
+from schemas.limits import ENDPOINT_LIFETIME_S
 from schemas.records import Signed, SignedType
 
 
@@ -38,8 +38,6 @@ def read_value_untrusted(key: DhtId, value: Signed, *, now: float) -> Age:
     Raises Malformed: `oversized-dht-value`, `malformed-dht-value`, `wrong-cell`, `bad-lifetime`,
     `issued-in-future`, `expired`.
     """
-    if len(value.payload) > DHT_VALUE:
-        raise Malformed("oversized-dht-value", f"{len(value.payload)} bytes")
     read = DhtValue.decode(value.payload)
     if read.cell != key:
         raise Malformed("wrong-cell", "a value for another place")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from discovery.dht.contact import DhtContact, Reach
+from discovery.dht.contact import DhtContact, Reach, node_id
 from discovery.dht.limits import DEFAULT_DHT_LIMITS
 from discovery.dht.node import NOT_BELIEVED, TOO_LONG
 from discovery.dht.publication import cells_to_read, open_private_untrusted, private_publications
@@ -103,6 +103,20 @@ def test_a_thousand_sybils_of_few_networks_do_not_hide_a_value(loop: JumpingLoop
     for member in honest[1:]:
         places = Counter(each.prefix for each in member.node.contacts())
         assert max(places.values()) <= 2 * len(member.node._table.buckets)
+
+
+def test_a_path_asks_few_of_one_network(loop: JumpingLoop) -> None:
+    """A liar who is believed tells of its friends: those of one network are two of them."""
+    net = Net(loop)
+    reader, liar = net.add_many(2)
+    bad = sybils(net, DHT_CONTACTS, ["5.5.5"])
+    liar.answer = bad[0].answer
+    net.acquaint([reader], [liar])
+    events: list[LookupEvent] = []
+    net.run(reader.node.find(KEY, checked, events.append))
+    asked = Counter(each.path for each in events if each.step is Step.ASKED)
+    asked[next(e.path for e in events if e.contact == liar.contact)] -= 1
+    assert max(asked.values()) == LIMITS.per_prefix
 
 
 def test_nor_do_they_take_what_is_published(loop: JumpingLoop) -> None:
@@ -343,13 +357,21 @@ def test_announcements_without_end_are_bounded(loop: JumpingLoop) -> None:
     assert server.node.counts["newcomers-full"] > 1_000
 
 
+def half_of_ids(net: Net, half: int) -> Member:
+    """A member whose id begins with that bit."""
+    while True:
+        device = net.device_key()
+        if node_id(device)[0] >> 7 == half:
+            return net.add(device=device)
+
+
 def test_two_full_tables_do_not_greet_each_other_for_ever(loop: JumpingLoop) -> None:
     """An announcement that is answered by another, and so on."""
     net = Net(loop)
-    one, other = net.add(), net.add()
-    crowd = net.add_many(600)
-    for member in (one, other):
-        net.acquaint([member], crowd)
+    one, other = (half_of_ids(net, half) for half in (0, 1))
+    for member, half in ((one, 1), (other, 0)):
+        net.acquaint([member], [half_of_ids(net, half) for _ in range(LIMITS.bucket)])
+        net.acquaint([member], [half_of_ids(net, 1 - half) for _ in range(LIMITS.bucket)])
     for _ in range(5):
         one.node.answer(Asker(other.device, other.contact.address), FindNode(KEY, announce=True))
         net.run(one.node.maintain())
