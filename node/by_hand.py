@@ -113,7 +113,9 @@ async def export_parcels(
         check_free(file)
     await ask(PendingCount(tell=True))  # receipts that are owed are parcels now
     introduction = None if person is None else await _introduction(ask, person)
-    devices = None if person is None else await ask(DevicesOf(person))
+    devices: tuple[DeviceKey, ...] | None = None
+    if person is not None:
+        devices = await ask(DevicesOf(person))
     done = Exported(introduces=introduction is not None)
     messages: list[tuple[MessageId, DeviceKey]] = []
     seen: dict[DeviceKey, None] = {}

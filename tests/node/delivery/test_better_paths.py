@@ -35,6 +35,10 @@ def all_once(node: FakeNode, parcels: list[ParcelId]) -> bool:
     )
 
 
+async def one_connection(*nodes: FakeNode) -> None:
+    await eventually(lambda: {len(n.delivery.endpoint.connections) for n in nodes} == {1})
+
+
 async def linked(a: FakeNode, b: FakeNode) -> None:
     await eventually(
         lambda: a.delivery.links.get(b.engine.key) and b.delivery.links.get(a.engine.key)
@@ -73,8 +77,7 @@ async def test_a_lan_path_takes_over_with_parcels_under_way(
     assert all(each.acked for each in outcomes)
     assert all_once(b, there)
     assert all_once(a, back)
-    for node in (a, b):
-        await eventually(lambda node=node: len(node.delivery.endpoint.connections) == 1)
+    await one_connection(a, b)
     assert moved(), "the better one of the two is the one that stays"
     ends = [n.delivery.links.get(m.engine.key) for n, m in ((a, b), (b, a))]
     assert {end.generation for end in ends if end is not None} == {1}
@@ -97,8 +100,7 @@ async def test_two_that_find_the_lan_at_once_agree_on_one_link(nodes: FakeNodes)
         b.delivery.better_paths.news(a.engine.key)
         outcomes = await a.outcomes(there) + await b.outcomes(back)
         assert all(each.acked for each in outcomes)
-        await eventually(lambda a=a: len(a.delivery.endpoint.connections) == 1)
-        await eventually(lambda b=b: len(b.delivery.endpoint.connections) == 1)
+        await one_connection(a, b)
         link = a.delivery.links.get(b.engine.key)
         assert link is not None
         assert link.generation == 1
@@ -108,7 +110,9 @@ async def test_two_that_find_the_lan_at_once_agree_on_one_link(nodes: FakeNodes)
 
 
 @pytest.mark.parametrize("mover_dialed", [True, False])
-async def test_whoever_moved_is_followed_or_dials_anew(nodes: FakeNodes, mover_dialed: bool) -> None:
+async def test_whoever_moved_is_followed_or_dials_anew(
+    nodes: FakeNodes, mover_dialed: bool
+) -> None:
     a, b = await nodes(), await nodes()
     a.meets(b)
     b.meets(a)
