@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from node.engine.groups.fork_choice import RULES
 from schemas.errors import Fault
+from simulation.dht import command as dht
 from simulation.many import run_all
 from simulation.planted.command import planted
 from simulation.processes.nat.command import nat_table
@@ -84,14 +86,15 @@ def list_(tier: str, as_json_: bool) -> None:
     Example:
       quicnprotochat-simulate list
     """
-    scenarios = scenarios_of(tier)
-    if as_json_:
-        for name, found in sorted(scenarios.items()):
-            print(json.dumps({"scenario": name, "nodes": found.nodes, "summary": found.summary}))
-        return
-    width = max(map(len, scenarios))
-    for name, found in sorted(scenarios.items()):
-        click.echo(f"{name:{width}}  {found.nodes:>4} nodes  {found.summary}")
+    found = {name: (one.nodes, one.summary) for name, one in scenarios_of(tier).items()}
+    if tier == WORLD:
+        found[dht.NAME] = dht.NODES, dht.SUMMARY
+    width = max(map(len, found))
+    for name, (nodes, summary) in sorted(found.items()):
+        if as_json_:
+            print(json.dumps({"scenario": name, "nodes": nodes, "summary": summary}))
+        else:
+            click.echo(f"{name:{width}}  {nodes:>4} nodes  {summary}")
 
 
 @main.command("run")
@@ -143,13 +146,16 @@ def run_(
       quicnprotochat-simulate run all --seeds 0..100 --report report.html
       quicnprotochat-simulate run two-members --tier wire --seeds 0..10
     """
+    if report is not None and not report.absolute().parent.is_dir():
+        raise click.BadParameter("no such folder", param_hint="--report")
+    if scenario == dht.NAME:
+        _play_dht(nodes, _seeds(seed, seeds), jobs, report, as_json_=as_json_)
+        return
     plans = _plans(scenario, nodes, _seeds(seed, seeds), mls if tier == WORLD else REAL, tier)
     if rule != BEST_RULE:
         if tier != WORLD:
             raise click.BadParameter(f"{tier} has our own rule only", param_hint="--rule")
         plans = [replace(plan, rule=rule) for plan in plans]
-    if report is not None and not report.absolute().parent.is_dir():
-        raise click.BadParameter("no such folder", param_hint="--report")
     results, interrupted = _play(plans, jobs or os.cpu_count() or 1, quiet=as_json_)
     results.sort(key=lambda result: (result.plan.scenario, result.plan.nodes, result.plan.seed))
     broken = [result for result in results if result.finding is not None]
@@ -223,6 +229,21 @@ def _plans(name: str, nodes: int | None, seeds: range, mls: str, tier: str) -> l
         if not missing and (name != ALL or found.quick):
             plans += [Plan(found.name, nodes or found.nodes, seed, mls, tier) for seed in seeds]
     return plans
+
+
+def _play_dht(
+    nodes: int | None, seeds: range, jobs: int | None, report: Path | None, *, as_json_: bool
+) -> None:
+    """`dht-churn` has nodes of the DHT alone, and two variants of each seed."""
+    context = click.get_current_context()
+    for name in ("tier", "mls", "rule", "replays"):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.BadParameter(f"{dht.NAME} has none", param_hint=f"--{name}")
+    if nodes is not None and nodes < dht.FEWEST:
+        raise click.BadParameter(f"{dht.NAME} takes {dht.FEWEST}", param_hint="--nodes")
+    count = jobs or os.cpu_count() or 1
+    if not dht.play(nodes or dht.NODES, seeds, count, as_json=as_json_, report=report):
+        sys.exit(EXIT_FAILED)
 
 
 def _play(plans: list[Plan], jobs: int, *, quiet: bool) -> tuple[list[Result], bool]:

@@ -1,0 +1,1 @@
+"""Thousands of DHT nodes that come and go, in virtual time: `run dht-churn`."""
