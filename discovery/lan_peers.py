@@ -62,13 +62,15 @@ class LanPeers:
     def see(self, instance: str, peer: Peer) -> list[PeerEvent]:
         """`instance` was heard and says it is `peer`.
 
-        A newcomer above a limit is dropped and counted: `table-full`, `instances-per-device`.
+        Dropped and counted: a newcomer above a limit (`table-full`, `instances-per-device`), and
+        another device under a label that is taken (`label-collision`).
         """
         known = self._instances.get(instance)
-        events = []
+        events: list[PeerEvent] = []
         if known is not None and known.device != peer.device:
-            events = self.lose(instance)
-            known = None
+            # Labels are random and nobody has one twice: the second is not by chance.
+            self.dropped["label-collision"] += 1
+            return events
         siblings = self._by_device.get(peer.device, {})
         if known is None:
             if len(siblings) >= self._limit_per_device:

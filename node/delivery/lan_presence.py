@@ -123,8 +123,8 @@ class Presence:
         if link is not None and link.connection.remote in addresses:
             return await self._answers(link)
         best = self._answered_at.get(peer.device)
-        if best in addresses:
-            addresses.sort(key=lambda address: address != best)
+        if best is not None:  # whatever somebody said of it meanwhile
+            addresses = list(dict.fromkeys([best, *addresses]))
         answered = await self._prober.probe(addresses, deadline_s=self._limits.lan_silent_s)
         if answered is None:
             return False

@@ -57,6 +57,14 @@ def test_a_contact_has_a_place_in_a_table_full_of_strangers() -> None:
     assert table.dropped["table-full"] == 2
 
 
+def test_nobody_takes_the_label_of_somebody_who_is_there() -> None:
+    table = LanPeers()
+    table.see("ada", peer(ADA))
+    assert table.see("ada", peer(BOB)) == []
+    assert [each.device for each in table.peers()] == [ADA]
+    assert table.dropped["label-collision"] == 1
+
+
 def test_those_who_departed_are_bounded() -> None:
     departed = Departed()
     for n in range(1000):

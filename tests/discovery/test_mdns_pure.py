@@ -204,16 +204,6 @@ def test_a_forged_instance_cannot_push_the_true_addresses_out() -> None:
     assert lan("192.168.1.7") in found.addresses
 
 
-def test_an_instance_that_changes_its_device_is_another_peer() -> None:
-    table = LanPeers()
-    table.see("a", peer(ADA))
-    events = table.see("a", peer(BOB, name="Bob"))
-    assert [(event.change, event.peer.device) for event in events] == [
-        (PeerChange.DISAPPEARED, ADA),
-        (PeerChange.APPEARED, BOB),
-    ]
-
-
 def test_a_flood_is_bounded_and_counted_and_keeps_those_who_came_first() -> None:
     table = LanPeers(instances=3, per_device=2)
     for n in range(5):
