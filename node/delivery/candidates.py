@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from discovery.hosts import with_kind
 from discovery.resolver import Found
 from schemas.addresses import Address, AddressKind, EndpointAddress
 from schemas.errors import Fault
@@ -16,6 +17,8 @@ from transport.dial import Tried
 ANSWERED: Final = "answered"
 OVERTAKEN: Final = "overtaken"  # another one answered first
 NO_ANSWER: Final = "no-answer"
+MEETING: Final = "meeting"  # the source of what a device said when it was asked to dial us
+_TOLD: Final = (MEETING,)
 
 
 @dataclass(slots=True)
@@ -50,9 +53,13 @@ class Candidates:
         return None if known is None else known.kind
 
     def found(self, device: DeviceKey, found: Iterable[Found], *, all_there_is: bool) -> None:
-        """Discovery knows these; with `all_there_is` no others any more."""
+        """Discovery knows these; with `all_there_is` it knows no others any more."""
         old = self._known.pop(device, {})
-        new = {} if all_there_is else dict(old)
+        new = {
+            address: known
+            for address, known in old.items()
+            if not all_there_is or known.sources == _TOLD
+        }
         for each in found:
             known = old.get(each.address.address)
             new[each.address.address] = Candidate(
@@ -62,14 +69,13 @@ class Candidates:
                 None if known is None else known.tried_at,
                 "" if known is None else known.result,
             )
-        self._known[device] = new
-        while len(self._known) > self._limit:
-            del self._known[next(iter(self._known))]
+        self._keep(device, new)
 
     @contextmanager
     def attempt(self, device: DeviceKey, addresses: Sequence[Address]) -> Iterator[Tried]:
         """A dial of these addresses; the block gets who is to be told what became of each."""
         started = self._clock()
+        self._met(device, addresses)
         told: set[Address] = set()
         answered = False
 
@@ -94,3 +100,26 @@ class Candidates:
             for address in addresses:
                 if address not in told:
                     note(address, OVERTAKEN if answered else rest)
+
+    def _met(self, device: DeviceKey, addresses: Sequence[Address]) -> None:
+        """Discovery does not know what is dialled: it was told in a meeting; the last counts."""
+        known = self._known.get(device, {})
+        fresh = [address for address in addresses if address not in known]
+        if not fresh:
+            return
+        kept = {
+            address: each
+            for address, each in known.items()
+            if each.sources != _TOLD or address in addresses
+        }
+        for address in fresh:
+            lan = with_kind(address).kind is AddressKind.LAN
+            kind = AddressKind.LAN if lan else AddressKind.PUNCHED
+            kept[address] = Candidate(EndpointAddress(address, kind), _TOLD, self._clock())
+        self._keep(device, kept)
+
+    def _keep(self, device: DeviceKey, known: dict[Address, Candidate]) -> None:
+        self._known.pop(device, None)
+        self._known[device] = known
+        while len(self._known) > self._limit:
+            del self._known[next(iter(self._known))]

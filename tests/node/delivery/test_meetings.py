@@ -97,6 +97,10 @@ async def test_a_relay_brings_two_together(nodes: FakeNodes, relays: Relays) -> 
     [outcome] = await a.outcomes(a.post(b.engine))
     await eventually(lambda: a.delivery.links.get(b.engine.key))
     assert outcome.acked, "it was met before the message went to the relay"
+    [candidate] = a.delivery.dialer.candidates.of(b.engine.key)
+    assert candidate.sources == ("meeting",)
+    assert candidate.endpoint.address == b.address
+    assert candidate.result in ("answered", "overtaken"), "by b's dial"
     assert relay.service.rendezvous.counters["met"] == 1
     assert b.delivery.counters["meeting-agreed"] == 1
     await eventually(lambda: len(a.delivery.endpoint.connections) == 2)  # the relay's, and b's
@@ -114,7 +118,7 @@ async def test_both_dial(nodes: FakeNodes, relays: Relays, mute: str) -> None:
     assert link.dialed == (mute == "b")
 
 
-async def _never(*_: object) -> Link:
+async def _never(*_: object, **__: object) -> Link:
     await asyncio.Event().wait()
     raise AssertionError
 
