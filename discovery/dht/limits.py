@@ -41,10 +41,13 @@ class DhtLimits:
     # Maintenance
     round_s: float = 60.0
     stale_s: float = 900.0  # a contact that did not answer us for that long is asked
-    checks: int = 4  # stale contacts asked in one round
+    seeds: int = 64  # remembered of those that we began with: the table of last time, and relays
+    checks: int = 3  # stale contacts asked in one round
     greeted_at_once: int = 4  # newcomers, stale contacts and seeds asked at the same time
     refresh_s: float = 3600.0  # a bucket that no lookup touched for that long is looked up
-    own_refresh_s: float = 900.0  # our own neighbourhood: newcomers are there
+    own_refresh_s: float = (
+        1800.0  # our own neighbourhood, though newcomers announce themselves to it
+    )
 
     def __post_init__(self) -> None:
         if self.store_width > self.paths * self.path_width:

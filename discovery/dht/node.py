@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -211,6 +212,8 @@ class DhtNode:
         outcome = await Lookup(target, ask, self._limits, watch).run(seeds)
         for contact in outcome.slow:
             self._table.failed(contact, now)
+        for contact in outcome.answered:
+            self._table.bucket_of(contact.long_id).looked_up = now
         if outcome.too_long:
             self.counts[TOO_LONG] += 1
         return few_of_each_prefix(outcome.answered, self._limits.per_prefix)
@@ -256,13 +259,15 @@ class DhtNode:
     # --- keeping the table
 
     async def bootstrap(self, contacts: Iterable[DhtContact]) -> int:
-        """Asks `contacts` (typed by the user, a relay, last seen) who is near us.
+        """Asks `contacts` (typed by the user, a relay, last seen; best first) who is near us.
 
         They are asked again whenever the table is empty. Returns how many contacts are in the
         table then.
         """
-        self._seeds.update(dict.fromkeys(contacts))
-        await self._greet(list(self._seeds))
+        self._seeds.update(dict.fromkeys(itertools.islice(contacts, self._limits.seeds)))
+        for oldest in list(self._seeds)[: -self._limits.seeds]:
+            del self._seeds[oldest]
+        await self._greet(list(self._seeds), enough=self._limits.bucket)
         if len(self._table):
             await self._look_around()
             for bucket in self._table.quiet(self._clock()):
@@ -296,16 +301,22 @@ class DhtNode:
                     break
                 await self._greet(self._newcomers.take())
 
-    async def _greet(self, contacts: Sequence[DhtContact]) -> None:
-        """Asks each for those near us; that it answers is what matters."""
+    async def _greet(self, contacts: Sequence[DhtContact], enough: int | None = None) -> None:
+        """Asks each for those near us, until `enough` answered; that they do is what matters."""
         waiting = iter(contacts)
+        answered = 0
 
         async def ask() -> None:
+            nonlocal answered
             for contact in waiting:
                 try:
                     await self._find_node(contact, self.id, announce=True)
                 except Fault as fault:
                     self.counts[fault.code] += 1
+                else:
+                    answered += 1
+                if enough is not None and answered >= enough:
+                    return
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(len(contacts), self._limits.greeted_at_once)):
