@@ -116,7 +116,7 @@ def _nat_fix(found: Network) -> str:
         return ""  # what is wrong with that stands there
     help_with = [_FORWARD.format(port=port)]
     if any(":" in host and _is_global(host) for host in found.hosts):
-        if ":" not in found.listen:
+        if ":" not in _host(found.listen):
             help_with.append(f"or `run --listen [::]:{port}`: this machine has IPv6")
     elif found.mapping == "address-dependent":
         help_with.append("or use IPv6")

@@ -138,7 +138,7 @@ def test_whom_we_dialled_is_no_stranger() -> None:
     for number in range(100):
         strangers.accepted(f"11.1.0.{number}")
     assert len(strangers.hosts) == 16
-    assert strangers.hosts[-1] == "11.1.0.99"
+    assert list(strangers.hosts)[-1] == "11.1.0.99"
     strangers.forget()
     assert strangers.hosts == ()
 
