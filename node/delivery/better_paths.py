@@ -101,8 +101,11 @@ class BetterPaths:
             self._moving.discard(device)
 
     async def _prove(self, link: Link) -> None:
+        limits, round_trips = self._limits, 4 * link.connection.round_trip_s
         try:
-            await link.connection.ping(self._limits.moved_proof_s)
+            await link.connection.ping(
+                min(limits.moved_proof_s, max(limits.moved_proof_least_s, round_trips))
+            )
         except Fault:
             self._counters["link-lost-in-moving"] += 1
             link.close("no answer on this path")

@@ -18,7 +18,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from discovery.hosts import is_loopback, usable_host
 from discovery.scope import NetworksNow
@@ -42,7 +42,19 @@ from schemas.path_policy import PathPolicy
 from transport import Connection
 from transport.supervise import Supervisor
 
-Dial = Callable[[DeviceKey, Sequence[Address], PathPolicy], Awaitable[Link]]
+
+class Dial(Protocol):
+    """As `Dialer.dial`."""
+
+    def __call__(
+        self,
+        device: DeviceKey,
+        addresses: Sequence[Address],
+        policy: PathPolicy,
+        *,
+        instead_of: Link | None = None,
+    ) -> Awaitable[Link]: ...
+
 
 _DIRECT: Final = (PathPolicy.AUTO, PathPolicy.DIRECT_ONLY, PathPolicy.POST_QUANTUM_ONLY)
 _EVERYBODY: Final = "everybody"
@@ -167,10 +179,14 @@ class Meetings:
         return []
 
     async def _dial(
-        self, device: DeviceKey, addresses: Sequence[Address], policy: PathPolicy
+        self,
+        device: DeviceKey,
+        addresses: Sequence[Address],
+        policy: PathPolicy,
+        old: Link | None = None,
     ) -> Link:
         async with self._slots:
-            return await self._means.dial(device, addresses, policy)
+            return await self._means.dial(device, addresses, policy, instead_of=old)
 
     # --- somebody wants a link to us
 
@@ -218,33 +234,32 @@ class Meetings:
         """Dial until linked, whoever dialled."""
         with contextlib.suppress(Fault):  # long enough
             await signaller.ping(self._means.limits.meeting_crossing_s)
-        if await self._linked(device):
-            return
-        up = self._means.links.watch(device)
-        dial = asyncio.ensure_future(self._dial(device, addresses, policy))
-        either: set[asyncio.Future[Any]] = {up, dial}
+        old = self._means.links.get(device)
+        work: set[asyncio.Future[Any]] = set()
+        if old is None:
+            work.add(self._means.links.watch(device))
+        else:
+            # The peer would not dial if it had our link; a link that works is not given up, though.
+            work.add(asyncio.ensure_future(self._prove(old)))
+        dial = asyncio.ensure_future(self._dial(device, addresses, policy, old))
         try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({dial, *work}, return_when=asyncio.FIRST_COMPLETED)
             if dial.done():
                 dial.result()
         except Fault as fault:
             self._not_met(device, fault)
         finally:
-            up.cancel()
-            dial.cancel()
-            await asyncio.gather(dial, return_exceptions=True)
+            for each in (dial, *work):
+                each.cancel()
+            await asyncio.gather(dial, *work, return_exceptions=True)
 
-    async def _linked(self, device: DeviceKey) -> bool:
-        """It would not dial if it had our link: ours may be a dead one."""
-        link = self._means.links.get(device)
-        if link is None:
-            return False
+    async def _prove(self, link: Link) -> None:
+        """Returns when it works; else it ends, and this goes on."""
         try:
             await link.connection.ping(self._means.limits.proof_s)
         except Fault:
             link.close("no answer")
-            return False
-        return True
+            await asyncio.Event().wait()
 
     # --- over links
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from discovery.interfaces import own_addresses
+from discovery.network_changes import told_of_changes
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.engine.commands import SetEndpoint
@@ -75,6 +76,10 @@ class Whereabouts:
 
     async def run(self) -> None:
         """For ever: laptops move and sleep; and a record must be renewed before it expires."""
+        with told_of_changes(self._stir.set):
+            await self._watch()
+
+    async def _watch(self) -> None:
         adapters, published = self.adapters(), self.addresses()
         renewed = self._clock()
         while True:
