@@ -9,6 +9,7 @@ from tests.hazards.dht_defences import DHT
 from tests.hazards.meeting_defences import MEETINGS
 from tests.hazards.node_defences import DISCOVERY, NODE
 from tests.hazards.path_defences import PATHS
+from tests.hazards.port_mapping_defences import PORT_MAPPING
 from tests.hazards.relay_defences import RELAY, STORAGE
 from tests.hazards.rpc_defences import RPC_TABLES
 from tests.hazards.transport_defences import TRANSPORT
@@ -22,6 +23,7 @@ DEFENCES: tuple[Defence, ...] = (
     + BY_HAND
     + PATHS
     + MEETINGS
+    + PORT_MAPPING
     + DISCOVERY
     + DHT
     + STORAGE

@@ -194,7 +194,7 @@ async def test_a_router_that_says_nothing_holds_us_for_the_deadline_only() -> No
         server = await asyncio.start_server(hold, router.gateway.host, 0)
         async with server:
             router.port = server.sockets[0].getsockname()[1]
-            fault = await refused(router, dataclasses.replace(QUICK, http_s=0.1))
+            fault = await refused(router, dataclasses.replace(QUICK, http_s=0.1, upnp_s=60.0))
         assert fault.code == "no-answer"
 
 
@@ -206,6 +206,7 @@ async def test_only_the_gateway_is_believed_in_a_flood_of_answers() -> None:
         upnp_router() as other,
         datagrams(other.gateway.host, 0, silent) as elsewhere,
     ):
+        other.location = f"http://{router.gateway.host}:1/desc.xml"
 
         def after_a_flood(request: bytes) -> Iterable[bytes]:
             for _ in range(100):
