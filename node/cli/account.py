@@ -114,7 +114,7 @@ def _show_new(state: State, account: Account, more: Fields) -> None:
 )
 @click.option(
     "--dht-visibility",
-    type=click.Choice(tuple(DhtVisibility)),
+    type=click.Choice([each.value for each in DhtVisibility]),
     help="Who finds you there: holders of your card alone, whoever knows your device key, or"
     " nobody. [env: QUICNPROTOCHAT_DHT_VISIBILITY; default: private]",
 )
