@@ -45,6 +45,7 @@ class TransportLimits:
     # Path MTU (RFC 8899)
     datagram: int = 1_200  # what every path carries (RFC 9000, 14.1)
     largest_datagram: int = 16_383  # a packet's length field has two bytes; 32,768 stalls
+    mtu_search_from: int = 32 * KIB  # sent: a question to a stranger costs less than its probes
     mtu_probe_s: float = 1.0  # at least, until a probe that nothing overtook counts as lost
     mtu_probe_tries: int = 3  # loss has other causes, too (RFC 8899, 5.1.2: MAX_PROBES)
     mtu_again_s: float = 600.0  # then the path may have grown (RFC 8899: PMTU_RAISE_TIMER)

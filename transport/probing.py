@@ -87,11 +87,13 @@ class ProbingConnection(BoundedConnection):
     # Inside
 
     def _follow_path(self, now: float) -> PathMtuSearch | None:
-        """The search on the path in use; None while it may not carry probes."""
+        """The search on the path in use; None while it may not carry probes, or little was sent."""
         if not self._handshake_confirmed:
             return None
         path = self._network_paths[0]
         if self._search is None:
+            if path.bytes_sent < self._limits.mtu_search_from:
+                return None
             self._search_path = path.addr
             self._search = PathMtuSearch(
                 base=self._limits.datagram,

@@ -20,6 +20,7 @@ QUICK = TransportLimits(
     keep_alive_s=0.25,
     dial_deadline_s=2.0,
     close_grace_s=0.2,
+    mtu_search_from=0,
 )
 
 

@@ -49,6 +49,7 @@ METHODS: dict[tuple[type, str], str] = {
         connection.QuicConnection,
         "_handle_new_connection_id_frame",
     ): "self, context, frame_type, buf",
+    (connection.QuicConnection, "_handle_padding_frame"): "self, context, frame_type, buf",
     (connection.QuicConnection, "_handle_stream_frame"): "self, context, frame_type, buf",
     (connection.QuicConnection, "_idle_timeout"): "self",
     (connection.QuicConnection, "_initialize"): "self, peer_cid",

@@ -14,7 +14,7 @@ from tests.transport.virtual import JumpingLoop, virtual_pair
 from transport import Connection, TransportLimits
 from transport.path_mtu import PathMtuSearch
 
-LIMITS = TransportLimits()
+LIMITS = TransportLimits(mtu_search_from=0)
 IPV6_AND_UDP = 48
 
 
@@ -111,6 +111,23 @@ def test_small_messages_hide_no_black_hole(loop: JumpingLoop) -> None:
         assert client.quic.datagram_size <= 1_300
 
     loop.run_until_complete(asyncio.wait_for(scenario(), 100))
+
+
+def test_a_few_questions_to_a_stranger_are_not_worth_a_search(loop: JumpingLoop) -> None:
+    """A lookup in the DHT asks twenty nodes one thing each."""
+
+    async def scenario() -> None:
+        client, server, to_server, to_client = virtual_pair(TransportLimits())
+        await client.wait_established()
+        await move(client, server, 1_000)
+        await settle()
+        assert max(to_server.sizes) <= 1_200
+        assert max(to_client.sizes) <= 1_200
+        await move(client, server, 100_000)
+        await settle()
+        assert client.quic.datagram_size == LIMITS.largest_datagram
+
+    loop.run_until_complete(asyncio.wait_for(scenario(), 1_000))
 
 
 def test_the_local_interface_says_no_at_once(loop: JumpingLoop) -> None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aioquic import tls
+from aioquic._buffer import Buffer
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicErrorCode
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.transport.hostile import (
     ACK,
@@ -25,6 +31,7 @@ from tests.transport.hostile import (
 )
 from tests.transport.virtual import JumpingLoop, Pipe, virtual_pair
 from transport import Connection, EndedBy, TransportLimits
+from transport.peer_bounds import BoundedConnection
 
 LIMITS = TransportLimits()
 # Makes the victim send by aioquic's own way, in which limits are looked at; see one_rtt.py.
@@ -49,6 +56,19 @@ async def expect_closed(victim: Connection, wire: Pipe, code: QuicErrorCode) -> 
         reason = await victim.wait_closed()
     assert (reason.by, reason.code) == (EndedBy.PROTOCOL, int(code))
     assert wire.counters[f"protocol-{code.name.lower().replace('_', '-')}"] == 1
+
+
+@given(st.integers(0, 50), st.binary(max_size=50), st.integers(0, 20))
+def test_padding_ends_where_the_library_says(zeros: int, rest: bytes, before: int) -> None:
+    """Which looks at each byte by itself: 1 ms for a probe of 16 KiB."""
+    ends = []
+    for kind in (QuicConnection, BoundedConnection):
+        buffer = Buffer(data=b"\1" * before + bytes(zeros) + rest)
+        buffer.seek(before)
+        connection: Any = SimpleNamespace(_quic_logger=None)
+        kind._handle_padding_frame(connection, connection, 0, buffer)
+        ends.append(buffer.tell())
+    assert ends[0] == ends[1]
 
 
 def test_one_byte_fragments(loop: JumpingLoop) -> None:
