@@ -30,7 +30,7 @@ from discovery.mdns_announcer import Announcer
 from discovery.mdns_lookups import LookUps
 from discovery.mdns_service import SERVICE_TYPE, Advert, peer_untrusted
 from discovery.mdns_txt import TxtRecord, parse_txt_untrusted
-from discovery.mdns_zeroconf import Heard, open_zeroconf
+from discovery.mdns_zeroconf import Heard, forget_instances, open_zeroconf
 from discovery.scope import NetworksNow, OwnNetworks, networks_now
 from schemas.errors import Blame, Fault, Malformed
 from schemas.ids import DeviceKey
@@ -100,6 +100,7 @@ class Mdns:
         self._again_at: asyncio.TimerHandle | None = None
         self._look_ups = LookUps(self.dropped, self._accept)
         self._left_out = 0
+        self._flooded = False
         self._flushing: set[str] = set()
         self._departed = Departed()
         self._stopped: Fault | None = None
@@ -245,6 +246,9 @@ class Mdns:
             self._again.clear()
             if self._browser is not None:
                 await self._browser.async_cancel()
+            if self._flooded:  # replayed, it would be a flood of our own
+                self._flooded = False
+                forget_instances(zc.zeroconf, SERVICE_TYPE, self._table.instances())
             self._browser = self._browse(zc)
 
     def _look_again(self) -> None:
@@ -256,7 +260,8 @@ class Mdns:
         left_out = sum(self.dropped[reason] for reason in _LEFT_OUT)
         loop = asyncio.get_running_loop()
         waiting = self._again_at is not None and self._again_at.when() > loop.time()
-        if left_out != self._left_out and not waiting:
+        self._flooded |= left_out != self._left_out
+        if self._flooded and not waiting:
             self._again_at = loop.call_later(_LOOK_AGAIN_S, self._look_again)
         self._left_out = left_out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import zeroconf
 from zeroconf.asyncio import AsyncZeroconf
@@ -44,6 +44,17 @@ async def open_zeroconf(interfaces: Sequence[str] | None) -> AsyncZeroconf:
         blame=Blame.ENVIRONMENT,
         hint="Check that a network is up and that UDP port 5353 is allowed, or run with --no-mdns.",
     ) from cause
+
+
+def forget_instances(zc: zeroconf.Zeroconf, service_type: str, keep: Collection[str]) -> None:
+    """Unhear the names of instances but those in `keep` (lower case): who is there says so again.
+
+    A question names the instances that we have heard of, and they do not answer it (RFC 6762, 7.1).
+    """
+    records = zc.cache.async_entries_with_name(service_type)
+    zc.cache.async_remove_records(
+        [each for each in records if getattr(each, "alias", "").lower() not in keep]
+    )
 
 
 class Heard(zeroconf.RecordUpdateListener):

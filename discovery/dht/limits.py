@@ -35,6 +35,7 @@ class DhtLimits:
     values: int = 4096  # kept for others: about 8 MB
     values_per_prefix: int = 256  # put from one prefix: nobody fills the whole of it
     republish_s: float = 1200.0  # against churn: see store_width
+    current_s: float = 1500.0  # older values of others were not put again: a newer one may exist
     before_midnight_s: float = 3 * 3600.0  # when tomorrow's cell is filled too
     around_midnight_s: float = 3600.0  # when readers look into the neighbouring day's cell
 

@@ -22,6 +22,7 @@ from discovery.dht.newcomers import Newcomers
 from discovery.dht.rpc import Asker, Rpc
 from discovery.dht.store import ValueStore
 from discovery.dht.table import Bucket, Table
+from discovery.dht.value import is_public, read_value_untrusted
 from discovery.dht.watching import Watch
 from schemas.dht import (
     Contacts,
@@ -150,7 +151,8 @@ class DhtNode:
         """What `check` makes of the values under `key`, each once; empty when there is none.
 
         `check` raises Malformed for a value that does not count. All paths are asked, so the
-        caller takes the newest: one path may lie.
+        caller takes the newest: one path may lie. A value that its author would have put again by
+        now ends no path: somebody may keep a newer one.
         """
         checked: dict[Signed, bool] = {}
         found: list[T] = []
@@ -170,13 +172,22 @@ class DhtNode:
         async def ask(contact: DhtContact) -> Reply:
             answer = await self._asked(contact, self._rpc.find_value(contact, key))
             values = answer.values[:DHT_VALUES]
-            good = [counts(value) for value in values]
-            return Reply(self._believed(answer.contacts, contact), any(good))
+            good = [value for value in values if counts(value)]
+            current = any(self._is_current(key, value) for value in good)
+            return Reply(self._believed(answer.contacts, contact), current)
 
         for value in self._values.get(key, self._clock()):
             counts(value)
         await self._walk(key, ask, watch)
         return found
+
+    def _is_current(self, key: DhtId, value: Signed) -> bool:
+        """Whether its author put it within the last period. A public one does not tell."""
+        if is_public(key, value):
+            return True
+        now = self._clock()
+        issued = read_value_untrusted(key, value, now=now).issued
+        return issued > now - self._limits.current_s
 
     async def publish(self, key: DhtId, value: Signed, watch: Watch | None = None) -> int:
         """Puts `value` under `key`; with how many nodes it is kept now.

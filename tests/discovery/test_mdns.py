@@ -215,6 +215,30 @@ async def test_a_flood_of_peers_is_bounded() -> None:
 
 
 @needs_multicast
+async def test_who_was_left_out_in_a_flood_is_found_when_it_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They do not say again by themselves that they are there."""
+    monkeypatch.setattr("discovery.mdns._LOOK_AGAIN_S", 0.5)
+    forged, bob, table = new_device(), new_device(), LanPeers(instances=1)
+    async with (
+        Mdns(new_device(), interfaces=LOOPBACK, table=table) as mdns,
+        hostile() as raw,
+        AsyncExitStack() as stack,
+    ):
+        with mdns.watch() as watch:
+            await offer(raw, TxtRecord(forged, "flood").encode())
+            await until(watch, forged, PeerChange.APPEARED)
+            at_bob = await stack.enter_async_context(visible(bob))
+            async with asyncio.timeout(DEADLINE_S):
+                await at_bob.wait_announced()
+            await counted(mdns, {"table-full": 1})
+            assert mdns.find(bob) is None
+            mdns.forget(forged)
+            await until(watch, bob, PeerChange.APPEARED)
+
+
+@needs_multicast
 async def test_a_service_with_missing_parts_costs_a_bounded_look_up() -> None:
     """A PTR record alone makes us ask; nobody answers; honest peers do not wait for that."""
     good, bob = new_device(), new_device()

@@ -432,6 +432,20 @@ DISCOVERY = (
         f"{_LAN_FLOOD}::test_names_are_read_at_a_bounded_rate_and_the_others_counted",
     ),
     defence(
+        "mDNS: who was left out in a flood",
+        "discovery/mdns.py",
+        "            self._again_at = loop.call_later(_LOOK_AGAIN_S, self._look_again)",
+        "            pass",
+        "tests/discovery/test_mdns.py::test_who_was_left_out_in_a_flood_is_found_when_it_is_over",
+    ),
+    defence(
+        "mDNS: a label that is taken",
+        "discovery/lan_peers.py",
+        '            self.dropped["label-collision"] += 1\n            return events',
+        "            events = self.lose(instance)\n            known = None",
+        f"{_LAN_FLOOD}::test_nobody_takes_the_label_of_somebody_who_is_there",
+    ),
+    defence(
         "mDNS: a flood of tags",
         "discovery/lan_tags.py",
         "        if self._bucket.wait_s(now):",
