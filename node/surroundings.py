@@ -35,7 +35,8 @@ class Surroundings:
         return view
 
     def _complete(self, view: NetworkView) -> bool:
-        known = view.nat.mapping is not NatMapping.UNKNOWN
+        expected = view.relays or view.dialled_back
+        known = view.nat.mapping is not NatMapping.UNKNOWN or not expected
         tested = not view.dialled_back or view.nat.filtering is not NatFiltering.UNKNOWN
         return (known and tested) and (view.outcome is not None or not view.asks_router)
 

@@ -180,7 +180,7 @@ async def test_a_mapping_that_cannot_be_renewed_ends() -> None:
 
 async def test_the_end_waits_for_no_silent_router() -> None:
     async with router(pcp_only) as (gateway, heard):
-        found = Watched(lambda: [gateway], dataclasses.replace(QUICK, tries_s=(30.0,)))
+        found = Watched(lambda: [gateway], dataclasses.replace(QUICK, tries_s=(3.0,)))
         found.mapper.start()
         await found.next()
         heard.answer = silent
@@ -197,7 +197,7 @@ async def test_the_end_in_the_middle_of_asking() -> None:
         return []
 
     async with router(slow) as (gateway, heard):
-        found = Watched(lambda: [gateway], dataclasses.replace(QUICK, tries_s=(30.0,)))
+        found = Watched(lambda: [gateway], dataclasses.replace(QUICK, tries_s=(3.0,)))
         found.mapper.start()
         await asyncio.wait_for(asked.wait(), 5)
         began = time.monotonic()
