@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from node.api import operations as op
+from node.api.client import Client
+from node.api.shapes import DhtLookup, Nothing
+from node.api.shapes import Path as WayTo
 from node.demo.processes import Person, StepFailed
 from schemas.card import Card
+from schemas.errors import Unreachable
 
 FOUND_S = 20.0  # a node that just started has others dial it back, then publishes
 
@@ -65,19 +69,20 @@ def card_of(person: Person) -> str:
     return text
 
 
-def found(seeker: Person, key: str, address: str, *, linked: bool = True) -> dict[str, Any]:
-    """The line of `dht lookup` once it says `address`, and somebody is `linked` over it."""
+def found(seeker: Person, key: str, address: str, *, linked: bool = True) -> WayTo:
+    """What a lookup says once it says `address`, and somebody is `linked` over it."""
     deadline = time.monotonic() + FOUND_S
-    lines: list[dict[str, Any]] = []
+    paths: list[WayTo] = []
     while time.monotonic() < deadline:
         try:
-            lines = seeker.lines("dht", "lookup", key)
-        except StepFailed:
-            continue
-        for line in lines:
-            if line["address"] == address and line["in_use"] is linked:
-                return line
-    raise AssertionError(f"{address} is not among {lines}")
+            paths = Client(seeker.home).call(op.DHT_LOOKUP, DhtLookup(key))
+        except Unreachable:
+            paths = []
+        for path in paths:
+            if path.address == address and path.in_use is linked:
+                return path
+        time.sleep(0.1)
+    raise AssertionError(f"{address} is not among {paths}")
 
 
 def not_found(seeker: Person, key: str) -> None:
@@ -106,8 +111,9 @@ def test_two_who_share_a_card_and_an_address_to_begin_with_talk_and_no_stranger_
     cast.run(eve, *begin)
     where = cast.run(bob, *begin)
 
-    line = found(ada, bob.identity, where)
-    assert (line["source"], line["device"]) == ("dht", bob.device)
+    found(ada, bob.identity, where)
+    (line,) = ada.lines("dht", "lookup", bob.identity)
+    assert (line["address"], line["source"], line["device"]) == (where, "dht", bob.device)
     says(ada, bob, "found you")
     says(bob, ada, "and I you")
     for key in (bob.identity, bob.device):
@@ -147,9 +153,9 @@ def test_a_node_begins_with_those_it_saw_last_when_the_first_is_gone(cast: Cast)
 def knows(person: Person, contacts: int) -> None:
     """Waits until it has so many contacts in the DHT, and answers others."""
     deadline = time.monotonic() + FOUND_S
-    status: dict[str, Any] = {}
     while time.monotonic() < deadline:
-        status = person.ask("dht", "status")
-        if status["contacts"] >= contacts and status["server"]:
+        status = Client(person.home).call(op.DHT, Nothing())
+        if status.contacts >= contacts and status.server:
             return
+        time.sleep(0.1)
     raise AssertionError(f"{person.name} knows too few: {status}")
