@@ -202,7 +202,14 @@ def _targets() -> list[Target]:
         Target("envelope", _envelope, [_keys()[1]]),
         Target("bundle", _bundle, [_bundle_seed()]),
         Target("endpoint", _endpoint, [_endpoint_seed()]),
-        Target("mdns-txt", parse_txt_untrusted, [b"\x03v=1\x42d=" + b"a" * 64 + b"\x05n=Ada"]),
+        Target(
+            "mdns-txt",
+            parse_txt_untrusted,
+            [
+                b"\x03v=1\x42d=" + b"a" * 64 + b"\x05n=Ada",
+                b"\x03v=2\x07e=20000\x22t=" + b"a" * 32,
+            ],
+        ),
         Target("rpc-message", _rpc, _rpc_seeds, (Malformed, Refused)),
         Target("parcel-file", _parcel_file, _parcel_file_seeds),
         Target("card-text", _text(Card.parse), [str(RECORDS[-1]).encode()]),
