@@ -80,10 +80,11 @@ class Liveness:
 
     def _keep_alive(self) -> None:
         now = self._loop.time()
-        if self._quic.unanswered_s(now) >= self._limits.ack_deadline_s:
+        quiet = now - self.last_heard_at
+        speaks = quiet < self._limits.idle_timeout_s  # else it is gone, and the idle timeout near
+        if speaks and self._quic.unanswered_s(now) >= self._limits.ack_deadline_s:
             self._mute()
             return
-        quiet = now - self.last_heard_at
         wait = self._limits.keep_alive_s
         if quiet + TIMER_SLACK_S >= wait:
             self._quic.send_ping(_KEEP_ALIVE_UID)

@@ -170,7 +170,7 @@ def test_the_same_datagrams_at_the_same_time(
             pass
 
     async def scenario(loop: JumpingLoop) -> tuple[float, list[Counter[int]]]:
-        client, server, *pipes = virtual_pair(TransportLimits(max_streams=8))
+        client, server, *pipes = virtual_pair(TransportLimits(max_streams=8, mtu_search_from=0))
         await client.wait_established()
         for pipe in pipes:
             pipe.loss = loss
