@@ -23,6 +23,7 @@ from transport import Connection, Endpoint
 
 RETRY_FIRST_S = 2.0  # while nobody answers: the network may just come up
 RETRY_LAST_S = 120.0
+SETTLE_S = (2.0, 10.0, 60.0)  # looks around once more, while few are known
 NETWORKS_S = 5.0  # between two looks at this machine's adapters
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,16 @@ class DhtService:
             if self.node.contacts():  # others came to us
                 break
         self.begun.set()
-        await self.node.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.node.run())
+            tasks.create_task(self._settle())
+
+    async def _settle(self) -> None:
+        """Who begins together with others finds nobody but the first: they are there by and by."""
+        for wait_s in SETTLE_S:
+            await asyncio.sleep(wait_s)
+            if 0 < len(self.node.contacts()) < self._limits.bucket:
+                await self.node.bootstrap(())
 
     def stir(self) -> None:
         """The network is another: whoever did not answer may do so now."""
