@@ -115,11 +115,11 @@ class Result:
             },
             "success_by_author_online": {
                 name: _rounded(_share(one.outcome == "found" for one in group))
-                for name, group in self._by_age()
+                for name, group in self.by_age()
             },
             **{
                 f"{name}_{at}": _rounded(value)
-                for name, values in self._spread().items()
+                for name, values in self.spread().items()
                 for at, value in zip(("p50", "p99", "max"), values, strict=True)
             },
             "traffic_per_node_and_hour": {
@@ -149,24 +149,26 @@ class Result:
             },
         }
 
-    def _by_age(self) -> list[tuple[str, list[Lookup]]]:
+    def by_age(self) -> list[tuple[str, list[Lookup]]]:
         groups: list[tuple[str, list[Lookup]]] = [(name, []) for name, _ in AGES]
         for one in self.lookups:
             at = next(i for i, (_, below) in enumerate(AGES) if one.author_online_s < below)
             groups[at][1].append(one)
         return groups
 
-    def _spread(self) -> dict[str, tuple[float, float, float]]:
+    def spread(self) -> dict[str, tuple[float, float, float]]:
         """Median, 99th percentile and worst of what look-ups took."""
         return {
-            "hops": spread([one.hops for one in self.lookups if one.hops is not None]),
-            "messages": spread([one.messages for one in self.lookups]),
-            "first_s": spread([one.first_s for one in self.lookups if one.first_s is not None]),
-            "seconds": spread([one.seconds for one in self.lookups]),
+            "hops": percentiles([one.hops for one in self.lookups if one.hops is not None]),
+            "messages": percentiles([one.messages for one in self.lookups]),
+            "first_s": percentiles(
+                [one.first_s for one in self.lookups if one.first_s is not None]
+            ),
+            "seconds": percentiles([one.seconds for one in self.lookups]),
         }
 
 
-def spread(values: Sequence[float]) -> tuple[float, float, float]:
+def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Median, 99th percentile (nearest rank) and maximum; NaN of nothing."""
     if not values:
         return math.nan, math.nan, math.nan
@@ -191,11 +193,11 @@ def _lines(results: Sequence[Result]) -> Iterable[tuple[str, list[str]]]:
     yield line("look-ups that found the newest record", _success)
     yield line("target", lambda one: f">= {one.plan.target:.0%} {_verdict(one)}")
     for at, (age, _) in enumerate(AGES):
-        yield line(f"  author online {age}", lambda one, at=at: _part(one._by_age()[at][1]))
+        yield line(f"  author online {age}", lambda one, at=at: _part(one.by_age()[at][1]))
     for name, label in SPREADS.items():
         yield line(
             f"{label}, p50 / p99 / most",
-            lambda one, name=name: " / ".join(f"{value:.3g}" for value in one._spread()[name]),
+            lambda one, name=name: " / ".join(f"{value:.3g}" for value in one.spread()[name]),
         )
     for purpose in results[0].traffic if results else ():
         yield line(
