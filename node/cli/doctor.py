@@ -59,8 +59,9 @@ def _network(session: Session) -> Iterator[Check]:
     from node.api.shapes import Nothing
     from node.cli.network_checks import network_checks
 
+    lasting = session.call(op.NODE, Nothing()).lasting
     network = session.call(op.NETWORK, Nothing())
-    yield from network_checks(network, session.call(op.DHT, Nothing()))
+    yield from network_checks(network, session.call(op.DHT, Nothing()), lasting=lasting)
 
 
 def _running_at(state: State) -> str | None:

@@ -18,6 +18,10 @@ _FORWARD: Final = (
     "to be reached by everybody: turn on PCP, NAT-PMP or UPnP in the router, or have it forward "
     "UDP port {port} to this machine"
 )
+_ASK: Final = (
+    "to be reached by everybody: run with --port-mapping, or have the router forward UDP port "
+    "{port} to this machine"
+)
 _MORE_EYES: Final = (
     "run with --relay or --bootstrap: whom this node asks tells it how they see it, and two in "
     "different networks tell the kind of NAT"
@@ -28,11 +32,18 @@ _SECOND: Final = (
 )
 
 
-def network_checks(found: Network, dht: Dht) -> Iterator[Check]:
-    """One after the other, from the Internet down to the LAN."""
+def network_checks(found: Network, dht: Dht, *, lasting: bool = True) -> Iterator[Check]:
+    """One after the other, from the Internet down to the LAN.
+
+    Not `lasting`: a node of this command's own, with a port of its own and seconds to live.
+    """
     yield _address(found)
-    yield _nat(found)
-    yield _port_mapping(found)
+    if lasting:
+        yield _nat(found)
+        yield _port_mapping(found)
+    else:
+        fix = "`run` the node, and ask again a little later"
+        yield Check("nat", True, "its kind shows while the node runs", fix)
     yield _udp(found)
     yield _dht(dht)
     yield _mdns(found)
@@ -54,7 +65,7 @@ _KINDS: Final = {
     # (mapping, filtering): what it is, and who reaches us directly.
     ("none", "endpoint-independent"): ("no NAT and no firewall", "everybody reaches you directly"),
     ("none", "address-dependent"): (
-        "no NAT; what lets in hosts that you have sent to, or everybody",
+        "no NAT; hosts that you have sent to come in, or everybody",
         "whom you know reaches you directly, and perhaps everybody",
     ),
     ("none", "address-and-port-dependent"): (
@@ -63,19 +74,19 @@ _KINDS: Final = {
     ),
     ("none", "unknown"): ("no NAT", "whether a firewall keeps others out is not known yet"),
     ("endpoint-independent", "endpoint-independent"): (
-        "a NAT that lets everybody in (full cone, or the port is forwarded)",
+        "a NAT that lets everybody in, or a port that is forwarded",
         "everybody reaches you directly",
     ),
     ("endpoint-independent", "address-dependent"): (
-        "a NAT with one port for all, which lets in hosts that you have sent to, or everybody",
+        "a NAT that lets in hosts that you have sent to, or everybody",
         "whoever is brought together with you reaches you directly, and perhaps everybody",
     ),
     ("endpoint-independent", "address-and-port-dependent"): (
-        "a NAT with one port for all, which lets in only answers (port-restricted)",
+        "a port-restricted NAT, which lets in only answers",
         "whoever is brought together with you reaches you directly, unless behind a symmetric NAT",
     ),
     ("endpoint-independent", "unknown"): (
-        "a NAT with one port for all; whom it lets in is not known yet",
+        "a NAT; whom it lets in is not known yet",
         "whoever is brought together with you reaches you directly, unless behind a symmetric NAT",
     ),
 }  # fmt: skip
@@ -114,7 +125,8 @@ def _nat_fix(found: Network) -> str:
         return ""
     if found.port_mapping == "mapped":
         return ""  # what is wrong with that stands there
-    help_with = [_FORWARD.format(port=port)]
+    off = found.port_mapping == "off"
+    help_with = [(_ASK if off else _FORWARD).format(port=port)]
     if any(":" in host and _is_global(host) for host in found.hosts):
         if ":" not in _host(found.listen):
             help_with.append(f"or `run --listen [::]:{port}`: this machine has IPv6")
@@ -139,17 +151,15 @@ def _port_mapping(found: Network) -> Check:
             told += f", but others see you at {_host(found.address)}: there is a second NAT"
             return Check(name, True, told, _SECOND.format(port=port))
         return Check(name, True, told)
-    needless = found.mapping == "none" or found.filtering == "endpoint-independent"
-    fix = "" if needless else _FORWARD.format(port=port)
     said = {
         "off": "off: the router is asked for nothing",
         "asking": "the router is being asked",
         "no-gateway": "no router with a private address is in front of this machine",
         "no-answer": "the router speaks none of PCP, NAT-PMP and UPnP",
     }.get(found.port_mapping, f"the router declines ({found.reason})")
-    if found.port_mapping in ("asking", "no-gateway"):
-        fix = ""
-    return Check(name, True, said, fix)
+    # Where the kind of NAT is known, what would help stands there.
+    helps = found.mapping == "unknown" and found.port_mapping in ("no-answer", "refused")
+    return Check(name, True, said, _FORWARD.format(port=port) if helps else "")
 
 
 def _udp(found: Network) -> Check:

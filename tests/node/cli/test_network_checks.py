@@ -76,6 +76,22 @@ def test_an_ordinary_home() -> None:
     assert "2 of 2" in checks["address"].detail
 
 
+def test_the_same_advice_is_not_given_twice() -> None:
+    checks = said()
+    assert checks["port mapping"].fix == ""
+    assert "UPnP" in said(mapping="unknown")["port mapping"].fix
+
+
+def test_what_we_do_not_ask_the_router_for_is_asked_for_first() -> None:
+    assert "--port-mapping" in said(port_mapping="off")["nat"].fix
+
+
+def test_a_commands_own_node_says_nothing_of_who_reaches_the_lasting_one() -> None:
+    checks = {check.name: check for check in network_checks(HOME, DHT, lasting=False)}
+    assert "port mapping" not in checks
+    assert "run" in checks["nat"].fix
+
+
 def test_a_symmetric_nat_and_no_relay() -> None:
     nat = said(mapping="address-dependent", agree=1, relays=0)["nat"]
     assert "symmetric" in nat.detail
