@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +35,7 @@ def play(
     if as_json:
         print(json.dumps(_told(results, missed)), flush=True)
     else:
-        _show(Console(), results, missed)
+        _show(Console(width=None if sys.stdout.isatty() else 160), results, missed)
     return not missed
 
 

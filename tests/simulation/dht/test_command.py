@@ -55,6 +55,15 @@ def test_json_has_the_figures_and_nothing_else_is_printed() -> None:
         assert one["traffic_per_node_and_hour"]["maintenance"]["bytes"] > 0
 
 
+@pytest.mark.usefixtures("short")
+def test_two_processes_say_the_same_as_one() -> None:
+    one, two = (
+        json.loads(simulate("--nodes", "30", "--jobs", jobs, "--json").stdout)["variants"]
+        for jobs in ("1", "2")
+    )
+    assert [each["digest"] for each in one] == [each["digest"] for each in two]
+
+
 def test_a_target_that_is_missed_is_told_and_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def beyond_reach(nodes: int, seed: int) -> tuple[Plan, ...]:
         plan, _ = variants(nodes, seed)
