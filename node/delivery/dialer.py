@@ -214,8 +214,8 @@ class Dialer:
     async def _attempt(self, device: DeviceKey, pursuit: _Pursuit) -> None:
         """Dial what is known here at once, and what others know when they have said so; and meet.
 
-        Returns when linked, whoever dialled. Nobody waits long for the meeting alone, and news end
-        it: there may be an address to dial.
+        Returns when linked, whoever dialled. Nobody waits long for the meeting alone, and news are
+        followed meanwhile.
         """
         patient_until = self._loop.time() + self._limits.meeting_patience_s
         policy = await self._rules.of(device)
@@ -244,7 +244,10 @@ class Dialer:
                 if up.done():
                     return
                 if tries == {meeting} and news.done():
-                    break
+                    # Not a new meeting: the other side is at this one.
+                    pursuit.news.clear()
+                    news = asyncio.ensure_future(pursuit.news.wait())
+                    tries.add(asyncio.ensure_future(self._dial_rest(device, policy, ())))
                 done = {each for each in tries if each.done()}
                 tries -= done
                 for each in done:

@@ -18,7 +18,7 @@ from node.engine.own_bundle import OwnBundle
 from node.store.database import Database
 from node.store.people import PeopleStore
 from schemas import limits
-from schemas.addresses import RelayAddress
+from schemas.addresses import AddressKind, RelayAddress
 from schemas.card import SECRET_LENGTH, Card
 from schemas.errors import Blame, Refused
 from schemas.ids import IdentityKey
@@ -104,13 +104,14 @@ class Account:
         )
 
     def _card(self) -> Card:
-        """With as many hints as fit."""
+        """With as many hints as fit; what was punched is forgotten long before the card expires."""
         core = self._core
         endpoint = core.people.endpoint(core.device.public)
         addresses = () if endpoint is None else endpoint[1].addresses
         signed, bundle = self._own.current
         secret = core.people.secret(DISCOVERY_SECRET) or b""
-        hints = tuple(found.address for found in addresses[: limits.CARD_ADDRESSES])
+        lasting = [found.address for found in addresses if found.kind is not AddressKind.PUNCHED]
+        hints = tuple(lasting[: limits.CARD_ADDRESSES])
         relay = RelayAddress.parse(core.relays[0]) if core.relays else None
         card = Card(
             core.identity.public,

@@ -375,3 +375,5 @@ async def test_news_of_an_address_do_not_wait_for_a_meeting(
     a.knows(b.engine, at=str(b.address), relays=[str(relay.address)])
     a.delivery.dialer.news(b.engine.key)
     await within(_link(a, b), 3.0)
+    # Had it begun anew, the other side would have dialled too early for the second.
+    assert relay.service.rendezvous.counters.total() == 1

@@ -16,6 +16,7 @@ from node.engine import commands as c
 from node.engine import values as v
 from node.engine.own_bundle import HYBRID_KEPT_S, HYBRID_KEY_S
 from schemas.addresses import Address, AddressKind, EndpointAddress
+from schemas.card import Card
 from schemas.ids import ParcelId
 from schemas.parcels import BundlesContent, Parcel, ParcelBody
 from schemas.records import BundleCore, BundlePrivate, SignedType
@@ -192,3 +193,12 @@ def test_clock_that_was_ahead_does_not_stop_the_rotation(world: World) -> None:
     current = private_bytes(ada)[0]
     world.later(HYBRID_KEY_S)
     assert private_bytes(ada)[0] != current
+
+
+def test_a_card_has_no_address_that_a_nat_will_have_forgotten(world: World) -> None:
+    """Whoever dialled it, weeks later and before we dial, would knock at somebody else's door."""
+    ada = world.person("ada")
+    lan = EndpointAddress(Address("192.168.1.7", 7000), AddressKind.LAN)
+    punched = EndpointAddress(Address("11.0.0.1", 7000), AddressKind.PUNCHED)
+    ada.ask(c.SetEndpoint((punched, lan)))
+    assert Card.parse(ada.ask(c.WhoAmI()).card).addresses == (lan.address,)
