@@ -181,6 +181,7 @@ class Dht:
             self._running.cancel()
             await asyncio.wait([self._running])
             self._running = None
+        self._service.begun.clear()
         self._service.node.server = False
         if was_running:
             self._run()

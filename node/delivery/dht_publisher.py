@@ -36,13 +36,17 @@ class DhtPublisher:
             self._stir.clear()
             await self._publish()
             await asyncio.sleep(self._limits.dht_publish_pause_s)
-            enough = self.kept_by >= DEFAULT_DHT_LIMITS.store_width
-            wait_s = DEFAULT_DHT_LIMITS.republish_s if enough else self._limits.dht_publish_again_s
             try:
-                async with asyncio.timeout(wait_s):
+                async with asyncio.timeout(self._wait_s()):
                     await self._stir.wait()
             except TimeoutError:
                 continue
+
+    def _wait_s(self) -> float:
+        if not self.kept_by:
+            return self._limits.dht_publish_first_s
+        enough = self.kept_by >= DEFAULT_DHT_LIMITS.store_width
+        return DEFAULT_DHT_LIMITS.republish_s if enough else self._limits.dht_publish_again_s
 
     async def _publish(self) -> None:
         until: float | None = None

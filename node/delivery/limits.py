@@ -37,6 +37,7 @@ class DeliveryLimits:
 
     # Dialling
     relay_fallback_s: float = 1.5  # the message does not wait longer for a direct link
+    relay_fallback_lost_s: float = 0.3  # nor so long after one broke with messages under way
     quick_resolve_s: float = 0.2  # what is known here, before asking anybody else
     dials_at_once: int = 16
     redial_first_s: float = 1.0  # after a failed dial; doubles, with jitter
@@ -79,6 +80,7 @@ class DeliveryLimits:
     dht_remember_s: float = 300.0  # between writing down whom we know there
     dht_remembered: int = 64
     dht_publish_pause_s: float = 2.0  # between two puts of our record, however often it changes
+    dht_publish_first_s: float = 5.0  # while nobody keeps it
     dht_publish_again_s: float = 60.0  # while fewer than should keep it do
     dht_reach_again_s: float = 900.0  # asking whether we are reachable from elsewhere
     dht_reach_unsure_s: float = 30.0
