@@ -6,6 +6,7 @@ from tests.hazards.by_hand_defences import BY_HAND
 from tests.hazards.capnp_defences import CAPNP
 from tests.hazards.defence import Defence
 from tests.hazards.dht_defences import DHT
+from tests.hazards.dht_quic_defences import DHT_QUIC
 from tests.hazards.meeting_defences import MEETINGS
 from tests.hazards.node_defences import DISCOVERY, NODE
 from tests.hazards.path_defences import PATHS
@@ -26,5 +27,6 @@ DEFENCES: tuple[Defence, ...] = (
     + PORT_MAPPING
     + DISCOVERY
     + DHT
+    + DHT_QUIC
     + STORAGE
 )
