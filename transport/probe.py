@@ -63,6 +63,10 @@ class Prober:
         self._loop.remove_reader(self._sock)
         self._sock.close()
 
+    def alive(self, host: str) -> None:
+        """Somebody answers there, by a probe or whatever else proves it: it is no victim."""
+        self._silent.forget(host)
+
     async def probe(self, addresses: Sequence[Address], *, deadline_s: float) -> Address | None:
         """The first of the literal addresses that answers, or None when none does.
 
@@ -127,7 +131,7 @@ class Prober:
             self.counters["probe-stray"] += 1
             return
         self.counters["probe-answered"] += 1
-        self._silent.forget(address.host)
+        self.alive(address.host)
         if not answered.done():
             answered.set_result(address)
 

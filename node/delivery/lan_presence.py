@@ -16,6 +16,7 @@ from schemas.ids import DeviceKey
 from transport import Address, ConnectionLost, Prober
 from transport.supervise import Supervisor
 
+_TIMER_SLACK_S: Final = 0.01
 _ABSENT: Final = 64  # peers that are asked for though they are gone
 
 
@@ -70,7 +71,7 @@ class Presence:
         """What it was when it was taken off the table, or took itself off."""
         device = last.device
         while True:
-            await asyncio.sleep(self._limits.lan_quiet_s)
+            await asyncio.sleep(self._until_quiet_s(links.get(device)))
             found = self._mdns.find(device)
             if found is None:
                 return last
@@ -131,8 +132,17 @@ class Presence:
         self._answered_at[peer.device] = answered
         return True
 
+    def _until_quiet_s(self, link: Link | None) -> float:
+        """Until it is asked, after its last sign of life."""
+        quiet = self._limits.lan_quiet_s
+        if link is None:
+            return quiet
+        heard = self._loop.time() - link.connection.last_heard_at
+        return quiet - heard if heard < quiet else quiet
+
     async def _answers(self, link: Link) -> bool:
-        if self._loop.time() - link.connection.last_heard_at < self._limits.lan_quiet_s:
+        heard = self._loop.time() - link.connection.last_heard_at
+        if heard + _TIMER_SLACK_S < self._limits.lan_quiet_s:
             return True
         try:
             await link.connection.ping(self._limits.lan_silent_s)
@@ -140,4 +150,5 @@ class Presence:
             self._counters["link-dead"] += 1
             link.close("no answer on the LAN")
             return False
+        self._prober.alive(link.connection.remote.host)
         return True
