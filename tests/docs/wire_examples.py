@@ -14,7 +14,7 @@ from identity.safety import safety_number
 from identity.signing import prefixed, sign
 from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
 from schemas.card import Card
-from schemas.frames import Acked, Deliver, Frame, Hello, Ping, encode_frame
+from schemas.frames import Acked, Deliver, Frame, Hello, MeetRequest, Ping, encode_frame
 from schemas.group_records import AuthorMark, CommitHeader, MemberRef, Statement, Summary
 from schemas.ids import CommitHash, EpochId, GroupId, MessageId, ParcelId
 from schemas.messages import AppMessage, GroupInfo, GroupKind, InvitePolicy
@@ -105,6 +105,9 @@ EXAMPLES: Final[dict[str, Callable[[], bytes | str]]] = {
     "frame-ack": lambda: _framed(Acked(_PARCEL)),
     "frame-deliver": _deliver,
     "frame-hello": _hello,
+    "frame-meet-request": lambda: _framed(
+        MeetRequest(PHONE.public, (Address("192.0.2.7", 7000), Address("2001:db8::7", 7000)))
+    ),
 }
 
 _WIDTH = 32
