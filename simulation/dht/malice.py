@@ -20,15 +20,15 @@ TOLD: Final = 16  # contacts in an answer: as many as anybody would tell, all of
 REMEMBERED: Final = 4_096
 SIGNATURE_LENGTH: Final = 64
 
-Forge = Callable[[DhtId], Signed]
-"""A value that belongs under a key, rightly signed by nobody who may."""
+Forge = Callable[[DhtId], Signed | None]
+"""A value for a key that its readers can open; None where the league has no card."""
 
 
 class Lie(Enum):
     """What a liar says when it is asked for a value; each has one of them."""
 
     NOTHING = "nothing"
-    FORGED = "forged"  # signed by a key of its own, with garbage inside; and a broken signature
+    FORGED = "forged"  # a record that its author never signed; and one with a broken signature
     OLD = "old"  # the first that it was ever given to keep, rightly signed by its author
 
 
@@ -81,6 +81,8 @@ class Liar:
     def _values(self, request: FindValue) -> Sequence[Signed]:
         if self._lie is Lie.FORGED:
             forged = self._forge(request.key)
+            if forged is None:
+                return ()
             broken = dataclasses.replace(forged, signature=bytes(SIGNATURE_LENGTH))
             return (forged, broken)
         if self._lie is Lie.OLD and request.key in self._kept:

@@ -7,6 +7,7 @@ import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from discovery.dht.contact import DhtContact, OnOurNetwork
 from discovery.dht.limits import DhtLimits
@@ -18,20 +19,22 @@ from discovery.dht.publication import (
 )
 from discovery.dht.watching import LookupEvent, Watch
 from discovery.record import sign_endpoint_record
-from identity.cell import Cell
-from identity.keys import device_from_seed
+from identity.cell import Cell, seal_into_cell
+from identity.keys import KeyPair, device_from_seed
 from identity.signing import sign
 from schemas.addresses import Address, AddressKind, EndpointAddress
 from schemas.dht import DhtValue
-from schemas.ids import DeviceKey, DhtId
-from schemas.limits import DHT_SEALED, ENDPOINT_LIFETIME_S
+from schemas.ids import DeviceKey
+from schemas.limits import ENDPOINT_LIFETIME_S
 from schemas.records import EndpointRecord, Signed, SignedType
 from simulation.dht.network import Host, Network, NetworkRpc
 from simulation.dht.population import Kind
 
 Clock = Callable[[], float]
 
-FIRST_TRY_S = 10.0  # after a publication that nobody kept, and twice that after the next
+FORGED_SEQUENCE: Final = 2**40
+NOWHERE: Final = Address("192.0.2.1", 7000)
+FIRST_TRY_S: Final = 10.0  # after a publication that nobody kept, and twice that after the next
 
 nobody_private: OnOurNetwork = lambda address: False  # noqa: E731 - all addresses are public here
 
@@ -58,12 +61,29 @@ class Person:
         )
         return sign_endpoint_record(self.keys, record)
 
-    def forged(self, key: DhtId, now: float) -> Signed:
-        """A value that belongs under `key` and that nobody with the card can open."""
+    def cells(self, now: float, limits: DhtLimits) -> list[Cell]:
+        """Where those who have the card look."""
+        device = self.keys.public
+        return cells_to_read(device, self.discovery_secret, now=now, limits=limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a contact of `author` knows of one cell: enough to seal into it."""
+
+    author: DeviceKey
+    cell: Cell
+
+    def forge(self, liar: KeyPair[DeviceKey], now: float, random: Callable[[int], bytes]) -> Signed:
+        """A value for the cell that readers can open, with an address that is not the author's."""
         issued = int(now)
-        sealed = self.rng.randbytes(DHT_SEALED)
-        value = DhtValue(key, int(now * 1000), issued, issued + ENDPOINT_LIFETIME_S, sealed)
-        return sign(SignedType.DHT_VALUE, self.keys, value.encode())
+        there = EndpointAddress(NOWHERE, AddressKind.PUBLIC)
+        ends = issued + ENDPOINT_LIFETIME_S
+        record = EndpointRecord(self.author, FORGED_SEQUENCE, (there,), (), issued, ends)
+        inner = Signed(record.encode(), bytes(self.author), liar.sign(record.encode()))
+        sealed = seal_into_cell(self.cell, inner.encode(), random)
+        value = DhtValue(self.cell.id, int(now * 1000), issued, ends, sealed)
+        return sign(SignedType.DHT_VALUE, liar, value.encode())
 
 
 @dataclass(slots=True)
@@ -151,7 +171,7 @@ class Session:
 
         device = author.keys.public
         now = self._clock()
-        cells = cells_to_read(device, author.discovery_secret, now=now, limits=self._limits)
+        cells = author.cells(now, self._limits)
 
         async def look_into(cell: Cell) -> list[Signed]:
             def check(value: Signed) -> Signed:

@@ -8,16 +8,19 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from discovery.dht.contact import DhtContact
 from discovery.dht.limits import DEFAULT_DHT_LIMITS, DhtLimits
 from discovery.dht.rpc import Asker
 from schemas.dht import DhtError, DhtResponse
+from schemas.ids import DhtId
+from schemas.records import Signed
 from simulation.dht.figures import Finding, Tables
 from simulation.dht.malice import League, Liar
 from simulation.dht.network import Host, Network, Request
-from simulation.dht.person import Person, Session
+from simulation.dht.person import Card, Person, Session
 from simulation.dht.plan import Plan
 from simulation.dht.population import Kind, addresses, kinds, session_s
 
@@ -46,6 +49,7 @@ class World:
         self._addresses = addresses(random.Random(f"addresses {plan.seed}"))
         self._numbers = itertools.count()
         self._league = League()
+        self._cards: dict[DhtId, Card] = {}
         self._relays: list[DhtContact] = []
         self._away: dict[Kind, list[Person]] = {kind: [] for kind in Kind}
         self.sessions: dict[str, Session] = {}  # by name, the longest there first
@@ -109,7 +113,7 @@ class World:
         )
         session = Session.make(person, host, self.network, self.clock, self.limits)
         if kind is Kind.LIAR:
-            liar = Liar(self._league, lambda key: person.forged(key, self.clock()), person.rng)
+            liar = Liar(self._league, partial(self._forge, person), person.rng)
             host.answer = liar.answer(session.node.answer)
             self._league.join(session.contact)
         self.sessions[person.name] = session
@@ -121,6 +125,7 @@ class World:
         session.task = task
         if kind is Kind.RELAY:
             self._relays.append(session.contact)
+        self._learn_cards(person)
         if not kind.stays:
             self._loop.call_later(session_s(self.plan, self._rng), self._go, session)
 
@@ -132,6 +137,17 @@ class World:
             away[place], away[-1] = away[-1], away[place]
             return away.pop()
         return Person(next(self._numbers), kind, self.plan.seed)
+
+    def _forge(self, liar: Person, key: DhtId) -> Signed | None:
+        """The league has everybody's card: each has a contact who would do that to them."""
+        card = self._cards.get(key)
+        if card is None:
+            return None
+        return card.forge(liar.keys, self.clock(), liar.rng.randbytes)
+
+    def _learn_cards(self, person: Person) -> None:
+        for cell in person.cells(self.clock(), self.limits):
+            self._cards[cell.id] = Card(person.keys.public, cell)
 
     def _known_to(self, person: Person) -> list[DhtContact]:
         """Whom a node asks first: two relays, and whom it had in its table last time."""

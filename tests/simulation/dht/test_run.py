@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from discovery.dht import publication
 from discovery.dht.limits import DEFAULT_DHT_LIMITS, DhtLimits
 from discovery.dht.node import DhtNode
 from schemas.ids import DhtId
-from schemas.records import Signed
+from schemas.records import EndpointRecord, Signed
 from simulation.dht.figures import Result
 from simulation.dht.plan import Plan, variants
 from simulation.dht.run import run
@@ -118,6 +119,18 @@ def test_tables_that_are_not_kept_fill_with_the_dead(
 
     monkeypatch.setattr(DhtNode, "maintain", nothing)
     assert small(warm_up_s=2_700.0).tables.answering < sound.tables.answering - 0.1
+
+
+def test_a_reader_that_checks_no_signature_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contact can seal into the cell, and says where the author never was."""
+
+    def unchecked(signed: Signed, *, now: float) -> EndpointRecord:
+        return EndpointRecord.decode(signed.payload)
+
+    monkeypatch.setattr(publication, "open_endpoint_record_untrusted", unchecked)
+    finding = small(1, measured_s=300.0, malicious=0.3).finding
+    assert finding is not None
+    assert finding.invariant == "nothing-forged"
 
 
 def test_a_node_that_ends_by_itself_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
