@@ -120,10 +120,11 @@ class ObservedAddresses:
         return tuple(dict.fromkeys(each.address for each in ranked))
 
     def hosts(self) -> frozenset[str]:
-        """The hosts that enough observers see us at, whichever the port."""
+        """The hosts on the internet that enough observers see us at, whichever the port."""
         voices: dict[str, dict[bytes, int]] = defaultdict(dict)
         for each in self._seen.values():
-            _raise(voices[each.address.host], each)
+            if ipaddress.ip_address(each.address.host).is_global:
+                _raise(voices[each.address.host], each)
         return frozenset(host for host, of in voices.items() if sum(of.values()) >= _ENOUGH)
 
     # --- inside

@@ -79,6 +79,8 @@ async def test_a_nat_with_another_port_for_each_peer_has_none_for_strangers(told
     assert told.published()
     assert told.observed.hosts() == {OURS.host}, "but the host is ours"
     assert set(told.observed.candidates()) == {OURS, OTHER_PORT}, "to try, where both dial"
+    told.observed.saw(stranger(), RELAY, Address("192.168.1.7", 7000), own=True)
+    assert told.observed.hosts() == {OURS.host}, "another machine in every home"
     told.observed.close()
 
 
