@@ -70,8 +70,8 @@ class Finding:
         )
 
     async def _one(self, dht: Dht, device: DeviceKey, token: str) -> list[PathView]:
-        def watch(event: LookupEvent) -> None:
-            self._announce(Event(LOOKUP, {"lookup": token, **_fields(event)}))
+        def watch(part: str, event: LookupEvent) -> None:
+            self._announce(Event(LOOKUP, {"lookup": token, "part": part, **_fields(event)}))
 
         records = await dht.lookups.find(device, watch)
         if not records:

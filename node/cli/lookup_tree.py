@@ -25,10 +25,10 @@ class LookupTree:
     """`step` takes the fields of a `dht-lookup` event. Use as a context manager."""
 
     def __init__(self, target: str) -> None:
-        self._root = Tree(Text(f"dht lookup {clean(target)}", style="bold"))
-        self._paths: dict[int, Tree] = {}
-        self._asked: dict[tuple[int, str], tuple[Tree, float]] = {}
-        self._live = Live(self._root, refresh_per_second=_PICTURES_PER_S)
+        self.root = Tree(Text(f"dht lookup {clean(target)}", style="bold"))
+        self._paths: dict[tuple[str, int], Tree] = {}
+        self._asked: dict[tuple[str, int, str], tuple[Tree, float]] = {}
+        self._live = Live(self.root, refresh_per_second=_PICTURES_PER_S)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -43,14 +43,14 @@ class LookupTree:
         self._live.stop()
 
     def step(self, event: dict[str, Any]) -> None:
-        number, device = event["path"], event["device"]
-        path = self._paths.get(number)
+        part, number, device = event["part"], event["path"], event["device"]
+        path = self._paths.get((part, number))
         if path is None:
-            path = self._paths[number] = self._root.add(f"path {number + 1}")
-        known = self._asked.get((number, device))
+            path = self._paths[part, number] = self.root.add(f"{part}, path {number + 1}")
+        known = self._asked.get((part, number, device))
         if known is None:
             known = (path.add(""), event["seconds"])
-            self._asked[number, device] = known
+            self._asked[part, number, device] = known
         branch, began = known
         branch.label = line(event, event["seconds"] - began)
 

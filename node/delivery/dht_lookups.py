@@ -12,7 +12,7 @@ from functools import partial
 from discovery.dht.contact import node_id
 from discovery.dht.node import DhtNode
 from discovery.dht.publication import open_private_untrusted, open_public_untrusted
-from discovery.dht.watching import Watch
+from discovery.dht.watching import LookupEvent, Watch
 from discovery.resolver import LEADS_PER_SOURCE
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
@@ -23,6 +23,14 @@ from schemas.records import Signed
 from transport.supervise import Supervisor
 
 log = logging.getLogger(__name__)
+
+
+PartWatch = Callable[[str, LookupEvent], None]
+"""As `Watch`, with where was looked: "cell 1", "cell 2" (of another day), "public"."""
+
+
+def _of_part(part: str, watch: PartWatch | None) -> Watch | None:
+    return None if watch is None else partial(watch, part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ class DhtLookups:
         """On another network others may answer."""
         self._last.clear()
 
-    async def _look(self, device: DeviceKey, watch: Watch | None) -> Sequence[Signed]:
+    async def _look(self, device: DeviceKey, watch: PartWatch | None) -> Sequence[Signed]:
         """In cells that only holders of the owner's card know; else in public."""
         if not await self._ready():
             return ()
@@ -85,15 +93,17 @@ class DhtLookups:
         per_cell = await asyncio.gather(
             *(
                 self._node.find(
-                    cell.id, partial(open_private_untrusted, cell, device, now=now), watch
+                    cell.id,
+                    partial(open_private_untrusted, cell, device, now=now),
+                    _of_part(f"cell {number}", watch),
                 )
-                for cell in cells
+                for number, cell in enumerate(cells, 1)
             )
         )
         found = list(dict.fromkeys(record for records in per_cell for record in records))
         if not found:
             check = partial(open_public_untrusted, device, now=now)
-            found = await self._node.find(node_id(device), check, watch)
+            found = await self._node.find(node_id(device), check, _of_part("public", watch))
         return found[:LEADS_PER_SOURCE]
 
     async def close(self) -> None:
@@ -102,7 +112,7 @@ class DhtLookups:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    async def find(self, device: DeviceKey, watch: Watch | None = None) -> Sequence[Signed]:
+    async def find(self, device: DeviceKey, watch: PartWatch | None = None) -> Sequence[Signed]:
         """Asks now, whatever was found before; what is new is kept, and is news. Raises Fault."""
         async with self._slots:
             found = await self._look(device, watch)

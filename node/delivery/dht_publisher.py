@@ -23,6 +23,7 @@ class DhtPublisher:
         self._limits = limits
         self._public = public
         self._stir = asyncio.Event()
+        self._again_s = limits.dht_publish_first_s
         self.until: float | None = None
         self.kept_by = 0
 
@@ -43,10 +44,13 @@ class DhtPublisher:
                 continue
 
     def _wait_s(self) -> float:
-        if not self.kept_by:
-            return self._limits.dht_publish_first_s
-        enough = self.kept_by >= DEFAULT_DHT_LIMITS.store_width
-        return DEFAULT_DHT_LIMITS.republish_s if enough else self._limits.dht_publish_again_s
+        """The network grows while it begins: those who should keep our record may come yet."""
+        if self.kept_by >= DEFAULT_DHT_LIMITS.store_width:
+            self._again_s = self._limits.dht_publish_first_s
+            return DEFAULT_DHT_LIMITS.republish_s
+        wait_s = self._again_s
+        self._again_s = min(2 * wait_s, self._limits.dht_publish_last_s)
+        return wait_s
 
     async def _publish(self) -> None:
         until: float | None = None

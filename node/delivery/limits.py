@@ -80,8 +80,8 @@ class DeliveryLimits:
     dht_remember_s: float = 300.0  # between writing down whom we know there
     dht_remembered: int = 64
     dht_publish_pause_s: float = 2.0  # between two puts of our record, however often it changes
-    dht_publish_first_s: float = 5.0  # while nobody keeps it
-    dht_publish_again_s: float = 60.0  # while fewer than should keep it do
+    dht_publish_first_s: float = 5.0  # while fewer than should keep it do; doubles
+    dht_publish_last_s: float = 120.0
     dht_reach_again_s: float = 900.0  # asking whether we are reachable from elsewhere
     dht_reach_unsure_s: float = 30.0
     dht_reach_asked: int = 6  # contacts, until two agree
