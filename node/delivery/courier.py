@@ -161,7 +161,7 @@ class _Courier:
         return len(self._out) <= limits.window // 2 and self._out_bytes <= limits.window_bytes // 2
 
     async def _carry(self) -> None:
-        link = await self._means.dialer.reach(self._device, self._limits.relay_fallback_s)
+        link = await self._means.dialer.reach(self._device, self._patience.wait_s(self._device))
         self._more = False
         async with self._turns.turn(newcomer=self._newcomer):
             self._newcomer = False

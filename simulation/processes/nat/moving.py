@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
 import tempfile
 import threading
 import time
@@ -123,7 +122,7 @@ class Talk:
                     wait_until(voice.caught_up, "all that was accepted is shown", _DEADLINE_S)
             finally:
                 for process in readers:
-                    process.send_signal(signal.SIGINT)
+                    process.terminate()
                     process.wait()
                 for thread in threads:
                     thread.join()
