@@ -12,7 +12,7 @@ class QuicLimits:
     # Our requests
     connections: int = 96  # held by each persona; lookups go back to whom they just asked
     idle_s: float = 15.0  # then one is let go; nobody keeps state for a stranger longer
-    dial_s: float = 2.0  # below DhtLimits.rpc_s; at most three flights of two datagrams
+    dial_s: float = 2.0  # below DhtLimits.rpc_s; a dial to silence is ten datagrams at most
     request_s: float = 2.5  # on a connection that is there
     persona_s: float = 3600.0  # then the client has another key and another port
     retire_s: float = 5.0  # for requests that still run with the old ones

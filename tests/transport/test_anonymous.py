@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from schemas.errors import Unreachable
@@ -35,6 +37,23 @@ async def test_each_has_a_key_of_its_own() -> None:
 def test_a_device_cannot_dial_whoever_answers() -> None:
     """It would tell a stranger at some address whose device this is."""
     assert not hasattr(Endpoint, "dial_unpinned")
+
+
+async def test_a_dial_to_silence_is_few_packets() -> None:
+    """Whoever has us dial a victim buys no more with it. Takes the DHT's whole deadline: 2 s."""
+    nobody = await AnonymousEndpoint.open_anonymous(LOOPBACK)
+    sock, victim = dead_address()
+    sock.setblocking(False)
+    with pytest.raises(Unreachable):
+        await within(nobody.dial_unpinned(victim, alpn=ALPN, deadline_s=2.0))
+    sizes = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sizes.append(len(sock.recv(65_535)))
+    assert 0 < len(sizes) <= 10
+    assert max(sizes) <= 1_200
+    await nobody.close()
+    sock.close()
 
 
 async def test_nobody_answers() -> None:
