@@ -80,12 +80,12 @@ class Whereabouts:
             await self._watch()
 
     async def _watch(self) -> None:
-        adapters, published = self.adapters(), self.addresses()
+        adapters, published = self.adapters(link_local=True), self.addresses()
         renewed = self._clock()
         while True:
             asleep = await self._rest()
             try:
-                now, wanted = self.adapters(), self.addresses()
+                now, wanted = self.adapters(link_local=True), self.addresses()
                 old = self._clock() - renewed >= ENDPOINT_LIFETIME_S / 4
                 if wanted != published or old:
                     await self.publish()

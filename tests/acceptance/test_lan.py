@@ -104,6 +104,18 @@ def test_adapters_that_come_and_go_are_followed(bridge: MakeBridge) -> None:
     )
 
 
+def test_a_network_that_comes_after_the_start_is_taken_up(bridge: MakeBridge) -> None:
+    """With link-local addresses alone, which stand in no record."""
+    lan = bridge(ipv4=False)
+    ada, bob = (lan.person(name) for name in ("Ada", "Bob"))
+    bob.unplug()
+    ada.run()
+    bob.run()
+    lan.plug(bob)
+    for one, other in ((ada, bob), (bob, ada)):
+        one.wait_to_see(other.name, within_s=APPEARED_S)
+
+
 def test_a_pulled_cable_is_noticed_and_put_back_it_is_as_before(bridge: MakeBridge) -> None:
     """Neither machine sees anything but silence: the switch between them is off."""
     lan = bridge()
