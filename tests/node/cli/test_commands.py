@@ -343,6 +343,33 @@ def test_who_sees_us_on_the_lan_is_a_setting(tmp_path: Path) -> None:
         assert "everyone, contacts, off" in caught.value.hint
 
 
+def test_the_part_in_the_dht_is_a_setting(tmp_path: Path) -> None:
+    usual = node_settings(tmp_path, {})
+    assert (usual.dht, usual.dht_visibility, usual.bootstrap) == (True, "private", None)
+    (tmp_path / "config.toml").write_text(
+        'dht = false\ndht_visibility = "off"\nbootstrap = ["one.example:7000"]\n'
+    )
+    file = node_settings(tmp_path, {})
+    assert (file.dht, file.dht_visibility) == (False, "off")
+    assert file.bootstrap == ("one.example:7000",)
+    environment = {
+        "QUICNPROTOCHAT_DHT": "1",
+        "QUICNPROTOCHAT_DHT_VISIBILITY": "public",
+        "QUICNPROTOCHAT_BOOTSTRAP": "two.example:7000, three.example:7000",
+    }
+    told = node_settings(tmp_path, environment)
+    assert (told.dht, told.dht_visibility) == (True, "public")
+    assert told.bootstrap == ("two.example:7000", "three.example:7000")
+    flags = node_settings(
+        tmp_path, environment, dht=False, dht_visibility="private", bootstrap=("four.example:1",)
+    )
+    assert (flags.dht, flags.dht_visibility) == (False, "private")
+    assert flags.bootstrap == ("four.example:1",)
+    with pytest.raises(BadConfig) as caught:
+        node_settings(tmp_path, {"QUICNPROTOCHAT_DHT_VISIBILITY": "friends"})
+    assert "private, public, off" in caught.value.hint
+
+
 def test_flag_over_environment_over_file_over_default(
     session: FakeSession, run: Run, tmp_path: Path
 ) -> None:
