@@ -28,10 +28,13 @@ Tell = Callable[[float], None]
 def run(plan: Plan, tell: Tell, limits: DhtLimits = DEFAULT_DHT_LIMITS) -> Result:
     """`tell(part)` says how far it is, 0 to 1. Whatever happens in it is in the answer."""
     began = time.process_time()
-    gc.freeze()
+    collected = gc.get_threshold()
     gc.set_threshold(*COLLECTED)
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        result = runner.run(_play(plan, tell, limits))
+    try:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            result = runner.run(_play(plan, tell, limits))
+    finally:
+        gc.set_threshold(*collected)
     result.cpu_s = time.process_time() - began
     return result
 
@@ -97,7 +100,11 @@ async def _look_up_one(world: World, reader: Session, author: Session, found: li
     purpose.set(LOOKUPS)
     asked_at = loop.time()
     newest = author.person.sequence
-    answer = await reader.find(author.person)
+    try:
+        answer = await reader.find(author.person)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the seed repeats it
+        world.crashed(reader.person, error)
+        return
     if not (world.here(reader) and world.here(author)):
         return
     if answer.forged:

@@ -59,7 +59,7 @@ class World:
         return DAY + self.plan.begins_s + self._loop.time()
 
     def begin(self) -> None:
-        """Relays and liars are there from the beginning; the others come one after the other."""
+        """Relays are there from the beginning; the others come one after the other."""
         within = self.plan.warm_up_s * JOINING
         for kind in kinds(self.plan):
             if kind is Kind.RELAY:
@@ -87,6 +87,10 @@ class World:
     def break_(self, invariant: str, detail: str) -> None:
         if self.broken is None:
             self.broken = Finding(invariant, detail, self._loop.time())
+
+    def crashed(self, person: Person, error: BaseException) -> None:
+        told = "".join(traceback.format_exception(error))
+        self.break_("no-crash", f"{person.name}: {told}")
 
     def tables(self) -> Tables:
         """Of the honest nodes."""
@@ -174,13 +178,8 @@ class World:
     def _over(self, person: Person, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             return
-        error = task.exception()
-        self.break_("no-crash", f"{person.name} ended" if error is None else _told(error))
+        self.crashed(person, task.exception() or RuntimeError("a node ended"))
 
 
 def _not_yet(asker: Asker, request: Request) -> DhtResponse:
     return DhtError("starting", "this node is not there yet")
-
-
-def _told(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
