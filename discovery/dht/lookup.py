@@ -172,7 +172,9 @@ class Lookup:
         path.shortlist.failed.discard(contact.id)
         path.answered += 1
         self._answered.append(contact)
-        told = self._told(path, Origin(contact, hops), reply.contacts)
+        told = self._told(
+            path, Origin(contact, hops, request.origin.root or contact.id), reply.contacts
+        )
         self._tell(Step.ANSWERED, path, request, told)
         if reply.found:
             path.found = True

@@ -14,10 +14,15 @@ from discovery.dht.contact import DhtContact
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who told of a contact, and how many were asked one after the other to hear of it."""
+    """Who told of a contact, and how many were asked one after the other to hear of it.
+
+    `root`: with which of the contacts known before the lookup that chain of words began; None for
+    those themselves.
+    """
 
     teller: DhtContact | None
     hops: int
+    root: bytes | None = None
 
 
 Asked = set[bytes | DhtContact]
@@ -27,8 +32,12 @@ Asked = set[bytes | DhtContact]
 class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
     """A heap of at most `capacity` contacts, nearest first, of which `maxsize` count.
 
-    A sorted list is a heap: kept sorted, iterating needs no copy, and a set of ids answers
-    membership, which the library searches for (17 times the time of a lookup's own work).
+    A sorted list is a heap: kept sorted, iterating needs no copy, and ids answer membership, for
+    which the library searches all of it.
+
+    Of those that count, half may come from the word of one root alone: a liar tells of its friends
+    only, each nearer than the last, and they would be all that the path sees. Whom two roots tell
+    of is nobody's in particular.
     """
 
     def __init__(self, target: int, maxsize: int, capacity: int, per_prefix: int) -> None:
@@ -36,8 +45,10 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
         self._target = target
         self._capacity = capacity
         self._per_prefix = per_prefix
+        self._per_root = maxsize // 2
         self._ids: dict[bytes, DhtContact] = {}
         self.origins: dict[bytes, Origin] = {}
+        self._roots: dict[bytes, bytes | None] = {}
         self.failed: set[bytes] = set()
 
     def offer(self, contacts: Iterable[DhtContact], origin: Origin) -> int:
@@ -46,6 +57,8 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
         for contact in contacts:
             known = self._ids.get(contact.id)
             if known is not None:
+                if self._roots[contact.id] != origin.root:
+                    self._roots[contact.id] = None
                 if contact.id not in self.failed or known.address == contact.address:
                     continue
                 self._drop(known)  # somebody told a wrong address for it first
@@ -53,6 +66,7 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
             bisect.insort(self.heap, entry)
             self._ids[contact.id] = contact
             self.origins[contact.id] = origin
+            self._roots[contact.id] = origin.root
             new += 1
             if len(self.heap) > self._capacity:
                 self._drop(self.heap[-1][1])
@@ -60,7 +74,7 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
 
     def _drop(self, contact: DhtContact) -> None:
         del self.heap[bisect.bisect_left(self.heap, (contact.long_id ^ self._target,))]
-        del self._ids[contact.id], self.origins[contact.id]
+        del self._ids[contact.id], self.origins[contact.id], self._roots[contact.id]
         self.failed.discard(contact.id)
 
     def __contains__(self, contact: DhtContact) -> bool:
@@ -71,8 +85,10 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
 
         Those of other paths do not count here.
         """
+        waiting: DhtContact | None = None  # whose root has had its share
         counted = 0
         prefixes: Counter[bytes] = Counter()
+        roots: Counter[bytes] = Counter()
         contact: DhtContact
         for _, contact in self.heap:
             ours = contact.id in self.contacted
@@ -84,9 +100,15 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
                 if prefixes[contact.prefix] >= self._per_prefix:
                     continue
                 prefixes[contact.prefix] += 1
+            root = self._roots[contact.id]
+            if root is not None:
+                if roots[root] >= self._per_root:
+                    waiting = waiting or (None if ours else contact)
+                    continue
+                roots[root] += 1
             if not ours:
                 return contact
             counted += 1
             if counted == self.maxsize:
                 return None
-        return None
+        return waiting

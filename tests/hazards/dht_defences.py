@@ -41,6 +41,13 @@ DHT = (
         f"{_ATTACKS}::test_an_eclipsing_neighbour_leads_one_path_astray",
     ),
     defence(
+        "DHT: half of a path's nearest are from one root's word at most",
+        "discovery/dht/shortlist.py",
+        "        self._per_root = maxsize // 2\n",
+        "        self._per_root = maxsize\n",
+        f"{_ATTACKS}::test_a_liars_friends_are_not_all_that_a_path_sees",
+    ),
+    defence(
         "DHT: nobody is asked on two paths",
         "discovery/dht/shortlist.py",
         "            if not ours and (contact.id in asked or contact in asked):\n"

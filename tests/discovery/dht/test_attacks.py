@@ -167,6 +167,19 @@ def test_an_eclipsing_neighbour_leads_one_path_astray(loop: JumpingLoop) -> None
         assert len(astray) == 1
 
 
+def test_a_liars_friends_are_not_all_that_a_path_sees(loop: JumpingLoop) -> None:
+    """Even on one path: another contact leads to the value, though all friends are nearer."""
+    net = acquainted(loop, 200)
+    author, *honest = net.members.values()
+    net.run(author.node.publish(KEY, value_of(ADA)))
+    friends = sybils(net, 40, [None])
+    for _ in range(5):
+        reader = net.add(limits=dataclasses.replace(LIMITS, paths=1, store_width=8))
+        net.acquaint([reader], [friends[0], *net.rng.sample(honest, 30)])
+        assert reader.node.closest(KEY, 1) == [friends[0].contact]
+        assert net.run(reader.node.find(KEY, checked)) == [value_of(ADA)]
+
+
 def test_nobody_is_asked_on_two_paths(loop: JumpingLoop) -> None:
     net = acquainted(loop, 200)
     reader = next(iter(net.members.values()))
