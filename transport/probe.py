@@ -42,22 +42,29 @@ class Prober:
     asked for that answer.
     """
 
-    def __init__(self, sock: DatagramSocket, rate: float = PROBES_PER_S) -> None:
+    def __init__(self, sock: DatagramSocket, rate: float, counters: Counter[str]) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._bucket = TokenBucket(rate, rate / 2)
         self._silent: Buckets[str] = Buckets(_SILENT_PER_S, _SILENT_BURST)
         self._asked: dict[bytes, tuple[Address, asyncio.Future[Address]]] = {}
-        self.counters: Counter[str] = Counter()
+        self.counters = counters
         self._loop.add_reader(sock, self._on_readable)
 
     @classmethod
-    async def open(cls, *, bind: Bind | None = None, rate: float = PROBES_PER_S) -> Prober:
+    async def open(
+        cls,
+        *,
+        bind: Bind | None = None,
+        rate: float = PROBES_PER_S,
+        counters: Counter[str] | None = None,
+    ) -> Prober:
         """`bind` as Endpoint.open's; `rate` in probes per second. Raises Fault `cannot-bind`."""
+        counters = Counter() if counters is None else counters
         for address in _ANYWHERE[:-1]:
             with suppress(Fault):
-                return cls((bind or bind_udp)(address, _BUFFER), rate)
-        return cls((bind or bind_udp)(_ANYWHERE[-1], _BUFFER), rate)
+                return cls((bind or bind_udp)(address, _BUFFER), rate, counters)
+        return cls((bind or bind_udp)(_ANYWHERE[-1], _BUFFER), rate, counters)
 
     def close(self) -> None:
         self._loop.remove_reader(self._sock)

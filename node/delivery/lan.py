@@ -78,7 +78,7 @@ class Lan:
         """Announce and look, for the life of the stack; without multicast: wait for some."""
         self.mdns.advertise(await self._advert())
         await self._learn()
-        prober = await Prober.open(bind=bind)
+        prober = await Prober.open(bind=bind, counters=self._counters)
         stack.callback(prober.close)
         presence = Presence(self.mdns, prober, self._limits, self._counters)
         stack.push_async_callback(presence.close)
