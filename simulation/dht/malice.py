@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import random
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
@@ -17,7 +17,7 @@ from schemas.records import Signed
 from simulation.dht.network import Answer, Request
 
 TOLD: Final = 16  # contacts in an answer: as many as anybody would tell, all of the league
-REMEMBERED: Final = 4_096
+LOOKED_AT: Final = 2 * TOLD  # on each side of a key
 SIGNATURE_LENGTH: Final = 64
 
 Forge = Callable[[DhtId], Signed | None]
@@ -36,23 +36,22 @@ class League:
     """What all liars know of each other."""
 
     def __init__(self) -> None:
-        self._members: list[DhtContact] = []
-        self._near: OrderedDict[DhtId, list[DhtContact]] = OrderedDict()
+        self._members: list[tuple[int, DhtContact]] = []  # by place
 
     def join(self, contact: DhtContact) -> None:
-        self._members.append(contact)
-        self._near.clear()
+        bisect.insort(self._members, (contact.long_id, contact), key=_place)
 
     def near(self, target: DhtId) -> Sequence[DhtContact]:
-        """The members nearest to `target`."""
-        found = self._near.get(target)
-        if found is None:
-            place = int.from_bytes(target, "big")
-            found = sorted(self._members, key=lambda one: one.long_id ^ place)[:TOLD]
-            self._near[target] = found
-            if len(self._near) > REMEMBERED:
-                self._near.popitem(last=False)
-        return found
+        """The nearest members to `target`: those with whom it shares most bits are side by side."""
+        place = int.from_bytes(target, "big")
+        at = bisect.bisect_left(self._members, place, key=_place)
+        around = self._members[max(0, at - LOOKED_AT) : at + LOOKED_AT]
+        around.sort(key=lambda member: member[0] ^ place)
+        return [contact for _, contact in around[:TOLD]]
+
+
+def _place(member: tuple[int, DhtContact]) -> int:
+    return member[0]
 
 
 class Liar:
