@@ -36,13 +36,18 @@ class Departed:
     def heard(self, instance: str) -> None:
         self._gone.pop(instance, None)
 
-    def take_back(self, device: DeviceKey) -> dict[str, Peer]:
-        """The instances of a device that answers."""
-        back = {instance: peer for instance, peer in self._gone.items() if peer.device == device}
-        for instance in back:
+    def take_back(self, device: DeviceKey) -> tuple[str, Peer] | None:
+        """A device answers: under which instance it left last, and as what; None if it did not.
+
+        Those before it were labels that it has given up.
+        """
+        found = [(instance, peer) for instance, peer in self._gone.items() if peer.device == device]
+        for instance, _ in found:
             del self._gone[instance]
-            _put(self._stayed, instance, None)
-        return back
+        if not found:
+            return None
+        _put(self._stayed, found[-1][0], None)
+        return found[-1]
 
 
 def _put(remembered: dict[str, V], instance: str, value: V) -> None:

@@ -206,7 +206,9 @@ class Mdns:
 
         No goodbye of that instance is believed any more.
         """
-        for instance, peer in self._departed.take_back(device).items():
+        left = self._departed.take_back(device)
+        if left is not None:
+            instance, peer = left
             back = dataclasses.replace(peer, last_seen=self._clock())
             self._tell(self._table.see(instance, back))
 

@@ -71,7 +71,9 @@ def test_those_who_departed_are_bounded() -> None:
         departed.left(f"x{n}", peer(forged(n)))
     assert "x0" not in departed
     assert "x999" in departed
-    assert departed.take_back(forged(999)).keys() == {"x999"}
-    assert departed.stays("x999")
-    departed.silent("x999")
-    assert not departed.stays("x999")
+    departed.left("newer label", peer(forged(999)))
+    assert departed.take_back(forged(999)) == ("newer label", peer(forged(999)))
+    assert departed.take_back(forged(999)) is None, "the label before it was given up"
+    assert departed.stays("newer label")
+    departed.silent("newer label")
+    assert not departed.stays("newer label")
