@@ -323,7 +323,7 @@ class Delivery:
         self.own_relays.set([RelayAddress.parse(text) for text in me.relays])
         self.own_relays.publish()
         if self.dht is not None:
-            self.dht.published_anew()
+            self.dht.renewed()
         self.greeter.greet()
 
     async def _follow_policy(self) -> None:

@@ -75,6 +75,7 @@ class Dht:
         )
         self._tasks = Supervisor(lambda name: means.counters.update([f"{name}-crashed"]))
         self._running: asyncio.Task[None] | None = None
+        self._begun_at: list[BootstrapAddress] = []
         self._saved: tuple[tuple[DeviceKey, Address], ...] = ()
 
     async def serve(self, connection: Connection) -> None:
@@ -99,10 +100,11 @@ class Dht:
         if self._means.public:
             self._run()
 
-    def published_anew(self) -> None:
-        """Our endpoint record or discovery secret is new."""
+    def renewed(self) -> None:
+        """Our endpoint record, discovery secret or relays may be new."""
         if self._running is not None:
             self._publisher.stir()
+            self._tasks.start(self._look_at_relays(), name="dht-relays")
 
     def network_changed(self) -> None:
         if self._running is not None:
@@ -152,7 +154,8 @@ class Dht:
         if self._hidden:
             self._service.begun.set()
             return
-        named = [*start.bootstrap, *await self._relays()]
+        self._begun_at = await self._relays()
+        named = [*start.bootstrap, *self._begun_at]
         self._saved = start.contacts
         # Whoever is the first has nobody to ask whether it is reachable; who comes, reached it.
         alone = not named and not start.contacts
@@ -171,20 +174,27 @@ class Dht:
         relays = [RelayAddress.parse(text) for text in me.relays]
         return [BootstrapAddress(relay.address, relay.device) for relay in relays]
 
+    async def _look_at_relays(self) -> None:
+        """Where nobody is known, a relay that was named just now is where to begin."""
+        if not self._service.node.contacts() and await self._relays() != self._begun_at:
+            await self._begin_anew()
+
     async def _look_at_policy(self) -> None:
         hidden = (await self._means.ask(DhtStart())).hides_address
-        if hidden == self._hidden:
+        if hidden != self._hidden:
+            self._hidden = hidden
+            self._service.node.server = False
+            await self._begin_anew()
+
+    async def _begin_anew(self) -> None:
+        """If it had begun at all."""
+        if self._running is None:
             return
-        self._hidden = hidden
-        was_running = self._running is not None
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait([self._running])
-            self._running = None
+        self._running.cancel()
+        await asyncio.wait([self._running])
+        self._running = None
         self._service.begun.clear()
-        self._service.node.server = False
-        if was_running:
-            self._run()
+        self._run()
 
     async def _remember(self) -> None:
         """For ever: whom we know, so that the next start needs nobody's address."""

@@ -190,3 +190,13 @@ async def test_our_relay_is_where_we_begin(run: RunNode, relays: Relays, tmp_pat
     await seeker.ask(c.AddContact(await card(node)))
     (path,) = await within(seeker.look_up(node.identity.hex(), ""))
     assert (path.address, path.source) == (str(node.listen), "dht")
+
+
+async def test_a_relay_named_later_is_where_we_begin(
+    run: RunNode, relays: Relays, tmp_path: Path
+) -> None:
+    relay = await relays()
+    node = await run(Person(tmp_path, "ada"))
+    await within(dht_of(node)._service.begun.wait())
+    await node.ask(c.SetRelays((str(relay.address),)))
+    await eventually(lambda: published(node))
