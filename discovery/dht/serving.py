@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
@@ -53,43 +53,60 @@ class DhtServer:
         self._limits = limits
         self.counts: Counter[str] = Counter()
         self._loop = asyncio.get_running_loop()
-        self._connected: Counter[Hashable] = Counter()  # by device, by prefix, and all (None)
+        self._here: OrderedDict[_Asker, None] = OrderedDict()  # the longest idle first
+        self._connected: Counter[Hashable] = Counter()  # by device and by prefix
         self._devices: Buckets[Hashable] = Buckets(limits.device_rate, limits.device_burst)
         self._prefixes: Buckets[Hashable] = Buckets(limits.prefix_rate, limits.prefix_burst)
 
     @property
     def connections(self) -> int:
-        return self._connected[None]
+        return len(self._here)
 
     async def serve(self, connection: Connection) -> None:
-        """One accepted connection, until it is over or says nothing more."""
-        with self._admitted(connection) as admitted:
+        """One accepted connection, until it is over, or says nothing more."""
+        asker = _Asker(self, connection)
+        with self._admitted(asker, connection) as admitted:
             if admitted:
-                await _Askers(self, connection).serve()
+                await asker.serve()
 
     @contextmanager
-    def _admitted(self, connection: Connection) -> Iterator[bool]:
+    def _admitted(self, asker: _Asker, connection: Connection) -> Iterator[bool]:
         limits = self._limits
+        caps: list[tuple[Hashable, int]] = [(connection.peer, limits.accepted_per_device)]
         prefix = prefix_of(connection.remote.host)
-        caps: list[tuple[Hashable, int]] = [
-            (None, limits.accepted),
-            (connection.peer, limits.accepted_per_device),
-        ]
         if prefix is not None:
             caps.append((prefix, limits.accepted_per_prefix))
-        if any(self._connected[key] >= cap for key, cap in caps):
+        full = any(self._connected[key] >= cap for key, cap in caps)
+        if full or (len(self._here) >= limits.accepted and not self._let_one_go()):
             self.counts["too-many-connections"] += 1
             yield False
             return
+        self._here[asker] = None
         for key, _ in caps:
             self._connected[key] += 1
         try:
             yield True
         finally:
+            self._here.pop(asker, None)
             for key, _ in caps:
                 self._connected[key] -= 1
                 if not self._connected[key]:
                     del self._connected[key]
+
+    def _let_one_go(self) -> bool:
+        """Whoever asked nothing for longest makes room: nobody can keep all places."""
+        idle = next((each for each in self._here if not each.busy), None)
+        if idle is None:
+            return False
+        del self._here[idle]
+        self.counts["let-go"] += 1
+        idle.let_go()
+        return True
+
+    def asks(self, asker: _Asker) -> None:
+        """It was not idle just now."""
+        if asker in self._here:
+            self._here.move_to_end(asker)
 
     def may_ask(self, connection: Connection) -> bool:
         """Whether its rates allow one more request, which counts from now."""
@@ -120,8 +137,8 @@ class DhtServer:
         return self._limits
 
 
-class _Askers:
-    """The streams of one connection."""
+class _Asker:
+    """One connection and its streams."""
 
     def __init__(self, server: DhtServer, connection: Connection) -> None:
         self._server = server
@@ -130,9 +147,17 @@ class _Askers:
         self._running: set[asyncio.Task[None]] = set()
         self._refusals = 0
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    def let_go(self) -> None:
+        self._connection.close_now(CloseCode.NORMAL, "idle")
+
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             while (stream := await self._next()) is not None:
+                self._server.asks(self)
                 if len(self._running) >= self._limits.streams:
                     self._refuse("too-many-streams")
                     stream.cancel(StreamCode.REFUSED)

@@ -46,12 +46,18 @@ DHT_QUIC = (
         f"{_HOSTILE}::test_who_asks_too_often_is_refused_and_then_cut_off",
     ),
     defence(
-        "DHT wire: connections of a device, and in all",
+        "DHT wire: connections of a device",
         "discovery/dht/serving.py",
-        "        if any(self._connected[key] >= cap for key, cap in caps):\n",
-        "        if False:\n",
+        "        full = any(self._connected[key] >= cap for key, cap in caps)\n",
+        "        full = False\n",
         f"{_HOSTILE}::test_only_so_many_connections_of_a_device",
-        f"{_HOSTILE}::test_only_so_many_connections_in_all_and_places_are_free_again",
+    ),
+    defence(
+        "DHT wire: connections in all",
+        "discovery/dht/serving.py",
+        "len(self._here) >= limits.accepted and",
+        "False and",
+        f"{_HOSTILE}::test_only_so_many_connections_in_all_and_who_is_idle_makes_room",
     ),
     defence(
         "DHT wire: answers have a deadline",

@@ -179,19 +179,25 @@ async def test_only_so_many_connections_of_a_device(place: OpenPlace, stranger: 
     await is_served(server, client)
 
 
-async def test_only_so_many_connections_in_all_and_places_are_free_again(
-    place: OpenPlace,
+async def test_only_so_many_connections_in_all_and_who_is_idle_makes_room(
+    place: OpenPlace, stranger: Endpoint
 ) -> None:
-    limits = dataclasses.replace(DEFAULT_QUIC_LIMITS, accepted=2)
-    server = await place(limits)
-    many = [await place() for _ in range(3)]
-    for each in many[:2]:
-        await is_served(server, each)
-    with pytest.raises(Unreachable):
-        await is_served(server, many[2])
-    await many[0].rpc.close()
-    await eventually(lambda: server.server.connections == 1)
-    await is_served(server, many[2])
+    """Places cannot be kept by asking nothing; and who asks keeps theirs."""
+    server = await place(dataclasses.replace(DEFAULT_QUIC_LIMITS, accepted=3))
+    idle, asking, one, two = [await place() for _ in range(4)]
+    await is_served(server, idle)
+    connection = await connect(stranger, server)
+    stream = await connection.open_stream()
+    await stream.write(b"\x10")  # a request that is under way
+    await eventually(lambda: server.server.connections == 2)
+    for _ in range(2):
+        await is_served(server, asking)
+        await is_served(server, one)
+        await is_served(server, two)
+        assert server.server.connections <= 3
+    assert server.accepted[0].closed, "the idle one went first"
+    assert not connection.closed
+    assert server.server.counts["let-go"] >= 3
 
 
 # --- who answers
