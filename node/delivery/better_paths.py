@@ -63,9 +63,7 @@ class BetterPaths:
         dialled follows us at our next packet, one that dialled us has to be dialled.
         """
         for link in self._links.all():
-            step = (
-                self._prove(link) if link.dialed else self._replace(link, [link.connection.remote])
-            )
+            step = self._prove(link) if link.dialed else self._dial_anew(link)
             self._tasks.start(step, name="moved")
 
     async def close(self) -> None:
@@ -100,13 +98,26 @@ class BetterPaths:
         finally:
             self._moving.discard(device)
 
-    async def _prove(self, link: Link) -> None:
-        limits, round_trips = self._limits, 4 * link.connection.round_trip_s
+    async def _dial_anew(self, link: Link) -> None:
+        """Where it was; a peer behind a NAT is not heard from there, and has to be met."""
         try:
-            await link.connection.ping(
-                min(limits.moved_proof_s, max(limits.moved_proof_least_s, round_trips))
-            )
+            async with asyncio.timeout(2 * self._proof_s(link)):
+                await self._replace(link, [link.connection.remote])
+        except TimeoutError:
+            self._lost(link)
+
+    async def _prove(self, link: Link) -> None:
+        try:
+            await link.connection.ping(self._proof_s(link))
         except Fault:
+            self._lost(link)
+
+    def _proof_s(self, link: Link) -> float:
+        limits, round_trips = self._limits, 4 * link.connection.round_trip_s
+        return min(limits.moved_proof_s, max(limits.moved_proof_least_s, round_trips))
+
+    def _lost(self, link: Link) -> None:
+        if not link.closed:
             self._counters["link-lost-in-moving"] += 1
             link.close("no answer on this path")
             self._dialer.news(link.peer)

@@ -136,10 +136,16 @@ async def test_whoever_moved_is_followed_or_dials_anew(
         await within(before.ping())
 
 
-async def test_a_peer_that_is_gone_when_we_move_does_not_look_linked(nodes: FakeNodes) -> None:
+@pytest.mark.parametrize("mover_dialed", [True, False])
+async def test_a_peer_that_is_gone_when_we_move_does_not_look_linked(
+    nodes: FakeNodes, mover_dialed: bool
+) -> None:
+    """Nor does one that only a meeting reaches from where we are now."""
     a, b = await nodes(moved_proof_s=0.2), await nodes()
     a.meets(b)
-    await within(a.delivery.dialer.reach(b.engine.key, 5.0))
+    b.meets(a)
+    first, other = (a, b) if mover_dialed else (b, a)
+    await within(first.delivery.dialer.reach(other.engine.key, 5.0))
     await linked(a, b)
     b.delivery.endpoint._sock.close()  # nothing reaches it any more
     a.delivery.network_changed()
