@@ -61,7 +61,8 @@ class Reachability:
                 limits = self._limits
                 wait_s = limits.dht_reach_unsure_s if reached is None else limits.dht_reach_again_s
             try:
-                async with asyncio.timeout(wait_s):
+                # Not all who came up together ask again together: each is asked by one at a time.
+                async with asyncio.timeout(wait_s * random.uniform(0.5, 1)):  # noqa: S311
                     await self._stir.wait()
             except TimeoutError:
                 continue

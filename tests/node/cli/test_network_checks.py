@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from simulation.processes.nat.behaviour import (
 from simulation.processes.nat.internet import Host, Internet
 from simulation.processes.nat.port_control import PROGRAMS, PortControl
 from simulation.processes.nat.world import PORT, node_at
-from simulation.processes.node_process import NodeProcess
+from simulation.processes.node_process import NodeProcess, RelayProcess
 from telemetry.checks import Check
 from transport.nat import NatFiltering, NatMapping
 
@@ -169,21 +168,23 @@ BEHAVIOURS = {
 
 
 class World:
-    """Two nodes that everybody reaches, and one in each situation that knows both of them."""
+    """Two relays, and a node in each situation that knows both of them."""
 
     def __init__(self, folder: Path, ends: ExitStack) -> None:
         self._internet = ends.enter_context(Internet())
         self._folder, self._ends = folder, ends
         self.nodes: dict[str, NodeProcess] = {}
-        # A node is killed when the thread that started it ends: the pool ends after the nodes.
-        self._pool = ends.enter_context(ThreadPoolExecutor(2))
         ends.callback(self._end)
         self.doors: dict[str, str] = {}
         ways_in: list[str] = []
-        for name in ("one", "other"):
-            ways_in += self._start(self._in_a_network_of_its_own(), name, ways_in)
-        hosts = {kind: self._situated(kind) for kind in KINDS}
-        list(self._pool.map(lambda kind: self._start(hosts[kind], kind, ways_in), KINDS))
+        for number in range(2):
+            home = folder / str(number)
+            home.mkdir()
+            relay = RelayProcess(home, self._in_a_network_of_its_own())
+            ends.callback(relay.end)
+            ways_in += ["--relay", relay.address]
+        for kind in KINDS:  # not at once: a relay dials one of them back at a time
+            self._start(self._situated(kind), kind, ways_in)
 
     def visit(self, *kinds: str) -> None:
         """Somebody of whom the nodes there have never heard comes to their doors."""
@@ -191,10 +192,9 @@ class World:
         words = [word for door in doors for word in ("--bootstrap", door)]
         self._start(self._in_a_network_of_its_own(), "stranger", words)
 
-    def _start(self, host: Host, name: str, options: Sequence[str]) -> tuple[str, str]:
+    def _start(self, host: Host, name: str, options: Sequence[str]) -> None:
         node = self.nodes[name] = node_at(host, name, self._folder, *options)
         node.run()
-        return "--bootstrap", f"{host.address}:{PORT}"
 
     def _end(self) -> None:
         for node in self.nodes.values():
@@ -221,7 +221,6 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Some seconds: eleven processes start; and who is asked to dial back does one at a time."""
     if reason := reason_against_namespaces([("nft", "nftables"), *PROGRAMS]):
         pytest.skip(reason)
     with ExitStack() as ends:
@@ -234,22 +233,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def looked(world: World, kind: str, *filtering: str) -> s.Network:
     """What the node there knows, as soon as it is that, or after a while."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60  # who is refused a dial-back asks again after 30 s
     while True:
         found = world.nodes[kind].call(op.NETWORK, s.Nothing())
-        known = found.observers == 2 and found.mapping != "unknown"
+        known = found.observers >= 2 and found.mapping != "unknown"
         if (known and found.filtering in filtering) or time.monotonic() > deadline:
             return found
         time.sleep(0.1)
 
 
+@pytest.mark.timeout(240)  # eleven processes start, on a machine that does other things as well
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_each_kind_of_nat_is_named(world: World, kind: str) -> None:
     mapping, filtering = KINDS[kind]
     found = looked(world, kind, filtering)
     assert (found.mapping, found.filtering) == (mapping, filtering), found
-    assert found.observers == 2
-    assert found.agree == (1 if kind == "symmetric" else 2)
+    assert found.agree == (1 if kind == "symmetric" else found.observers)
     if kind not in ("symmetric", "carrier"):
         assert found.address == f"{world.doors[kind]}:{PORT}"
 
