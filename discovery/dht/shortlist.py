@@ -52,7 +52,7 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
         self.failed: set[bytes] = set()
 
     def offer(self, contacts: Iterable[DhtContact], origin: Origin) -> int:
-        """Takes those in that are new; how many are. The farthest above `capacity` go."""
+        """Takes those in that are new; how many are."""
         new = 0
         for contact in contacts:
             known = self._ids.get(contact.id)
@@ -69,8 +69,18 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
             self._roots[contact.id] = origin.root
             new += 1
             if len(self.heap) > self._capacity:
-                self._drop(self.heap[-1][1])
+                self._drop(self._one_too_many())
         return new
+
+    def _one_too_many(self) -> DhtContact:
+        """The farthest of the root that told of most: a flood does not wash the others away."""
+        told = Counter(root for root in self._roots.values() if root is not None)
+        root = max(told, key=told.__getitem__, default=None)
+        contact: DhtContact
+        for _, contact in reversed(self.heap):
+            if self._roots[contact.id] == root:
+                return contact
+        raise AssertionError("every contact has a root, or is one")
 
     def _drop(self, contact: DhtContact) -> None:
         del self.heap[bisect.bisect_left(self.heap, (contact.long_id ^ self._target,))]
@@ -86,7 +96,7 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
         Those of other paths do not count here.
         """
         waiting: DhtContact | None = None  # whose root has had its share
-        counted = 0
+        counted = beyond = 0  # asked, within their root's share and beyond it
         prefixes: Counter[bytes] = Counter()
         roots: Counter[bytes] = Counter()
         contact: DhtContact
@@ -103,7 +113,10 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
             root = self._roots[contact.id]
             if root is not None:
                 if roots[root] >= self._per_root:
-                    waiting = waiting or (None if ours else contact)
+                    if ours:
+                        beyond += 1
+                    else:
+                        waiting = waiting or contact
                     continue
                 roots[root] += 1
             if not ours:
@@ -111,4 +124,4 @@ class Shortlist(NodeHeap):  # type: ignore[misc] # the library is untyped
             counted += 1
             if counted == self.maxsize:
                 return None
-        return waiting
+        return waiting if counted + beyond < self.maxsize else None

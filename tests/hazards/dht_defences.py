@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.hazards.defence import defence
 
 _ATTACKS = "tests/discovery/dht/test_attacks.py"
+_KEPT = "tests/discovery/dht/test_attacks_kept.py"
 _TABLE = "tests/discovery/dht/test_table.py"
 _STORE = "tests/discovery/dht/test_store.py"
 _LOOKUP = "tests/discovery/dht/test_lookup.py"
@@ -102,7 +103,7 @@ DHT = (
         "discovery/dht/node.py",
         "        elif self._table.wants(contact) and not self._newcomers.add(contact):\n",
         "        elif self._table.answered(contact, 0.0):  # type: ignore[func-returns-value]\n",
-        f"{_ATTACKS}::test_who_announces_itself_is_asked_before_it_is_known",
+        f"{_KEPT}::test_who_announces_itself_is_asked_before_it_is_known",
     ),
     defence(
         "DHT: announcements are bounded",
@@ -110,14 +111,14 @@ DHT = (
         '        if full or self._by_prefix[contact.prefix or b""] >= self._limits.per_prefix:\n'
         "            return False\n",
         "",
-        f"{_ATTACKS}::test_announcements_without_end_are_bounded",
+        f"{_KEPT}::test_announcements_without_end_are_bounded",
     ),
     defence(
         "DHT: who waits for a place is not greeted again",
         "discovery/dht/table.py",
         " and contact.id not in waiting\n",
         "\n",
-        f"{_ATTACKS}::test_two_full_tables_do_not_greet_each_other_for_ever",
+        f"{_KEPT}::test_two_full_tables_do_not_greet_each_other_for_ever",
     ),
     defence(
         "DHT: who was let in by its own request to its NAT is not told of",
@@ -159,7 +160,7 @@ DHT = (
         "discovery/dht/publication.py",
         "    check_signature_untrusted(value)\n",
         "",
-        f"{_ATTACKS}::test_bad_values_are_refused_on_put_and_on_get",
+        f"{_KEPT}::test_bad_values_are_refused_on_put_and_on_get",
     ),
     defence(
         "DHT values: the signature is of this kind",
@@ -216,7 +217,7 @@ DHT = (
         "        if not public and len(beside) >= limits.cell_values:\n",
         "        if not public and len(beside) >= 100 * limits.cell_values:\n",
         f"{_STORE}::test_a_full_cell_refuses_newcomers_and_keeps_the_owners",
-        f"{_ATTACKS}::test_a_contact_fills_the_cell_and_the_owner_is_still_found",
+        f"{_KEPT}::test_a_contact_fills_the_cell_and_the_owner_is_still_found",
     ),
     defence(
         "DHT values: few of one network in a cell",
@@ -258,13 +259,13 @@ DHT = (
         "discovery/dht/node.py",
         "            if value not in checked:\n",
         "            if True:\n",
-        f"{_ATTACKS}::test_a_value_is_checked_once_however_often_it_is_told",
+        f"{_KEPT}::test_a_value_is_checked_once_however_often_it_is_told",
     ),
     defence(
         "DHT: a client answers nobody",
         "discovery/dht/node.py",
         "        if not self.server:\n",
         "        if self.server is None:\n",
-        f"{_ATTACKS}::test_a_client_answers_nobody",
+        f"{_KEPT}::test_a_client_answers_nobody",
     ),
 )
