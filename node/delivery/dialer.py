@@ -41,6 +41,8 @@ class _Pursuit:
     task: asyncio.Task[None] | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Future[None] | None = None  # of the attempt under way
+    hoped: asyncio.Future[None] | None = None  # the same, or nobody has answered for a meeting
+    dialing: int = 0  # lists of addresses that are being dialled
 
 
 class Dialer:
@@ -78,8 +80,8 @@ class Dialer:
         """The link to `device`, dialled if need be; None when there is none after `within_s`.
 
         The time counts from the start of the attempt under way, so that nobody waits for a dead
-        address twice; between attempts the answer is None at once, unless `eager`. With `pursue`,
-        dialing goes on in the background.
+        address twice; between attempts, and when nobody answers for a meeting, the answer is None
+        at once, unless `eager`. With `pursue`, dialing goes on in the background.
         """
         link = self._links.get(device)
         if link is not None or self._closing:
@@ -87,7 +89,7 @@ class Dialer:
         pursuit = self._want(device, self._limits.pursue_s if pursue else 0.0)
         if eager:
             self._reset(pursuit)
-        started, over = pursuit.trying_since, pursuit.over
+        started, over = pursuit.trying_since, pursuit.over if eager else pursuit.hoped
         if over is None or started is None:
             return self._links.get(device)
         wait = started + within_s - self._loop.time()
@@ -152,13 +154,14 @@ class Dialer:
         if pursuit.over is None:
             pursuit.trying_since = self._loop.time()
             pursuit.over = self._loop.create_future()
+            pursuit.hoped = self._loop.create_future()
 
     def _finish(self, pursuit: _Pursuit) -> None:
         pursuit.trying_since = None
-        if pursuit.over is not None:
-            if not pursuit.over.done():
-                pursuit.over.set_result(None)
-            pursuit.over = None
+        for future in (pursuit.over, pursuit.hoped):
+            if future is not None and not future.done():
+                future.set_result(None)
+        pursuit.over = pursuit.hoped = None
 
     def _reset(self, pursuit: _Pursuit) -> None:
         pursuit.failures = 0
@@ -214,8 +217,8 @@ class Dialer:
     async def _attempt(self, device: DeviceKey, pursuit: _Pursuit) -> None:
         """Dial what is known here at once, and what others know when they have said so; and meet.
 
-        Returns when linked, whoever dialled. Nobody waits long for the meeting alone, and news are
-        followed meanwhile.
+        Returns when linked, whoever dialled. No message waits long for a meeting that nobody has
+        answered yet, and news are followed meanwhile.
         """
         patient_until = self._loop.time() + self._limits.meeting_patience_s
         policy = await self._rules.of(device)
@@ -237,8 +240,9 @@ class Dialer:
                 if tries == {meeting}:
                     waits.add(news)
                     left = patient_until - self._loop.time()
-                    if left <= 0:
-                        self._finish(pursuit)
+                    hoped = pursuit.hoped
+                    if left <= 0 and not pursuit.dialing and hoped and not hoped.done():
+                        hoped.set_result(None)
                     wait_s = left if left > 0 else None
                 await asyncio.wait(waits, timeout=wait_s, return_when="FIRST_COMPLETED")
                 if up.done():
@@ -327,15 +331,20 @@ class Dialer:
 
         Raises Fault.
         """
-        with self.candidates.attempt(device, addresses) as tried:
-            connection = await self._endpoint.dial(
-                addresses,
-                expected=device,
-                alpn=P2P_ALPN,
-                post_quantum_only=policy is PathPolicy.POST_QUANTUM_ONLY,
-                tried=tried,
-            )
-        return await self._links.adopt(connection, instead_of=instead_of)
+        pursuit = self._pursuits.get(device, _Pursuit())
+        pursuit.dialing += 1
+        try:
+            with self.candidates.attempt(device, addresses) as tried:
+                connection = await self._endpoint.dial(
+                    addresses,
+                    expected=device,
+                    alpn=P2P_ALPN,
+                    post_quantum_only=policy is PathPolicy.POST_QUANTUM_ONLY,
+                    tried=tried,
+                )
+            return await self._links.adopt(connection, instead_of=instead_of)
+        finally:
+            pursuit.dialing -= 1
 
     def _forget_one(self) -> None:
         if len(self._pursuits) >= self._limits.devices_remembered:

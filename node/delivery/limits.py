@@ -101,7 +101,7 @@ class DeliveryLimits:
     meeting_relays: int = 2  # of the peer's, asked
     meeting_peers: int = 3  # common peers, asked
     meeting_answer_s: float = 2.0  # to who asks for somebody we do not bring it together with
-    meeting_patience_s: float = 0.6  # a message waits so long for a meeting when nothing is dialled
+    meeting_patience_s: float = 0.6  # a message waits so long for an answer when nothing is dialled
     meeting_crossing_s: float = 0.5  # longest wait for the other side to have our answer
 
     # On the LAN: a peer that is killed is gone within lan_quiet_s + lan_silent_s
