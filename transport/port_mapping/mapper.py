@@ -157,7 +157,7 @@ class PortMapper:
         except OSError as error:
             self._counters["port-mapping-no-routing-table"] += 1
             log.info("the routing table cannot be read: %s", error)
-            return ()
+            return self._gateways
         return tuple(found[: self._limits.gateways])
 
     async def _keep(self) -> Mapped | None:

@@ -667,3 +667,15 @@ def test_health_of_relays_that_are_all_down_is_no_path(session: FakeSession, run
 
     assert ended.code == 4
     assert [each.get("status") for each in ended.lines] == ["ok", "unreachable", None]
+
+
+def test_the_router_is_asked_by_the_lasting_node_unless_told_otherwise(tmp_path: Path) -> None:
+    def asks(flag: bool | None = None, **environment: str) -> bool:
+        return node_settings(tmp_path, environment, lasting=True, port_mapping=flag).port_mapping
+
+    assert asks()
+    assert not asks(QUICNPROTOCHAT_PORT_MAPPING="0")
+    (tmp_path / "config.toml").write_text("port_mapping = false\n")
+    assert not asks()
+    assert asks(QUICNPROTOCHAT_PORT_MAPPING="1")
+    assert asks(True, QUICNPROTOCHAT_PORT_MAPPING="0")

@@ -155,6 +155,29 @@ async def test_another_gateway_takes_its_place_and_the_first_is_let_go() -> None
             assert struct.unpack_from("!L", heard.requests[-1], 4) == (0,)
 
 
+async def test_a_routing_table_that_cannot_be_read_once_changes_nothing() -> None:
+    async with router(pcp_only) as (gateway, heard):
+        readable = [True]
+
+        def gateways() -> list[Gateway]:
+            if not readable[0]:
+                raise OSError("too many open files")
+            return [gateway]
+
+        found = Watched(gateways, QUICK)
+        found.mapper.start()
+        try:
+            await found.next()
+            readable[0] = False
+            async with asyncio.timeout(5):
+                while not found.counters["port-mapping-no-routing-table"]:
+                    await asyncio.sleep(0.01)
+            assert len(heard.requests) == 1
+            assert found.told.empty()
+        finally:
+            await found.mapper.close()
+
+
 async def test_a_failed_renewal_loses_nothing_while_the_mapping_lasts() -> None:
     limits = dataclasses.replace(QUICK, lifetime_s=2, least_lifetime_s=2)
     async with router(pcp_only) as (gateway, heard), watched(gateway, limits=limits) as found:
