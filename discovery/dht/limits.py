@@ -15,7 +15,6 @@ class DhtLimits:
     replacements: int = 16  # who waits for a place in a bucket
     newcomers: int = 64  # who announced themselves and were not asked yet
     failures: int = 2  # unanswered in a row, until a contact goes: one may be a lost packet
-
     proven_s: float = 180.0  # it answers after that too: NATs forget who was dialled within 120
 
     # Lookups
@@ -26,7 +25,7 @@ class DhtLimits:
     rpc_s: float = 3.0  # a handshake and a request on a bad mobile network
     slow_s: float = 0.6  # after which the path asks somebody else besides
     lookup_messages: int = 96  # in all: whoever tells of ever nearer nodes is left here
-    lookup_s: float = 20.0
+    lookup_s: float = 20.0  # in all
     shortlist: int = 64  # contacts that one path remembers
 
     # Values
@@ -40,15 +39,13 @@ class DhtLimits:
     around_midnight_s: float = 3600.0  # when readers look into the neighbouring day's cell
 
     # Maintenance
-    round_s: float = 60.0
+    round_s: float = 60.0  # between two rounds of what follows
     stale_s: float = 900.0  # a contact that did not answer us for that long is asked
     seeds: int = 64  # remembered of those that we began with: the table of last time, and relays
     checks: int = 3  # stale contacts asked in one round
     greeted_at_once: int = 4  # newcomers, stale contacts and seeds asked at the same time
     refresh_s: float = 3600.0  # a bucket that no lookup touched for that long is looked up
-    own_refresh_s: float = (
-        1800.0  # our own neighbourhood, though newcomers announce themselves to it
-    )
+    own_refresh_s: float = 1800.0  # our neighbourhood, though newcomers announce themselves to it
 
     def __post_init__(self) -> None:
         if self.store_width > self.paths * self.path_width:

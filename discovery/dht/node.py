@@ -44,6 +44,7 @@ T = TypeVar("T")
 
 TOO_LONG: Final = "lookup-too-long"
 NOT_BELIEVED: Final = "address-not-believed"
+CLIENT_ONLY: Final = "client-only"
 
 
 class DhtNode:
@@ -91,7 +92,7 @@ class DhtNode:
     def answer(self, asker: Asker, request: FindNode | FindValue | Store) -> DhtResponse:
         """Never raises: what is refused is a DhtError with its code."""
         if not self.server:
-            return self._refuse("client-only", "this node answers nobody")
+            return self._refuse(CLIENT_ONLY, "this node answers nobody")
         match request:
             case FindNode(target, announce):
                 if announce:
@@ -246,8 +247,9 @@ class DhtNode:
         except TimeoutError:
             self._table.failed(contact, self._clock())
             raise Unreachable("deadline", "no answer in time") from None
-        except Refused:
-            self._table.answered(contact, self._clock())
+        except Refused as refusal:
+            lives = refusal.code != CLIENT_ONLY
+            (self._table.answered if lives else self._table.failed)(contact, self._clock())
             raise
         except Fault:
             self._table.failed(contact, self._clock())

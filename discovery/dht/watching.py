@@ -16,7 +16,6 @@ class Step(StrEnum):
     ANSWERED = "answered"
     FAILED = "failed"  # `code` says why
     FOUND = "found"  # an answer held a value that counts
-    STORED = "stored"
 
 
 @dataclass(frozen=True, slots=True)

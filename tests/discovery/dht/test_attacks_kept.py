@@ -80,6 +80,21 @@ def test_without_an_announcement_nobody_is_asked(loop: JumpingLoop) -> None:
     assert not server.node.contacts()
 
 
+def test_who_answers_nobody_is_not_in_a_table(loop: JumpingLoop) -> None:
+    """It announces itself, and then refuses whoever asks."""
+    net = Net(loop)
+    server, client, other = net.add(), net.add(server=False), net.add()
+    asker = Asker(client.device, client.contact.address)
+    server.node.answer(asker, FindNode(KEY, announce=True))
+    net.run(server.node.maintain())
+    assert client.asked["FindNode"] == 1
+    assert not server.node.contacts()
+    net.acquaint([server], [client, other])  # it was a server once
+    for _ in range(LIMITS.failures):
+        net.run(server.node.lookup(client.node.id))
+    assert list(server.node.contacts()) == [other.contact]
+
+
 def test_announcements_without_end_are_bounded(loop: JumpingLoop) -> None:
     """And those of one network are two of them, whatever comes."""
     net = Net(loop)
