@@ -16,7 +16,6 @@ _STYLES: Final = {
     "answered": "",
     "failed": "red",
     "found": "bold green",
-    "stored": "green",
 }
 _PICTURES_PER_S: Final = 8.0
 
