@@ -51,7 +51,7 @@ class QuicRpc:
     """An `rpc.Rpc`. Requests that announce us go out by the device's own endpoint; those that
     would say who looks for whom, by one that names nobody and is made anew each hour.
 
-    `counts[reason]` says what failed. Ended by `close`.
+    `counts[reason]` says what failed; `answered` is set once anybody did. Ended by `close`.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class QuicRpc:
         self._open_anonymous = open_anonymous
         self._limits = limits
         self.counts: Counter[str] = Counter()
+        self.answered = asyncio.Event()
         self._budget = DialBudget(limits)
         self._as_device = Connections(endpoint, self._budget, limits, self.counts)
         self._nobody: tuple[AnonymousEndpoint, Connections] | None = None
@@ -179,6 +180,7 @@ class QuicRpc:
         except Malformed as fault:
             self.counts[fault.code] += 1
             raise
+        self.answered.set()
         if isinstance(response, DhtError):
             self.counts["refused"] += 1
             raise Refused(response.code, response.message, blame=Blame.PEER)

@@ -112,8 +112,25 @@ class DhtService:
         While nobody answers they are asked again, less and less often, and at once on `stir`.
         """
         last_seen = [DhtContact(device, address) for device, address in known]
+        async with asyncio.TaskGroup() as tasks:
+            noting = tasks.create_task(self._note_the_first())
+            if named or last_seen:
+                await self._begin_until_known(named, last_seen)
+            noting.cancel()
+            self.begun.set()
+            tasks.create_task(self.node.run())
+            tasks.create_task(self._settle())
+
+    async def _note_the_first(self) -> None:
+        """One contact is enough to ask others; most of those of last time may be gone."""
+        await self.rpc.answered.wait()
+        self.begun.set()
+
+    async def _begin_until_known(
+        self, named: Sequence[BootstrapAddress], last_seen: Sequence[DhtContact]
+    ) -> None:
         wait_s = RETRY_FIRST_S
-        while (named or last_seen) and not await self._begin(named, last_seen):
+        while not await self._begin(named, last_seen):
             self.begun.set()  # nobody waits for what may never be
             try:
                 async with asyncio.timeout(wait_s):
@@ -124,11 +141,7 @@ class DhtService:
                 wait_s = RETRY_FIRST_S
             self._stir.clear()
             if self.node.contacts():  # others came to us
-                break
-        self.begun.set()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.node.run())
-            tasks.create_task(self._settle())
+                return
 
     async def _settle(self) -> None:
         """Who begins together with others finds nobody but the first: they are there by and by."""

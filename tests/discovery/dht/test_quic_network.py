@@ -18,11 +18,13 @@ from discovery.scope import OwnNetworks
 from identity.keys import device_from_seed, new_seed
 from schemas.addresses import Address, AddressKind, BootstrapAddress, EndpointAddress
 from schemas.dht import DHT_ALPN
+from schemas.ids import DeviceKey
 from schemas.records import EndpointRecord, Signed
 from tests.discovery.dht.quic_support import LOOPBACK, eventually, open_anonymous, within
+from tests.transport.test_endpoint import dead_address
 from transport import Endpoint
 
-NODES = 16
+NODES = 10
 DEVICE = device_from_seed(new_seed())
 
 
@@ -37,6 +39,7 @@ class Running:
             server=True,
         )
         self._begin = begin
+        self.known: list[tuple[DeviceKey, Address]] = []
         self._stack = AsyncExitStack()
 
     async def start(self) -> Running:
@@ -46,7 +49,7 @@ class Running:
         self._stack.push_async_callback(self.endpoint.close)
         self.service.start(self.endpoint)
         self._stack.push_async_callback(self.service.close)
-        self._task = asyncio.create_task(self.service.run(self._begin))
+        self._task = asyncio.create_task(self.service.run(self._begin, self.known))
         self._stack.push_async_callback(self._end)
         return self
 
@@ -93,7 +96,7 @@ async def finds(seekers: list[Running]) -> list[list[Signed]]:
 
 async def settled(network: list[Running]) -> None:
     await eventually(
-        lambda: all(len(each.service.node.contacts()) >= NODES // 2 for each in network), 15
+        lambda: all(len(each.service.node.contacts()) >= NODES // 2 for each in network), 30
     )
 
 
@@ -111,3 +114,23 @@ async def test_all_come_to_know_each_other_and_find_what_one_published_when_half
     await asyncio.gather(*(each.stop() for each in gone))
     left = [each for each in network if each not in gone]
     assert await finds(left) == [[published.value]] * len(left)
+
+
+async def test_one_that_lives_among_those_of_last_time_is_enough_to_begin() -> None:
+    """Most are gone after a night; nobody waits for all their deadlines."""
+    alive = await Running().start()
+    dead = [dead_address() for _ in range(30)]
+    known = [(device_from_seed(new_seed()).public, address) for _, address in dead]
+    known.insert(1, (alive.endpoint.device, alive.endpoint.address))
+    seeker = Running()
+    seeker.known = known
+    try:
+        await seeker.start()
+        await within(seeker.service.begun.wait(), 1.5)
+        [contact] = seeker.service.node.contacts()
+        assert contact.device == alive.endpoint.device
+    finally:
+        await seeker.stop()
+        await alive.stop()
+        for sock, _ in dead:
+            sock.close()
