@@ -196,14 +196,14 @@ class Meetings:
         """`signaller` says that `device` dials us, from these addresses: where we are, and we dial
         it; nothing to whom we do not know, and when it is too much."""
         counters = self._means.counters
-        if self._of_signaller.take(signaller.peer) or self._all.take(_EVERYBODY):
+        if self._of_signaller.take(signaller.peer):
             counters["meeting-rate-limited"] += 1
             return ()
         policy = await self._policy(device)
         if policy not in _DIRECT:
             counters["meeting-declined"] += 1
             return ()
-        if self._with_device.take(device):
+        if self._with_device.take(device) or self._all.take(_EVERYBODY):
             counters["meeting-rate-limited"] += 1
             return ()
         counters["meeting-agreed"] += 1
@@ -266,10 +266,13 @@ class Meetings:
     async def answer(self, link: Link, request: MeetRequest | Meet) -> tuple[Address, ...]:
         """A linked device asks to be brought together with another, or on behalf of one.
 
-        Raises Refused `not-here`.
+        Raises Fault: Refused `not-here`, or the engine's.
         """
         if isinstance(request, MeetRequest):
             return await self.introduce(link, request)
+        if not await self._means.ask(Acquainted(link.peer)):
+            self._means.counters["meeting-declined"] += 1
+            return ()
         return await self.invited(link.connection, request.peer, request.addresses)
 
     async def introduce(self, link: Link, request: MeetRequest) -> tuple[Address, ...]:

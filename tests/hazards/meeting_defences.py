@@ -64,22 +64,22 @@ MEETINGS = (
     defence(
         "a signaller that sends us to a victim again and again",
         _MEETING,
-        "        if self._with_device.take(device):",
-        "        if False:",
+        "        if self._with_device.take(device) or self._all.take(_EVERYBODY):",
+        "        if self._all.take(_EVERYBODY):",
         f"{_NODE}::test_a_lying_relay_makes_us_send_a_bounded_number_of_packets",
     ),
     defence(
         "a signaller that makes up one contact after the other",
         _MEETING,
-        "        if self._of_signaller.take(signaller.peer) or self._all.take(_EVERYBODY):",
-        "        if self._all.take(_EVERYBODY):",
+        "        if self._of_signaller.take(signaller.peer):",
+        "        if False:",
         f"{_NODE}::test_a_signaller_has_a_budget_whoever_it_speaks_for",
     ),
     defence(
         "signallers that take turns",
         _MEETING,
-        "        if self._of_signaller.take(signaller.peer) or self._all.take(_EVERYBODY):",
-        "        if self._of_signaller.take(signaller.peer):",
+        "        if self._with_device.take(device) or self._all.take(_EVERYBODY):",
+        "        if self._with_device.take(device):",
         f"{_NODE}::test_all_signallers_together_have_a_budget",
     ),
     defence(
@@ -103,6 +103,13 @@ MEETINGS = (
         "",
         f"{_NODE}::test_only_addresses_that_the_device_can_have_are_dialled",
         f"{_NODE}::test_a_lying_relay_makes_us_send_a_bounded_number_of_packets",
+    ),
+    defence(
+        "a signaller whom we do not know",
+        _MEETING,
+        "        if not await self._means.ask(Acquainted(link.peer)):",
+        "        if False:",
+        f"{_NODE}::test_strangers_bring_nobody_together",
     ),
     defence(
         "a common peer that tells who is online by its haste",

@@ -211,6 +211,17 @@ async def test_strangers_are_not_met(nodes: FakeNodes, relays: Relays) -> None:
     assert harmed.datagrams == 0
 
 
+async def test_strangers_bring_nobody_together(nodes: FakeNodes) -> None:
+    """Anybody may link to us; the budget of meetings is for those whom we know."""
+    b, friend, mallory = await nodes(), FakeEngine(), await nodes()
+    b.knows(friend)
+    mallory.meets(b)
+    link = await within(mallory.delivery.dialer.reach(b.engine.key, 5.0))
+    assert link is not None
+    assert await within(ask_meeting(link, Meet(friend.key, ()), QUICK)) == ()
+    assert b.delivery.counters["meeting-declined"] == 1
+
+
 @pytest.mark.parametrize("policy", [PathPolicy.RELAY_ONLY, PathPolicy.LAN_ONLY])
 async def test_who_hides_its_address_meets_nobody(
     nodes: FakeNodes, relays: Relays, policy: PathPolicy
