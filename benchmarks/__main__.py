@@ -31,6 +31,8 @@ BENCHMARKS: Final[dict[str, str]] = {
     "alternatives": "benchmarks.alternatives",
     "simulator": "benchmarks.simulator",
     "large_groups": "benchmarks.large_groups",
+    "dht_churn": "benchmarks.dht_churn",
+    "dht_real": "benchmarks.dht_real",
     "address_change": "benchmarks.address_change",
 }
 DOCS: Final = Path(__file__).parents[1] / "docs"
