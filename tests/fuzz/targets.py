@@ -40,6 +40,8 @@ from tests.schemas.samples import (
 )
 from tests.transport.rpc_by_hand import bootstrap, call, finish, framed, message, subscribe
 from transport import DEFAULT_LIMITS
+from transport.port_mapping import nat_pmp, pcp
+from transport.port_mapping.ssdp import location_untrusted
 from transport.rpc_messages import Kind, read_message_untrusted
 from transport.rpc_tables import RpcTables
 
@@ -188,6 +190,25 @@ def _parcel_file_seeds() -> list[bytes]:
         return [path.read_bytes(), empty.read_bytes()]
 
 
+_MAP_REQUEST = pcp.MapRequest("192.168.7.2", 7000, bytes(12), 3600, Address("0.0.0.0", 7000))
+_PCP_ANSWER = b"\2\x81\0\0" + bytes(20) + _MAP_REQUEST.encode()[24:]
+_NAT_PMP_ANSWERS = ("008000000000004d0b000002", "008100000000004d1b589c4000000708")
+
+
+def _pcp(data: bytes) -> None:
+    found = pcp.map_response_untrusted(data, _MAP_REQUEST)
+    if found.external is not None:
+        assert found.external.port
+        assert found.external.is_literal
+
+
+def _nat_pmp(data: bytes) -> None:
+    if data[1:2] == b"\x80":
+        nat_pmp.address_response_untrusted(data)
+    else:
+        nat_pmp.map_response_untrusted(data, 7000)
+
+
 def _targets() -> list[Target]:
     found = [
         Target("frame", _frame, [frames.encode_frame(frame) for frame in FRAMES]),
@@ -209,6 +230,13 @@ def _targets() -> list[Target]:
                 b"\x03v=1\x42d=" + b"a" * 64 + b"\x05n=Ada",
                 b"\x03v=2\x07e=20000\x22t=" + b"a" * 32,
             ],
+        ),
+        Target("pcp", _pcp, [_PCP_ANSWER]),
+        Target("nat-pmp", _nat_pmp, [bytes.fromhex(each) for each in _NAT_PMP_ANSWERS]),
+        Target(
+            "ssdp",
+            lambda data: location_untrusted(data, "192.168.7.1"),
+            [b"HTTP/1.1 200 OK\r\nEXT:\r\nLOCATION: http://192.168.7.1:5000/d.xml\r\n\r\n"],
         ),
         Target("rpc-message", _rpc, _rpc_seeds, (Malformed, Refused)),
         Target("parcel-file", _parcel_file, _parcel_file_seeds),
