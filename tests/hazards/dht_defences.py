@@ -49,6 +49,20 @@ DHT = (
         f"{_ATTACKS}::test_a_liars_friends_are_not_all_that_a_path_sees",
     ),
     defence(
+        "DHT: a flood of friends washes nobody off a path",
+        "discovery/dht/shortlist.py",
+        "                self._drop(self._one_too_many())\n",
+        "                self._drop(self.heap[-1][1])\n",
+        "tests/discovery/dht/test_shortlist.py::test_a_flood_does_not_wash_the_others_away",
+    ),
+    defence(
+        "DHT: who says that it is a client only is in no table",
+        "discovery/dht/node.py",
+        "            lives = refusal.code != CLIENT_ONLY\n",
+        "            lives = True\n",
+        f"{_KEPT}::test_who_answers_nobody_is_not_in_a_table",
+    ),
+    defence(
         "DHT: nobody is asked on two paths",
         "discovery/dht/shortlist.py",
         "            if not ours and (contact.id in asked or contact in asked):\n"
