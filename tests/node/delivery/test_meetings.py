@@ -94,10 +94,11 @@ async def invite(
 async def test_a_relay_brings_two_together(nodes: FakeNodes, relays: Relays) -> None:
     relay = await relays()
     a, b = await acquainted(relay, nodes)
-    [outcome] = await a.outcomes(a.post(b.engine))
-    await eventually(lambda: a.delivery.links.get(b.engine.key))
-    assert outcome.acked, "it was met before the message went to the relay"
-    [candidate] = a.delivery.dialer.candidates.of(b.engine.key)
+    a.post(b.engine)
+    await within(_link(a, b))
+    known = a.delivery.dialer.candidates.of
+    await eventually(lambda: all(each.result for each in known(b.engine.key)))
+    [candidate] = known(b.engine.key)
     assert candidate.sources == ("meeting",)
     assert candidate.endpoint.address == b.address
     assert candidate.result in ("answered", "overtaken"), "by b's dial"
