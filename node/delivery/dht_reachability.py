@@ -58,8 +58,10 @@ class Reachability:
                 if reached is not None and reached is not self._node.server:
                     self._node.server = reached
                     await self._node.bootstrap(())  # which says so to those near us
+                far = any(each.reach is Reach.ANYWHERE for each in contacts)
+                unsure = reached is None or (far and len(self._answers) < _AGREE)
                 limits = self._limits
-                wait_s = limits.dht_reach_unsure_s if reached is None else limits.dht_reach_again_s
+                wait_s = limits.dht_reach_unsure_s if unsure else limits.dht_reach_again_s
             try:
                 # Not all who came up together ask again together: each is asked by one at a time.
                 async with asyncio.timeout(wait_s * random.uniform(0.5, 1)):  # noqa: S311
