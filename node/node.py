@@ -88,7 +88,7 @@ class NodeConfig:
     dht_visibility: DhtVisibility = DhtVisibility.PRIVATE
     bootstrap: tuple[str, ...] | None = None
     post_quantum_only: bool = False
-    relay_fallback_s: float = 1.5
+    relay_fallback_s: float = 1.0
     bundle_deadline_s: float = 2.0
     limits: DeliveryLimits = DEFAULT_DELIVERY_LIMITS
     transport_limits: TransportLimits = DEFAULT_LIMITS

@@ -36,7 +36,7 @@ class DeliveryLimits:
     peers_rated: int = 1024  # buckets kept of each kind; the longest unused one goes
 
     # Dialling
-    relay_fallback_s: float = 1.5  # the message does not wait longer for a direct link
+    relay_fallback_s: float = 1.0  # the message does not wait longer for a direct link
     relay_fallback_lost_s: float = 0.3  # nor so long after one broke with messages under way
     quick_resolve_s: float = 0.2  # what is known here, before asking anybody else
     dials_at_once: int = 16
