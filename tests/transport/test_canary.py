@@ -161,7 +161,7 @@ ATTRIBUTES: dict[type, tuple[str, ...]] = {
         "_peer_cid",
     ),
     recovery.QuicPacketPacer: ("_max_datagram_size",),
-    recovery.QuicPacketRecovery: ("_cc", "_pacer"),
+    recovery.QuicPacketRecovery: ("_cc", "_pacer", "_rtt_smoothed"),
     stream.QuicStreamReceiver: ("_buffer", "_ranges", "highest_offset", "is_finished"),
     stream.QuicStreamSender: ("_buffer", "_pending", "_pending_eof"),
 }
