@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ import click
 from rich.console import Console
 
 from node.demo.processes import StepFailed
+from schemas.errors import Fault
 from simulation.processes.nat.internet import reason_against
 from simulation.processes.nat.report import as_json, as_table, summary, write_report
 from simulation.processes.nat.situations import SITUATIONS, TOGETHER, chosen
@@ -67,7 +69,7 @@ def nat_table(only: str, jobs: int, latency_ms: float, report: Path | None, as_j
                 print(json.dumps(as_json(row)), flush=True)
             else:
                 click.echo(f"{len(rows)} of {len(cases)}: {row.case.name}", err=True)
-    except StepFailed as error:
+    except (StepFailed, Fault, OSError, subprocess.CalledProcessError) as error:
         raise click.ClickException(str(error)) from error
     if report is not None:
         write_report(report, rows)

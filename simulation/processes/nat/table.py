@@ -86,8 +86,9 @@ def _meet(case: Case, pair: Pair) -> Measured:
     one.knows(other)
     other.knows(one)
     begun = time.monotonic()
-    group = _send(one, other, begun + _FIRST_S)
-    first = _next_line(Reader(other, "first", group), begun + _FIRST_S) if group else None
+    deadline = begun + (_NONE_S if case.theory is Reached.NOT else _FIRST_S)
+    group = _send(one, other, deadline)
+    first = _next_line(Reader(other, "first", group), deadline) if group else None
     first_s = None if first is None else time.monotonic() - begun
     direct_s = None
     if group and first is not None:

@@ -1,6 +1,7 @@
 """Who reaches whom, with real nodes in real networks: as theory says, or the table says why not.
 
-It takes a minute's half: nodes that theory keeps apart must be seen not to meet.
+It takes most of a minute: thirty nodes start, and those that theory keeps apart must be seen not to
+meet.
 """
 
 from __future__ import annotations
