@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 from rich.console import Console
@@ -20,7 +20,7 @@ from simulation.processes.nat.table import Measured, measure
 from simulation.processes.tun import reason_against_tun
 
 _WIDTH: Final = 120  # of the table where there is no terminal
-_EXIT_DIFFERS: Final = 1
+_EXIT_FAILED: Final = 1
 
 
 @click.command("nat-table")
@@ -70,11 +70,19 @@ def nat_table(only: str, jobs: int, latency_ms: float, report: Path | None, as_j
             else:
                 click.echo(f"{len(rows)} of {len(cases)}: {row.case.name}", err=True)
     except (StepFailed, Fault, OSError, subprocess.CalledProcessError) as error:
-        raise click.ClickException(str(error)) from error
+        _fail("cannot-measure", str(error), "", as_json=as_json_)
     if report is not None:
         write_report(report, rows)
     if not as_json_:
         Console(width=None if sys.stdout.isatty() else _WIDTH).print(as_table(rows))
         click.echo(summary(rows))
     if not all(row.ok for row in rows):
-        sys.exit(_EXIT_DIFFERS)
+        _fail("differs", summary(rows), "look at the rows that are not ok", as_json=as_json_)
+
+
+def _fail(code: str, message: str, hint: str, *, as_json: bool) -> NoReturn:
+    if as_json:
+        print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}), flush=True)
+    else:
+        click.echo(f"{message}\n  {hint}" if hint else message, err=True)
+    sys.exit(_EXIT_FAILED)

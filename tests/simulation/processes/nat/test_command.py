@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from node.demo.processes import StepFailed
 from simulation.main import main
 from simulation.processes.nat import command
 from simulation.processes.nat.internet import reason_against
@@ -64,6 +65,30 @@ def test_json_is_a_line_for_each_pair(
     assert first["reached"] == "direct"
     assert first["first_s"] == 0.05
     assert second["direct_s"] is None
+
+
+def test_a_difference_is_an_error_in_json_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, [WORSE], "--json") == 1
+    row, error = map(json.loads, capsys.readouterr().out.splitlines())
+    assert not row["ok"]
+    assert error["error"]["code"] == "differs"
+
+
+def test_a_node_that_does_not_start_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(*_: object) -> Iterator[Measured]:
+        raise StepFailed("public-a's node did not say 'ready'")
+        yield
+
+    monkeypatch.setattr(command, "measure", measure)
+    monkeypatch.setattr(command, "reason_against", lambda: "")
+    with pytest.raises(SystemExit) as ended:
+        main(["nat-table"])
+    assert ended.value.code == 1
+    assert "public-a's node" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["table.md", "table.json"])
