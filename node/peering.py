@@ -54,7 +54,7 @@ class Peering:
         return PingView(address.device, await client.connection.ping() * 1000, "relay")
 
     async def paths(self, identity: IdentityKey) -> tuple[DevicePaths, ...]:
-        """To each device of a person, after an attempt to reach those that are not linked.
+        """To each device of a person: what all sources say now, and those not linked are tried.
 
         Raises Unreachable `unknown-device`.
         """
@@ -63,10 +63,16 @@ class Peering:
             raise Unreachable(
                 "unknown-device", "no device of this person is known", hint="add their card"
             )
+        return tuple(await asyncio.gather(*(self._paths(device) for device in devices)))
+
+    async def _paths(self, device: DeviceKey) -> DevicePaths:
         dialer, limits = self._delivery.dialer, self._delivery.limits
-        tries = [dialer.reach(each, limits.relay_fallback_s, eager=True) for each in devices]
-        await asyncio.gather(*tries)
-        return tuple([await self._delivery.paths.of(device) for device in devices])
+        known, _ = await asyncio.gather(
+            self._delivery.resolver.resolve(device),
+            dialer.reach(device, limits.relay_fallback_s, eager=True),
+        )
+        dialer.candidates.found(device, known.found, all_there_is=True)
+        return await self._delivery.paths.of(device)
 
     async def peers(self) -> tuple[PeerLinkView, ...]:
         """Links and LAN peers, links first."""

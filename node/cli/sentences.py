@@ -117,6 +117,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         else "your router forwards no port to this node any more"
     ),
     "path-changed": _path,
+    "dht-lookup": lambda e: None,  # steps of one, drawn by `dht lookup`
     "network-changed": lambda e: "this machine is on another network: every path is tried anew",
     "peer-appeared": lambda e: f"{_peer(e)} is on the local network",
     "peer-changed": lambda e: None,
