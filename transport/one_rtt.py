@@ -218,15 +218,18 @@ class OneRttConnection(FlowControlledConnection):
                 if ack_due:
                     self._write_ack_frame(builder, space, now)
                 streams = self._write_streams(builder, space, streams)
+                cut_short = False
             except QuicPacketBuilderStop:  # no room in flight, not even for the ACK's PING
                 streams = []
+                cut_short = True
             if builder.packet_is_empty:
                 break
             datagram, packet = builder.protect(self._spin_bit)
             self._packet_number += 1
             packet.sent_time = now
             loss.on_packet_sent(packet=packet, space=space)
-            pacer.update_after_send(now)
+            if not cut_short:  # then it is an ACK alone, which is not in flight
+                pacer.update_after_send(now)
             path.bytes_sent += len(datagram)
             datagrams.append((datagram, path.addr))
             if packet.is_ack_eliciting and not self._ack_eliciting_sent_since_receipt:

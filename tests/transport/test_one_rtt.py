@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,8 +13,9 @@ from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
-from tests.transport.virtual import JumpingLoop, virtual_pair
+from tests.transport.virtual import JumpingLoop, Pipe, virtual_pair
 from transport import Connection, Stream, StreamReset, TransportLimits
+from transport.address import SockAddr
 from transport.one_rtt import OneRttConnection
 
 LIMITS = TransportLimits(
@@ -146,19 +146,36 @@ def _send_by_aioquic(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("by_aioquic", [_receive_by_aioquic, _send_by_aioquic])
 @pytest.mark.parametrize("loss", [0.0, 0.1])
+@pytest.mark.parametrize("mtu_search_from", [0, TransportLimits().mtu_search_from])
 def test_the_same_datagrams_at_the_same_time(
-    monkeypatch: pytest.MonkeyPatch, loss: float, by_aioquic: Callable[[pytest.MonkeyPatch], None]
+    monkeypatch: pytest.MonkeyPatch,
+    mtu_search_from: int,
+    loss: float,
+    by_aioquic: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
+    """Small datagrams fill the congestion window: then an ACK goes without its PING, unpaced."""
+    limits = TransportLimits(max_streams=8, mtu_search_from=mtu_search_from)
     monkeypatch.setattr(
         "transport.peer_bounds.secrets.randbelow", lambda _: 100
     )  # the number skipped
 
-    def run() -> tuple[float, list[Counter[int]]]:
+    def run() -> list[list[tuple[float, int]]]:
         loop = JumpingLoop()
         try:
             return loop.run_until_complete(scenario(loop))
         finally:
             loop.close()
+
+    def watch(pipe: Pipe) -> list[tuple[float, int]]:
+        sent: list[tuple[float, int]] = []
+        send = pipe.send
+
+        def remember(data: bytes, to: SockAddr) -> bool:
+            sent.append((pipe.loop.time(), len(data)))
+            return send(data, to)
+
+        monkeypatch.setattr(pipe, "send", remember)
+        return sent
 
     async def send(stream: Stream, size: int) -> None:
         await stream.write(bytes(size))
@@ -169,9 +186,10 @@ def test_the_same_datagrams_at_the_same_time(
         while await stream.read():
             pass
 
-    async def scenario(loop: JumpingLoop) -> tuple[float, list[Counter[int]]]:
-        client, server, *pipes = virtual_pair(TransportLimits(max_streams=8, mtu_search_from=0))
+    async def scenario(loop: JumpingLoop) -> list[list[tuple[float, int]]]:
+        client, server, *pipes = virtual_pair(limits)
         await client.wait_established()
+        sent = [watch(pipe) for pipe in pipes]
         for pipe in pipes:
             pipe.loss = loss
         for size in (*[300] * 20, 1, 20_000, 400_000):
@@ -181,7 +199,7 @@ def test_the_same_datagrams_at_the_same_time(
             await asyncio.gather(
                 send(asking, size), send(answering, size), *map(read, (asking, answering))
             )
-        return loop.time(), [pipe.sizes for pipe in pipes]
+        return sent
 
     ours = run()
     by_aioquic(monkeypatch)
