@@ -10,9 +10,10 @@ import pytest
 
 from node.api import operations as op
 from node.api.client import Client
-from node.api.shapes import DhtLookup, Nothing
+from node.api.shapes import AddContact, DhtLookup, Nothing
 from node.api.shapes import Path as WayTo
 from node.demo.processes import Person, StepFailed
+from node.home import create_home
 from schemas.card import Card
 from schemas.errors import Unreachable
 
@@ -29,7 +30,7 @@ class Cast:
     def person(self, name: str) -> Person:
         """With a home, and not started."""
         person = Person(name, self._folder)
-        person.init()
+        create_home(person.home, name)
         self._people.append(person)
         return person
 
@@ -63,10 +64,17 @@ def cast(tmp_path: Path) -> Iterator[Cast]:
 
 def card_of(person: Person) -> str:
     """As given away before its node ever ran: it says no address."""
-    text = str(person.ask("whoami")["card"])
+    me = person.ask("whoami")
+    person.identity, person.device = me["identity"], me["device"]
+    text = str(me["card"])
     card = Card.parse(text)
     assert (card.addresses, card.relay) == ((), None)
     return text
+
+
+def exchange(one: Person, other: Person, cards: tuple[str, str]) -> None:
+    for person, card in ((one, cards[1]), (other, cards[0])):
+        Client(person.home).call(op.ADD_CONTACT, AddContact(card))
 
 
 def found(seeker: Person, key: str, address: str, *, linked: bool = True) -> WayTo:
@@ -105,11 +113,11 @@ def test_two_who_share_a_card_and_an_address_to_begin_with_talk_and_no_stranger_
 ) -> None:
     cy, ada, bob, eve = (cast.person(name) for name in ("Cy", "Ada", "Bob", "Eve"))
     begin = ("--bootstrap", cast.run(cy))
-    for one, other in ((ada, bob), (bob, ada)):
-        one.ask("contacts", "add", card_of(other))
+    cards = card_of(ada), card_of(bob)
     cast.run(ada, *begin)
     cast.run(eve, *begin)
     where = cast.run(bob, *begin)
+    exchange(ada, bob, cards)
 
     found(ada, bob.identity, where)
     (line,) = ada.lines("dht", "lookup", bob.identity)
@@ -134,10 +142,10 @@ def test_two_who_share_a_card_and_an_address_to_begin_with_talk_and_no_stranger_
 def test_a_node_begins_with_those_it_saw_last_when_the_first_is_gone(cast: Cast) -> None:
     cy, dan, ada, bob = (cast.person(name) for name in ("Cy", "Dan", "Ada", "Bob"))
     begin = ("--bootstrap", cast.run(cy))
-    for one, other in ((ada, bob), (bob, ada)):
-        one.ask("contacts", "add", card_of(other))
+    cards = card_of(ada), card_of(bob)
     for person in (dan, ada, bob):
         cast.run(person, *begin)
+    exchange(ada, bob, cards)
     for person in (dan, ada, bob):
         knows(person, 3)
     cast.stop(ada)
