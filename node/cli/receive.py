@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from node.api.shapes import Message
 
 _BATCH: Final = 200
-_NOT_NEWS: Final = frozenset({"ledger", "contact-changed"})
+_NOT_NEWS: Final = frozenset({"ledger", "contact-changed", "dht-lookup"})
 
 
 class Receiver:
