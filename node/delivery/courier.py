@@ -161,7 +161,10 @@ class _Courier:
         return len(self._out) <= limits.window // 2 and self._out_bytes <= limits.window_bytes // 2
 
     async def _carry(self) -> None:
-        link = await self._means.dialer.reach(self._device, self._patience.wait_s(self._device))
+        dialer = self._means.dialer
+        # A message waits for the first attempt; the next ones go on while the relay has it.
+        wait_s = 0.0 if dialer.failing(self._device) else self._patience.wait_s(self._device)
+        link = await dialer.reach(self._device, wait_s)
         self._more = False
         async with self._turns.turn(newcomer=self._newcomer):
             self._newcomer = False

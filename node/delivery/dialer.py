@@ -103,6 +103,11 @@ class Dialer:
                 up.cancel()
         return self._links.get(device)
 
+    def failing(self, device: DeviceKey) -> bool:
+        """The last attempt failed, and nothing was heard of the device since."""
+        pursuit = self._pursuits.get(device)
+        return pursuit is not None and pursuit.failures > 0
+
     def why_not(self, device: DeviceKey) -> str:
         """The code of the last failed attempt, or that one is under way."""
         pursuit = self._pursuits.get(device)

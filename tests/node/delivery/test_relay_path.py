@@ -66,6 +66,23 @@ async def test_a_dead_address_costs_a_second_then_the_relay_has_it(
     assert loop.time() - started < 1.0, "the second message does not pay again"
 
 
+async def test_no_message_waits_for_an_attempt_after_one_that_failed(
+    nodes: FakeNodes, relays: Relays
+) -> None:
+    relay = await relays()
+    away = reader(relay)
+    a = await nodes(transport_limits=TransportLimits(dial_deadline_s=2.0), redial_first_s=0.01)
+    a.knows(away, at=await silent_address(relays.stack), relays=[str(relay.address)])
+    await a.outcomes(a.post(away, 1))
+    await eventually(lambda: a.delivery.dialer.failing(away.key))
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        await asyncio.sleep(0.05)  # into the next attempt
+        started = loop.time()
+        await a.outcomes(a.post(away, 1))
+        assert loop.time() - started < 0.5, "another attempt is under way: nobody waits for that"
+
+
 async def test_nobody_waits_where_no_address_is_known(nodes: FakeNodes, relays: Relays) -> None:
     relay = await relays()
     away = reader(relay)
