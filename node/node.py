@@ -16,7 +16,8 @@ from typing import TypeVar
 import mls_rs
 
 from discovery.scope import NetworksNow, networks_now
-from node.delivery.delivery import Delivery, DeliveryConfig, open_delivery
+from node.delivery.config import DeliveryConfig
+from node.delivery.delivery import Delivery, open_delivery
 from node.delivery.dht import DhtStatus
 from node.delivery.limits import DEFAULT_DELIVERY_LIMITS, DeliveryLimits
 from node.delivery.paths import DevicePaths, PathView

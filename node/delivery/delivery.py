@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from discovery.mdns import Mdns
 from discovery.mdns_service import Advert
 from discovery.resolver import Resolver
-from discovery.scope import NetworksNow, OwnNetworks, networks_now
+from discovery.scope import NetworksNow, OwnNetworks
 from discovery.sources import ELSEWHERE
 from identity.keys import KeyPair
 from node.delivery.asking import Ask
 from node.delivery.better_paths import BetterPaths
 from node.delivery.candidates import Candidates
+from node.delivery.config import DeliveryConfig
 from node.delivery.courier import Couriers, Means
 from node.delivery.dht import Dht, DhtMeans
 from node.delivery.dialer import Dialer
 from node.delivery.greet import Greeter
 from node.delivery.lan import Lan, advert_of, interfaces_for
-from node.delivery.limits import DEFAULT_DELIVERY_LIMITS, DeliveryLimits
 from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.meeting import MeetingMeans, Meetings
@@ -39,8 +38,9 @@ from node.delivery.peer_addresses import PeerAddresses
 from node.delivery.relay_pool import RelayPool
 from node.delivery.requests import RequestServer
 from node.delivery.router_port import RouterPort
+from node.delivery.sockets import Sockets
 from node.delivery.whereabouts import Whereabouts
-from node.engine.commands import BundleWish, ListPathPolicies, WhoAmI
+from node.engine.commands import BundleWish, WhoAmI
 from node.engine.values import (
     BundleChanged,
     ContactsChanged,
@@ -60,36 +60,11 @@ from schemas.frames import P2P_ALPN, Meet, MeetRequest
 from schemas.group_records import SUMMARY_BYTES
 from schemas.ids import DeviceKey
 from schemas.records import Signed
-from schemas.visibility import DhtVisibility, LanVisibility
-from transport import DEFAULT_LIMITS, AnonymousEndpoint, Endpoint, Handler, TransportLimits
+from schemas.visibility import LanVisibility
+from transport import Handler
 from transport.supervise import Supervisor
-from transport.udp import Bind
-
-_SETTLE_S = 2.0  # for the last outcomes to be written
-_ANYWHERE = (Address("::", 0), Address("0.0.0.0", 0))  # noqa: S104 - dials only
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryConfig:
-    """`listen` None: any free port, not published and not advertised.
-
-    `mdns` False is as `lan_visibility` off.
-    """
-
-    listen: Address | None = None
-    mdns: bool = True
-    mdns_interfaces: tuple[str, ...] | None = None
-    limits: DeliveryLimits = DEFAULT_DELIVERY_LIMITS
-    transport_limits: TransportLimits = DEFAULT_LIMITS
-    post_quantum_only: bool = False
-    bind: Bind | None = None  # as Endpoint.open's
-    lan_visibility: LanVisibility = LanVisibility.EVERYONE
-    networks: NetworksNow = networks_now
-    port_mapping: bool = False
-    dht: bool = False
-    dht_visibility: DhtVisibility = DhtVisibility.PRIVATE
 
 
 class Delivery:
@@ -114,6 +89,14 @@ class Delivery:
         self.counters = counters
         self._lan: Lan | None = None
         self.router_port: RouterPort | None = None
+        self._sockets = Sockets(
+            device,
+            config.listen,
+            config.transport_limits,
+            clock,
+            config.post_quantum_only,
+            config.bind,
+        )
         self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
         loop = asyncio.get_running_loop()
         self._requests = RequestServer(ask, self._limits, counters, loop.time, self._on_meeting)
@@ -141,7 +124,7 @@ class Delivery:
                     self.public,
                     config.dht_visibility,
                     self.networks,
-                    self._open_anonymous,
+                    lambda: self._sockets.open_anonymous(self.endpoint.address),
                     lambda device: self.dialer.news(device),
                     lambda device, at, address: self.observed.saw(device, at, address),
                 )
@@ -154,7 +137,10 @@ class Delivery:
     async def start(self, stack: AsyncExitStack) -> None:
         """Raises Fault `port-busy`, `cannot-bind`; what was started is stopped by the stack."""
         config, limits, own = self._config, self._limits, self._device.public
-        self.endpoint = await self._open_endpoint()
+        handlers: dict[str, Handler] = {P2P_ALPN: self.links.serve}
+        if self.dht is not None:
+            handlers[DHT_ALPN] = self.dht.serve
+        self.endpoint = await self._sockets.open(handlers)
         stack.push_async_callback(self._tasks.close, limits.flush_s)
         stack.push_async_callback(self.links.settle)
         stack.push_async_callback(self.endpoint.close)
@@ -235,7 +221,8 @@ class Delivery:
         )
         self.desk = OutcomeDesk(self._ask, self.counters)
         reporting = self._tasks.start(self.desk.run(), name="outcomes")
-        stack.push_async_callback(self._stop_reporting, reporting)
+        stack.callback(reporting.cancel)
+        stack.push_async_callback(self.desk.settled_soon)
         self.couriers = Couriers(
             Means(
                 self._ask,
@@ -369,42 +356,6 @@ class Delivery:
             own = ()
         return tuple(dict.fromkeys((*self.observed.candidates(), *(each.address for each in own))))
 
-    async def _open_endpoint(self) -> Endpoint:
-        listen = self._config.listen
-        wanted = _ANYWHERE if listen is None else _binds(listen)
-        handlers: dict[str, Handler] = {P2P_ALPN: self.links.serve}
-        if self.dht is not None:
-            handlers[DHT_ALPN] = self.dht.serve
-        fault: Fault | None = None
-        for address in wanted:
-            try:
-                return await Endpoint.open(
-                    self._device.private,
-                    address,
-                    handlers=handlers,
-                    limits=self._config.transport_limits,
-                    utc_now=self._utc_now,
-                    post_quantum_only=self._config.post_quantum_only,
-                    bind=self._config.bind,
-                )
-            except Fault as error:
-                if error.code == "port-busy":
-                    raise
-                fault = error
-        raise fault if fault is not None else AssertionError("no address to bind")
-
-    async def _open_anonymous(self) -> AnonymousEndpoint:
-        return await AnonymousEndpoint.open_anonymous(
-            self.endpoint.address,
-            limits=self._config.transport_limits,
-            utc_now=self._utc_now,
-            post_quantum_only=self._config.post_quantum_only,
-            bind=self._config.bind,
-        )
-
-    def _utc_now(self) -> datetime.datetime:
-        return datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
-
     def network_changed(self) -> None:
         """Paths may be open that were not: failures of the past do not count, and we greet."""
         self._announce(Event("network-changed", {}))
@@ -423,33 +374,16 @@ class Delivery:
             self.router_port.network_changed()
 
     async def _advert(self) -> Advert | None:
-        if not self.public or (await self._ask(ListPathPolicies()))[0].policy.hides_address:
+        if not self.public:
             return None
         own = self.whereabouts.adapters(link_local=True)
+        shown_to = self._config.lan_visibility
         return await advert_of(
-            self._ask,
-            self._device.public,
-            [each.address for each in own],
-            self._config.lan_visibility,
+            self._ask, self._device.public, [each.address for each in own], shown_to
         )
 
     async def _relays_records(self, device: DeviceKey) -> tuple[Signed, ...]:
         return tuple(await self.obtainer.endpoint_records(device))
-
-    async def _stop_reporting(self, reporting: asyncio.Task[None]) -> None:
-        try:
-            async with asyncio.timeout(_SETTLE_S):
-                await self.desk.settled()
-        except TimeoutError:
-            self.counters["outcomes-not-written"] += 1
-        reporting.cancel()
-
-
-def _binds(listen: Address) -> tuple[Address, ...]:
-    """`::` is every address of the machine, also of one that has no IPv6."""
-    if listen.host != "::":
-        return (listen,)
-    return (listen, Address("0.0.0.0", listen.port))  # noqa: S104 - as the user asked
 
 
 @asynccontextmanager

@@ -18,7 +18,13 @@ from node.delivery.dialer import Dialer
 from node.delivery.lan_presence import Presence
 from node.delivery.limits import DeliveryLimits
 from node.delivery.links import Links
-from node.engine.commands import LookUpPeer, ReadDiscoverySecrets, Retry, WhoAmI
+from node.engine.commands import (
+    ListPathPolicies,
+    LookUpPeer,
+    ReadDiscoverySecrets,
+    Retry,
+    WhoAmI,
+)
 from node.engine.values import Event, PeerView
 from schemas.addresses import Address
 from schemas.errors import Fault
@@ -160,8 +166,8 @@ class Lan:
 async def advert_of(
     ask: Ask, device: DeviceKey, addresses: Sequence[Address], visibility: LanVisibility
 ) -> Advert | None:
-    """What the LAN is told of us; None while we have no address."""
-    if not addresses:
+    """What the LAN is told of us; None while we have no address, or hide it."""
+    if not addresses or (await ask(ListPathPolicies()))[0].policy.hides_address:
         return None
     me = await ask(WhoAmI())
     secret = None

@@ -16,6 +16,7 @@ from schemas.errors import Blame, Fault
 
 _AGAIN_S: Final = 1.0  # a full disk: the parcels stay out until their outcome is written
 _BATCH: Final = 256
+_SETTLE_S: Final = 2.0  # for the last outcomes to be written
 _UNWRITABLE: Final = "internal"
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,14 @@ class OutcomeDesk:
     async def settled(self) -> None:
         """Wait until everything handed in is written."""
         await self._idle.wait()
+
+    async def settled_soon(self) -> None:
+        """As `settled`, at the end: 2 s at most, and what is not written then is counted."""
+        try:
+            async with asyncio.timeout(_SETTLE_S):
+                await self.settled()
+        except TimeoutError:
+            self._counters["outcomes-not-written"] += 1
 
     async def progress(self) -> None:
         """Wait until more outcomes have been written than when this was called."""

@@ -20,7 +20,8 @@ from identity.credential import issue_credential, verify_credential_untrusted
 from identity.envelope import generate_hybrid, open_untrusted
 from identity.keys import device_from_seed, identity_from_seed, new_seed
 from identity.signing import prefixed
-from node.delivery.delivery import Delivery, DeliveryConfig, open_delivery
+from node.delivery.config import DeliveryConfig
+from node.delivery.delivery import Delivery, open_delivery
 from node.delivery.limits import DeliveryLimits
 from node.engine import commands as c
 from node.engine import values as v
