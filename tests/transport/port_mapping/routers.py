@@ -23,8 +23,8 @@ QUICK = MappingLimits(
     look_s=0.02,
     hint_s=0.0,
     search_s=0.3,
-    http_s=0.5,
-    upnp_s=2.0,
+    http_s=2.0,
+    upnp_s=4.0,
 )
 _V4 = b"\0" * 10 + b"\xff\xff"
 _numbers = itertools.count(os.getpid() * 16)  # tests of several runs do not meet

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import transport.port_mapping.igd  # noqa: F401 - the first ask loads it: seconds on a busy machine
 from tests.transport.port_mapping.routers import OWN, Datagrams, datagrams, new_host
 from transport.port_mapping.values import Gateway
 
