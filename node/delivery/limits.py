@@ -38,6 +38,7 @@ class DeliveryLimits:
     # Dialling
     relay_fallback_s: float = 1.0  # the message does not wait longer for a direct link
     relay_fallback_lost_s: float = 0.3  # nor so long after one broke with messages under way
+    invitation_reach_s: float = 6.0  # for a KeyPackage that nobody but the device itself has
     quick_resolve_s: float = 0.2  # what is known here, before asking anybody else
     dials_at_once: int = 16
     redial_first_s: float = 1.0  # after a failed dial; doubles, with jitter

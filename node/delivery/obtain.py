@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from node.delivery.asking import Ask
 from node.delivery.dialer import Dialer
@@ -117,26 +117,23 @@ class Obtainer:
         `unreachable` when nobody answered.
         """
         request_id = os.urandom(REQUEST_ID)
-        refused: Fault | None = None
-        link = await self._dialer.reach(device, self._limits.relay_fallback_s, pursue=False)
-        if link is not None:
+        limits = self._limits
+        ways: tuple[Callable[[], Awaitable[bytes | None]], ...] = (
+            lambda: self._package_directly(device, suite, request_id, limits.relay_fallback_s),
+            lambda: self._package_by_relay(device, suite, request_id),
+            lambda: self._ask(TakeKeyPackage(device, suite)),
+            # Nobody else has one: a look-up in the DHT and a meeting take their seconds.
+            lambda: self._package_directly(device, suite, request_id, limits.invitation_reach_s),
+        )
+        refused: Refused | None = None
+        for way in ways:
             try:
-                package = await ask_key_package(link, suite, request_id, self._limits)
-                return checked_key_package_untrusted(package, device, suite)
+                package = await way()
+                if package is not None:
+                    return checked_key_package_untrusted(package, device, suite)
             except Fault as fault:
                 self._note("key-package", fault)
                 refused = fault if isinstance(fault, Refused) else refused
-        for relay in await self.relays_of([device]):
-            try:
-                client = await self._pool.client(relay)
-                package, _ = await client.fetch_key_package(device, suite, request_id)
-                return checked_key_package_untrusted(package, device, suite)
-            except Fault as fault:
-                self._note("key-package", fault)
-                refused = fault if isinstance(fault, Refused) else refused
-        carried = await self._ask(TakeKeyPackage(device, suite))
-        if carried is not None:
-            return checked_key_package_untrusted(carried, device, suite)
         if refused is not None:
             raise Refused(NO_KEY_PACKAGE, f"no KeyPackage to be had: {refused.message}")
         raise Unreachable(
@@ -144,6 +141,32 @@ class Obtainer:
             "neither the device nor a relay of theirs can be reached",
             hint="try again when they are online, or name a relay that both of you use",
         )
+
+    async def _package_directly(
+        self, device: DeviceKey, suite: int, request_id: bytes, within_s: float
+    ) -> bytes | None:
+        eager = within_s > self._limits.relay_fallback_s
+        link = await self._dialer.reach(device, within_s, pursue=False, eager=eager)
+        if link is None:
+            return None
+        return await ask_key_package(link, suite, request_id, self._limits)
+
+    async def _package_by_relay(
+        self, device: DeviceKey, suite: int, request_id: bytes
+    ) -> bytes | None:
+        """Of the first relay that has one. Raises the last Fault when none has."""
+        last: Fault | None = None
+        for relay in await self.relays_of([device]):
+            try:
+                client = await self._pool.client(relay)
+                package, _ = await client.fetch_key_package(device, suite, request_id)
+                return checked_key_package_untrusted(package, device, suite)
+            except Fault as fault:
+                self._note("key-package", fault)
+                last = fault if last is None or isinstance(fault, Refused) else last
+        if last is not None:
+            raise last
+        return None
 
     async def endpoint_records(self, device: DeviceKey) -> list[Signed]:
         """For the resolver: records in relays' directories. Raises the Fault of the last one."""
