@@ -9,6 +9,7 @@ are wrong by two days, because a messenger that stops at a wrong clock helps nob
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -21,7 +22,7 @@ from schemas.ids import DeviceKey
 
 NOT_BEFORE = datetime.timedelta(days=2)  # before now: the peer's clock may be behind
 NOT_AFTER = datetime.timedelta(days=14)  # after now: the peer's clock may be ahead
-RENEW_AFTER = datetime.timedelta(days=1)
+_RENEW_AFTER = datetime.timedelta(days=1)
 MAX_CERTIFICATE_BYTES = 2048  # ours are about 300; more is somebody else's
 
 _NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "quicnprotochat")])
@@ -44,6 +45,22 @@ def make_certificate(key: Ed25519PrivateKey, now: datetime.datetime) -> x509.Cer
         .not_valid_after(now + NOT_AFTER)
         .sign(key, None)
     )
+
+
+class OwnCertificate:
+    """A certificate for `key` that is renewed in time. `utc_now` tells the time."""
+
+    def __init__(self, key: Ed25519PrivateKey, utc_now: Callable[[], datetime.datetime]) -> None:
+        self._key = key
+        self._utc_now = utc_now
+        self._made: tuple[x509.Certificate, datetime.datetime] | None = None
+
+    def current(self) -> x509.Certificate:
+        now = self._utc_now()
+        # abs: a clock that jumped back renews it, too
+        if self._made is None or abs(now - self._made[1]) > _RENEW_AFTER:
+            self._made = make_certificate(self._key, now), now
+        return self._made[0]
 
 
 def check_certificate_untrusted(certificate: x509.Certificate, now: datetime.datetime) -> DeviceKey:

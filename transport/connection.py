@@ -20,7 +20,8 @@ from schemas.ids import DeviceKey
 from .address import SockAddr, address_of_socket
 from .conditions import Conditions
 from .connection_streams import ConnectionStreams
-from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy
+from .datagrams import ANY_SOURCE, Ancillary
+from .errors import CloseCode, CloseReason, ConnectionLost, EndedBy, name_of_code
 from .limits import TransportLimits
 from .liveness import Liveness
 from .quic import MutualQuicConnection
@@ -34,9 +35,9 @@ _MAX_REASON_BYTES = 200  # a close frame must fit one datagram
 
 
 class Wire(Protocol):
-    """What a connection needs of its endpoint."""
+    """What a connection needs of its endpoint. `send` is False: too large to send."""
 
-    def send(self, data: bytes, to: SockAddr) -> bool: ...  # False: too large to send
+    def send(self, data: bytes, to: SockAddr, source: Ancillary = ..., /) -> bool: ...
     def route(self, connection_id: bytes, connection: Connection) -> None: ...
     def unroute(self, connection_id: bytes) -> None: ...
     def handshake_completed(self, connection: Connection) -> None: ...
@@ -63,6 +64,7 @@ class Connection:
         self.dialed = dialed
         self.opened_at = self._loop.time()
         self._first_remote = remote
+        self.source = ANY_SOURCE  # of what it sends
         self._peer: DeviceKey | None = None
         self._alpn: str | None = None
         self._established: asyncio.Future[None] = self._loop.create_future()
@@ -334,7 +336,7 @@ class Connection:
         if not self._quic.started:
             return
         for data, to in self._quic.datagrams_to_send(now=now):
-            if not self._wire.send(data, to):
+            if not self._wire.send(data, to, self.source):
                 self._quic.datagram_refused(len(data), now)
 
     # Timers
@@ -370,7 +372,7 @@ class Connection:
         else:
             by = EndedBy.PROTOCOL
             if self.established:
-                self._wire.count(f"protocol-{_name_of(int(event.error_code))}")
+                self._wire.count(f"protocol-{name_of_code(int(event.error_code))}")
         self._end(CloseReason(by, int(event.error_code), event.reason_phrase, application))
 
     def _end(self, reason: CloseReason) -> None:
@@ -390,11 +392,3 @@ class Connection:
         self._conditions.release()
         self._streams.connection_over()
         self._wire.ended(self)
-
-
-def _name_of(code: int) -> str:
-    """A transport error code (RFC 9000, 20.1) as part of a counter's name."""
-    try:
-        return QuicErrorCode(code).name.lower().replace("_", "-")
-    except ValueError:
-        return "tls-alert"

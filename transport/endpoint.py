@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
-import errno
 import functools
 import logging
 from collections import Counter
@@ -13,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from aioquic.quic.configuration import QuicConfiguration
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.addresses import Address
@@ -22,9 +20,10 @@ from schemas.ids import DeviceKey
 
 from .address import SockAddr, address_of_socket, resolve
 from .admission import Admission, Decision, Verdict, destination_id_untrusted
-from .certificate import RENEW_AFTER, device_key_of, make_certificate
+from .certificate import OwnCertificate, device_key_of
 from .configuration import client_configuration, require_supported_aioquic, server_configuration
 from .connection import Connection
+from .datagrams import ANY_SOURCE, Ancillary, Datagrams, Received
 from .dial import Tried, dial_fault, ignore, race
 from .errors import CloseCode, EndedBy
 from .limits import DEFAULT_LIMITS, TransportLimits
@@ -34,18 +33,9 @@ from .stateless_reset import PAST, PeerTokens, ResetKey
 from .strangers import Strangers
 from .supervise import Supervisor
 from .tls import PeerPolicy
-from .udp import MAX_UDP_PAYLOAD, Bind, DatagramSocket, bind_udp, forbid_fragments
+from .udp import Bind, DatagramSocket, bind_udp, forbid_fragments
 
 log = logging.getLogger(__name__)
-
-_NO_ROUTE = frozenset(
-    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EINVAL, errno.EACCES}
-)
-_SEND_FAILURES = {
-    errno.ENOBUFS: "send-buffer-full",
-    errno.ECONNREFUSED: "send-refused",  # ICMP about an earlier one, on some systems
-    errno.EPERM: "send-forbidden",  # a local firewall
-} | dict.fromkeys(_NO_ROUTE, "send-no-route")
 
 
 def utc_clock() -> datetime.datetime:
@@ -72,12 +62,12 @@ class Endpoint:
         self._loop = asyncio.get_running_loop()
         self._key = private_key
         self._sock = sock
+        self._datagrams = Datagrams(sock)
         self._handlers = dict(handlers)
         self._limits = limits
         self._utc_now = utc_now
         self._post_quantum_only = post_quantum_only
-        self._certificate: x509.Certificate | None = None
-        self._certificate_made = utc_now()
+        self._certificate = OwnCertificate(private_key, utc_now)
         self._admission = Admission(limits, listening=bool(handlers))
         self._routes: dict[bytes, Connection] = {}
         self._ids: dict[Connection, set[bytes]] = {}  # what to remove from the routes at the end
@@ -188,27 +178,21 @@ class Endpoint:
 
     # Called by connections
 
-    def send(self, data: bytes, to: SockAddr) -> bool:
+    def send(self, data: bytes, to: SockAddr, source: Ancillary = ANY_SOURCE) -> bool:
         """Hand a datagram to the kernel; False when it is larger than the interface carries.
 
         Any other failure is as if it were lost on the way: QUIC sends again.
         """
-        try:
-            self._sock.sendto(data, to)
-        except BlockingIOError:
-            self.count("send-buffer-full")
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE:
-                self.count("send-too-large")
-                return False
-            self.count(_SEND_FAILURES.get(error.errno or 0, "send-failed"))
-            if error.errno in _NO_ROUTE:
+        failure = self._datagrams.send(data, to, source)
+        if failure is not None:
+            self.count(failure)
+            if failure == "send-no-route":
                 for connection in [c for c in self._ids if c.dialed and not c.established]:
                     if connection.quic.get_peer_address() == to:
                         connection.fail_dial(
                             Unreachable("no-route", f"There is no way to {address_of_socket(to)}")
                         )
-        return True
+        return failure != "send-too-large"
 
     def route(self, connection_id: bytes, connection: Connection) -> None:
         self._routes[connection_id] = connection
@@ -256,15 +240,15 @@ class Endpoint:
         touched: dict[Connection, None] = {}
         for _ in range(self._limits.datagrams_per_wake):
             try:
-                data, remote = self._sock.recvfrom(MAX_UDP_PAYLOAD)
+                received = self._datagrams.receive()
             except BlockingIOError:
                 break
             except OSError:
                 self.count("receive-failed")
                 break
-            connection = self._find_untrusted(data, remote)
+            connection = self._find_untrusted(received)
             if connection is not None and self._guard(
-                connection, connection.receive, data, remote, now
+                connection, connection.receive, received.data, received.remote, now
             ):
                 touched[connection] = None
         for connection in touched:
@@ -288,7 +272,8 @@ class Endpoint:
             return False
         return True
 
-    def _find_untrusted(self, data: bytes, remote: SockAddr) -> Connection | None:
+    def _find_untrusted(self, received: Received) -> Connection | None:
+        data, remote, _ = received
         connection_id = destination_id_untrusted(data)
         if connection_id is None:
             self.count(Verdict.GARBAGE)
@@ -298,23 +283,21 @@ class Endpoint:
             return connection
         now = self._loop.time()
         if not data[0] & 0x80:
-            self._on_stray_untrusted(data, connection_id, remote, now)
+            self._on_stray_untrusted(received, connection_id, now)
             return None
         decision = self._admission.judge_untrusted(
             data, remote, now=now, accepted=len(self._accepted)
         )
         if decision.verdict is Verdict.ACCEPT:
-            return self._accept(connection_id, remote, decision)
+            return self._accept(connection_id, received, decision)
         self.count(decision.verdict)
         if decision.reply:
-            self.send(decision.reply, remote)
+            self.send(decision.reply, remote, received.answer_source)
         return None
 
-    def _on_stray_untrusted(
-        self, data: bytes, connection_id: bytes, remote: SockAddr, now: float
-    ) -> None:
+    def _on_stray_untrusted(self, received: Received, connection_id: bytes, now: float) -> None:
         """A short header of no connection: a stateless reset, or a peer of our former life."""
-        connection = self._peer_tokens.find_untrusted(data)
+        connection = self._peer_tokens.find_untrusted(received.data)
         if connection is PAST:
             self.count("reset-late")
         elif connection is not None:
@@ -324,18 +307,18 @@ class Endpoint:
             self.count("late")
         else:
             self.count(Verdict.UNKNOWN_CONNECTION)
-            reset = self._reset_key.reset_for(data, connection_id, now)
+            reset = self._reset_key.reset_for(received.data, connection_id, now)
             if reset is not None:
                 self.count("reset-sent")
-                self.send(reset, remote)
+                self.send(reset, received.remote, received.answer_source)
 
     def _reset(self, connection: Connection) -> None:
         self.count("reset-late" if connection.closed else "reset-received")
         connection.reset_by_peer()
 
-    def _accept(self, connection_id: bytes, remote: SockAddr, decision: Decision) -> Connection:
+    def _accept(self, connection_id: bytes, received: Received, decision: Decision) -> Connection:
         configuration = server_configuration(
-            self._key, self._current_certificate(), list(self._handlers), self._limits
+            self._key, self._certificate.current(), list(self._handlers), self._limits
         )
         policy = PeerPolicy(None, self._utc_now, self._post_quantum_only)
         quic = MutualQuicConnection(
@@ -346,9 +329,10 @@ class Endpoint:
             retry_source_connection_id=decision.retry_source_id,
             reset_token=self._reset_key.token,
         )
-        connection = self._add(quic, remote, dialed=False)
+        connection = self._add(quic, received.remote, dialed=False)
+        connection.source = received.answer_source
         self.route(connection_id, connection)
-        self._admission.opened(connection, remote, decision)
+        self._admission.opened(connection, received.remote, decision)
         self._accepted.add(connection)
         return connection
 
@@ -375,7 +359,7 @@ class Endpoint:
         remote = await resolve(candidate, self._sock.family)
         self.strangers.dialled(address_of_socket(remote).host)
         configuration: QuicConfiguration = client_configuration(
-            self._key, self._current_certificate(), alpn, self._limits
+            self._key, self._certificate.current(), alpn, self._limits
         )
         quic = MutualQuicConnection(
             configuration=configuration,
@@ -393,14 +377,6 @@ class Endpoint:
             _lose_race(connection)
             raise
         return connection
-
-    def _current_certificate(self) -> x509.Certificate:
-        now = self._utc_now()
-        age = abs(now - self._certificate_made)  # abs: a clock that jumped back renews it, too
-        if self._certificate is None or age > RENEW_AFTER:
-            self._certificate = make_certificate(self._key, now)
-            self._certificate_made = now
-        return self._certificate
 
 
 def _lose_race(connection: Connection) -> None:

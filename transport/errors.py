@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aioquic.quic.packet import QuicErrorCode
+
 from schemas.errors import Blame, Fault
 
 
@@ -95,3 +97,11 @@ class CloseCode:
     PROTOCOL = 2  # the handler found bytes that no honest peer sends
     HANDLER_DONE = 3  # the handler returned, so nobody is left to read
     RACE_LOST = 4  # another candidate address of the same peer answered first
+
+
+def name_of_code(code: int) -> str:
+    """A transport error code (RFC 9000, 20.1) as part of a counter's name."""
+    try:
+        return QuicErrorCode(code).name.lower().replace("_", "-")
+    except ValueError:
+        return "tls-alert"

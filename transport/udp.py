@@ -14,8 +14,6 @@ from schemas.errors import Blame, Fault, Refused
 
 from .address import SockAddr, numeric_sockaddr
 
-MAX_UDP_PAYLOAD = 65_535
-
 
 class DatagramSocket(Protocol):
     """What an endpoint uses of a bound, non-blocking UDP socket: the kernel's, or a simulator's."""

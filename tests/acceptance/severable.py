@@ -24,9 +24,16 @@ class SeverableSocket(socket.socket):
 
     def sendto(self, data: Any, *where: Any) -> int:
         """As socket.sendto; always says that all was sent."""
-        if self._listed.exists() and str(where[-1][1]) in self._listed.read_text().split():
-            return len(data)
-        return super().sendto(data, *where)
+        return len(data) if self._severed(where[-1]) else super().sendto(data, *where)
+
+    def sendmsg(self, buffers: Any, *more: Any) -> int:
+        """As socket.sendmsg; always says that all was sent."""
+        if self._severed(more[-1]):
+            return sum(map(len, buffers))
+        return super().sendmsg(buffers, *more)
+
+    def _severed(self, to: Any) -> bool:
+        return self._listed.exists() and str(to[1]) in self._listed.read_text().split()
 
 
 def main() -> None:

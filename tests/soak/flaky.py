@@ -5,11 +5,13 @@ python -m tests.soak.flaky (node|relay) ARGUMENT…
 
 from __future__ import annotations
 
+import functools
 import importlib
 import random
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 LOST = 0.03
@@ -26,7 +28,7 @@ class FlakySocket(socket.socket):
         family, kind = bound.family, bound.type
         super().__init__(family, kind, fileno=bound.detach())
         self._dice = random.Random()
-        self._held: tuple[Any, ...] | None = None
+        self._held: Callable[[], int] | None = None
         self._next_cut = time.monotonic() + self._dice.expovariate(1 / GOOD_S)
         self._cut_ends = 0.0
 
@@ -39,18 +41,26 @@ class FlakySocket(socket.socket):
 
     def sendto(self, data: Any, *where: Any) -> int:
         """As socket.sendto; always says that all was sent."""
+        return self._send(len(data), functools.partial(super().sendto, bytes(data), *where))
+
+    def sendmsg(self, buffers: Any, *more: Any) -> int:
+        """As socket.sendmsg; always says that all was sent."""
+        copies = [bytes(each) for each in buffers]
+        return self._send(sum(map(len, copies)), functools.partial(super().sendmsg, copies, *more))
+
+    def _send(self, size: int, send: Callable[[], int]) -> int:
         dice = self._dice.random()
         if self._cut() or dice < LOST:
-            return len(data)
+            return size
         if dice < LOST + HELD_BACK and self._held is None:
-            self._held = (bytes(data), *where)
-            return len(data)
-        sent = super().sendto(data, *where)
+            self._held = send
+            return size
+        sent = send()
         if dice > 1 - REPEATED:
-            super().sendto(data, *where)
+            send()
         if self._held is not None:
             held, self._held = self._held, None
-            super().sendto(*held)
+            held()
         return sent
 
 

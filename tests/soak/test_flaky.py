@@ -47,4 +47,5 @@ def test_nothing_passes_while_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None
     sender, receiver = pair()
     with sender, receiver:
         sender.sendto(b"never", receiver.getsockname())
+        sender.sendmsg((b"never",), (), 0, receiver.getsockname())
         assert arrived(receiver) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import transport
 from transport.admission import Verdict
-from transport.endpoint import _SEND_FAILURES
+from transport.datagrams import SEND_FAILURES
 from transport.hello import _ALERTS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "transport.md"
@@ -29,6 +29,6 @@ def counted() -> set[str]:
 def test_every_drop_reason_is_documented() -> None:
     table = DOCUMENT.read_text().partition("## Drop reasons")[2]
     reasons = counted() | {str(each) for each in Verdict if each is not Verdict.ACCEPT}
-    reasons |= {f"handshake-{code}" for code in _ALERTS} | set(_SEND_FAILURES.values())
+    reasons |= {f"handshake-{code}" for code in _ALERTS} | set(SEND_FAILURES.values())
     assert len(reasons) > 40
     assert not {each for each in reasons if f"`{each}" not in table}

@@ -264,7 +264,7 @@ async def test_bad_server_certificates_are_refused(
     server, client = await open_endpoint(inbox), await open_endpoint()
     certificate, key = made()
     monkeypatch.setattr(server, "_key", key)
-    monkeypatch.setattr(server, "_current_certificate", lambda: certificate)
+    monkeypatch.setattr(server._certificate, "current", lambda: certificate)
     public = certificate.public_key()
     raw = public.public_bytes_raw() if hasattr(public, "public_bytes_raw") else bytes(32)
     with pytest.raises(Refused) as caught:
@@ -281,7 +281,7 @@ async def test_our_own_bad_certificate_ends_the_connection_with_the_reason(
     server, client = await open_endpoint(Inbox()), await open_endpoint()
     certificate, key = _expired()
     monkeypatch.setattr(client, "_key", key)
-    monkeypatch.setattr(client, "_current_certificate", lambda: certificate)
+    monkeypatch.setattr(client._certificate, "current", lambda: certificate)
     connection = await within(client.dial([server.address], expected=server.device, alpn=ALPN))
     reason = await within(connection.wait_closed())
     assert reason.text == "certificate-expired"
@@ -294,13 +294,13 @@ async def test_certificates_are_renewed(open_endpoint: Open) -> None:
     endpoint = await Endpoint.open(
         Ed25519PrivateKey.generate(), LOOPBACK, handlers={}, utc_now=lambda: clock[0]
     )
-    first = endpoint._current_certificate()
-    assert endpoint._current_certificate() is first
+    first = endpoint._certificate.current()
+    assert endpoint._certificate.current() is first
     clock[0] += datetime.timedelta(days=2)
-    second = endpoint._current_certificate()
+    second = endpoint._certificate.current()
     assert second is not first
     clock[0] -= datetime.timedelta(days=20)  # a clock set back must not leave us with the future
-    third = endpoint._current_certificate()
+    third = endpoint._certificate.current()
     assert third.not_valid_before_utc < clock[0] < third.not_valid_after_utc
     await endpoint.close()
 

@@ -170,7 +170,7 @@ def test_the_same_datagrams_at_the_same_time(
         sent: list[tuple[float, int]] = []
         send = pipe.send
 
-        def remember(data: bytes, to: SockAddr) -> bool:
+        def remember(data: bytes, to: SockAddr, *_: object) -> bool:
             sent.append((pipe.loop.time(), len(data)))
             return send(data, to)
 

@@ -44,7 +44,7 @@ async def test_a_failed_send_is_counted_and_made_good(
     """As if lost on the way: nothing breaks, and the data arrives."""
     dialed, accepted = await pair(open_endpoint)
     _, client = open_endpoint.endpoints
-    client._sock = Failing(client._sock, error)
+    client._datagrams.sock = Failing(client._sock, error)
     stream = await dialed.open_stream()
     await stream.write(bytes(200_000))
     await stream.finish()
@@ -61,7 +61,7 @@ async def test_a_size_that_is_refused_is_not_used_again(open_endpoint: Open) -> 
     _, client = open_endpoint.endpoints
     failing = Failing(client._sock, errno.EMSGSIZE, above=4_000)
     failing.left = 1_000_000
-    client._sock = failing
+    client._datagrams.sock = failing
     stream = await dialed.open_stream()
     await stream.write(bytes(300_000))
     await stream.finish()

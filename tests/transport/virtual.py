@@ -62,7 +62,7 @@ class Pipe:
         self.sizes: Counter[int] = Counter()
         self.counters: Counter[str] = Counter()
 
-    def send(self, data: bytes, to: SockAddr) -> bool:
+    def send(self, data: bytes, to: SockAddr, *_: object) -> bool:
         if len(data) > self.interface:
             return False
         self.sizes[len(data)] += 1
