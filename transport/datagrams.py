@@ -73,14 +73,21 @@ class Datagrams:
         self._room = socket.CMSG_SPACE(_IN6_PKTINFO.size) if self._telling else 0
 
     def send(self, data: bytes, to: SockAddr, source: Ancillary) -> str | None:
-        """None, or what to count: it was not sent."""
+        """None, or what to count: it was not sent.
+
+        A `source` that this machine no longer has is not insisted on: behind a NAT that forwards
+        to its next one, the peer sees no difference.
+        """
         try:
             if source and self._telling is not None:
                 self._telling.sendmsg((data,), source, 0, to)
             else:
                 self.sock.sendto(data, to)
         except OSError as error:
-            return SEND_FAILURES.get(error.errno or 0, "send-failed")
+            failure = SEND_FAILURES.get(error.errno or 0, "send-failed")
+            if source and failure == "send-no-route":
+                return self.send(data, to, ANY_SOURCE)
+            return failure
         return None
 
     def receive(self) -> Received:

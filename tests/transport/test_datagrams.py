@@ -55,6 +55,23 @@ async def test_two_dials_of_one_socket_to_both_addresses(open_endpoint: Open) ->
     assert ends[0].remote == ends[1].remote == client.address
 
 
+@pytest.mark.parametrize("everywhere", ["0.0.0.0", "::"])
+async def test_an_address_that_is_gone_is_not_insisted_on(
+    open_endpoint: Open, everywhere: str
+) -> None:
+    inbox, server, client = await server_and_client(open_endpoint, everywhere)
+    there = Address("127.0.0.1", server.address.port)
+    dialed = await client.dial([there], expected=server.device, alpn=ALPN)
+    accepted = await inbox.next()
+    own = socket.inet_aton("127.0.0.1")
+    ((level, kind, value),) = accepted.source
+    assert own in value
+    accepted.source = ((level, kind, value.replace(own, socket.inet_aton("192.0.2.1"))),)
+    await accepted.ping()
+    await dialed.ping()
+    assert not server.counters["send-no-route"]
+
+
 async def test_a_stateless_reset_comes_from_where_it_was_asked_for(open_endpoint: Open) -> None:
     _, server, _ = await server_and_client(open_endpoint, "0.0.0.0")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
