@@ -152,7 +152,7 @@ async def test_a_killed_peer_is_noticed_long_before_the_idle_timeout(nodes: Fake
         await link.hear()
         await eventually(lambda: node.delivery.links.get(peer.engine.key))
         asyncio.get_running_loop().remove_reader(peer.endpoint._sock)  # deaf
-        peer.endpoint.send = lambda data, to: True  # type: ignore[method-assign]  # and mute
+        peer.endpoint.send = lambda *_: True  # type: ignore[method-assign]  # and mute
         [parcel] = node.post(peer.engine)
         await node.outcomes([parcel], 3.0)
         assert node.engine.outcomes[parcel][0].reason == "connection-lost"
