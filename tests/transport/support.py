@@ -15,10 +15,10 @@ T = TypeVar("T")
 ALPN = "quicnprotochat/test"
 LOOPBACK = Address("127.0.0.1", 0)
 QUICK = TransportLimits(
-    handshake_deadline_s=1.0,
+    handshake_deadline_s=3.0,
     idle_timeout_s=1.0,
     keep_alive_s=0.25,
-    dial_deadline_s=2.0,
+    dial_deadline_s=4.0,
     close_grace_s=0.2,
     mtu_search_from=0,
 )

@@ -190,7 +190,9 @@ async def test_a_flood_of_made_up_addresses_does_not_keep_a_newcomer_out(
 
 async def test_nobody_gets_more_than_three_times_what_they_sent(open_endpoint: Open) -> None:
     """RFC 9000, 8.1: or we would be a weapon against whoever's address is made up."""
-    server = await open_endpoint(Inbox(), limits=replace(QUICK, idle_timeout_s=5.0))
+    server = await open_endpoint(
+        Inbox(), limits=replace(QUICK, idle_timeout_s=5.0, handshake_deadline_s=1.0)
+    )
     received = 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
