@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
+from weakref import WeakKeyDictionary
 
 from discovery.resolver import Resolver
 from discovery.scope import NetworksNow
@@ -42,6 +44,8 @@ class BetterPaths:
         self._limits = limits
         self._counters = counters
         self._moving: set[DeviceKey] = set()
+        self._failed_at: WeakKeyDictionary[Link, float] = WeakKeyDictionary()
+        self._loop = asyncio.get_running_loop()
         self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
 
     async def run(self) -> None:
@@ -75,17 +79,21 @@ class BetterPaths:
         networks = self._networks()
         if link is None or networks.on_link(link.connection.remote.host):
             return
+        failed_at = self._failed_at.get(link, -math.inf)
+        if self._loop.time() - failed_at < self._limits.better_path_s:
+            return  # anybody on the LAN can claim to be that device, again and again
         known = await self._resolver.resolve(device, deadline_s=self._limits.quick_resolve_s)
         self._dialer.candidates.found(device, known.found, all_there_is=False)
         addresses = [found.address.address for found in known.found]
         near = [address for address in addresses if networks.on_link(address.host)]
-        if near:
-            await self._replace(link, near)
+        if near and not await self._replace(link, near):
+            self._failed_at[link] = self._loop.time()
 
-    async def _replace(self, link: Link, addresses: list[Address]) -> None:
+    async def _replace(self, link: Link, addresses: list[Address]) -> bool:
+        """False when that failed: says nothing about the link that there is."""
         device = link.peer
         if device in self._moving:
-            return
+            return True
         self._moving.add(device)
         try:
             policy = await self._rules.of(device)
@@ -94,15 +102,17 @@ class BetterPaths:
         except Fault as fault:
             self._counters[f"better-path-{fault.code}"] += 1
             log.debug("no other path to %r: %s", device, fault)
-            await self._prove(link)
+            return False
         finally:
             self._moving.discard(device)
+        return True
 
     async def _dial_anew(self, link: Link) -> None:
         """Where it was; a peer behind a NAT is not heard from there, and has to be met."""
         try:
             async with asyncio.timeout(2 * self._proof_s(link)):
-                await self._replace(link, [link.connection.remote])
+                if not await self._replace(link, [link.connection.remote]):
+                    await self._prove(link)
         except TimeoutError:
             self._lost(link)
 

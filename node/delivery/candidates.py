@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from discovery.hosts import with_kind
-from discovery.resolver import Found
+from discovery.resolver import CANDIDATES, Found
 from schemas.addresses import Address, AddressKind, EndpointAddress
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
@@ -35,6 +35,9 @@ class Candidate:
     @property
     def kind(self) -> AddressKind:
         return self.endpoint.kind
+
+
+_OF_DEVICE: Final = 2 * CANDIDATES  # those that discovery knows, and as many that it knew
 
 
 class Candidates:
@@ -120,6 +123,8 @@ class Candidates:
 
     def _keep(self, device: DeviceKey, known: dict[Address, Candidate]) -> None:
         self._known.pop(device, None)
-        self._known[device] = known
+        newest = sorted(known.items(), key=lambda entry: entry[1].learnt_at, reverse=True)
+        kept = dict(newest[:_OF_DEVICE])
+        self._known[device] = {each: known[each] for each in known if each in kept}
         while len(self._known) > self._limit:
             del self._known[next(iter(self._known))]

@@ -118,6 +118,7 @@ class DeliveryLimits:
     better_path_s: float = 30.0  # how often a LAN path is looked for beside another; news do, too
     moved_proof_s: float = 1.0  # on another network, who does not answer by then is dialled anew
     moved_proof_least_s: float = 0.3  # or sooner, after four round trips: it may be seldom wrong
+    publish_again_s: tuple[float, float] = (5.0, 300.0)  # pauses while others see us elsewhere
     asleep_s: float = 10.0  # that the wall clock went on without us: the machine slept
 
 

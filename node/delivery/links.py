@@ -190,6 +190,7 @@ class Links:
             told = True
             try:
                 wish = await self._ask(LinkUp(device, greeting.hello))
+                await self._admit(connection)  # the user may have changed it during the hello
             except Fault:
                 self._unregister(link)
                 raise
@@ -276,6 +277,9 @@ class Links:
             await better.ping()
         except Fault:
             self._counters["link-dead-rival"] += 1
+            if self._links.get(newer.peer) not in (None, better):
+                self._retire(newer)  # a better one came meanwhile
+                return
             if not newer.closed:
                 self._use(newer)
             better.close("replaced by a newer link")

@@ -20,6 +20,28 @@ from schemas.limits import ENDPOINT_ADDRESSES, ENDPOINT_LIFETIME_S
 log = logging.getLogger(__name__)
 
 
+class Pace:
+    """How often something may be done: at once after a quiet time, else after growing pauses.
+
+    `between` are the shortest and the longest pause in seconds.
+    """
+
+    def __init__(self, between: tuple[float, float], time: Callable[[], float]) -> None:
+        self._least, self._most = between
+        self._time = time
+        self._pause = self._least
+        self._last = -self._most
+
+    def due(self) -> bool:
+        return self._time() - self._last >= self._pause
+
+    def done(self) -> None:
+        now = self._time()
+        quiet = now - self._last >= 2 * self._pause
+        self._pause = self._least if quiet else min(2 * self._pause, self._most)
+        self._last = now
+
+
 class Whereabouts:
     """Our own addresses, written into the signed endpoint record while `run` runs.
 
@@ -81,14 +103,18 @@ class Whereabouts:
 
     async def _watch(self) -> None:
         adapters, published = self.adapters(link_local=True), self.addresses()
-        renewed = self._clock()
+        renewed, again = self._clock(), Pace(self._limits.publish_again_s, self._loop.time)
+        asleep = False
         while True:
-            asleep = await self._rest()
+            asleep |= await self._rest()
             try:
                 now, wanted = self.adapters(link_local=True), self.addresses()
-                old = self._clock() - renewed >= ENDPOINT_LIFETIME_S / 4
-                if wanted != published or old:
+                # Also when the clock went back: a record from the future is nobody's friend.
+                old = not 0 <= self._clock() - renewed < ENDPOINT_LIFETIME_S / 4
+                # What others say of us may change as often as they like; our adapters do not.
+                if old or (wanted != published and (now != adapters or again.due())):
                     await self.publish()
+                    again.done()
                     published, renewed = wanted, self._clock()
             except (Fault, OSError) as error:
                 self._counters["addresses-unknown"] += 1
@@ -96,7 +122,7 @@ class Whereabouts:
                 continue
             if now != adapters or asleep:
                 log.info("this machine %s", "was asleep" if asleep else "is on another network")
-                adapters = now
+                adapters, asleep = now, False
                 self._moved()
 
     async def _rest(self) -> bool:
