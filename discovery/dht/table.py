@@ -117,7 +117,10 @@ class Table(RoutingTable):  # type: ignore[misc] # the library is untyped
 
     def split_bucket(self, index: int) -> None:
         super().split_bucket(index)
-        self._highs[index : index + 1] = [each.range[1] for each in self.buckets[index : index + 2]]
+        halves = self.buckets[index : index + 2]
+        self._highs[index : index + 1] = [each.range[1] for each in halves]
+        for half in halves:
+            self._see_promoted(half)
 
     def get_bucket_for(self, node: Any) -> int:
         return bisect.bisect_left(self._highs, node.long_id)
@@ -183,12 +186,15 @@ class Table(RoutingTable):  # type: ignore[misc] # the library is untyped
 
     def remove_contact(self, node: Any) -> None:
         bucket = self.bucket_of(node.long_id)
-        before = set(bucket.nodes)
         bucket.remove_node(node)
         self._seen.pop(node.id, None)
         self._good.discard(node.id)
-        for promoted in bucket.nodes.keys() - before:
-            self._seen[promoted] = _Seen(0.0, 0.0)  # it answered once: asked soon
+        self._see_promoted(bucket)
+
+    def _see_promoted(self, bucket: Bucket) -> None:
+        """Those who waited answered once, some time ago: they are asked soon."""
+        for id in bucket.nodes:
+            self._seen.setdefault(id, _Seen(0.0, 0.0))
 
     def nearest(self, target: int, count: int) -> list[DhtContact]:
         """Nearest first; then the nearest of those that are unproven or failed last time."""

@@ -119,6 +119,24 @@ def test_who_does_not_answer_goes_and_one_who_waits_comes() -> None:
     assert waiting in table.stale(START + 10, 100), "nobody knows whether it still lives"
 
 
+def test_who_gets_a_place_by_a_split_is_asked_and_goes_when_silent() -> None:
+    """A moved contact leaves room for its old neighbours, who waited; the split lets them in."""
+    near = [contact("203.0.113", far=False) for _ in range(LIMITS.per_prefix)]
+    waiting = contact("203.0.113", far=False)
+    others = [contact(far=True) for _ in range(LIMITS.bucket - len(near))]
+    table = filled(*near, waiting, *others)
+    assert waiting not in set(table)
+    table.answered(DhtContact(near[0].device, Address("198.51.100.1", 7000)), START)
+    table.answered(contact(far=True), START)
+    assert waiting in set(table)
+    assert waiting in table.stale(START, 1)
+    for later in range(1, LIMITS.failures + 1):
+        table.failed(waiting, START + later)
+        table.answered(others[0], START + later)
+    table.failed(waiting, START + 9)
+    assert waiting not in set(table)
+
+
 def test_one_lost_packet_is_forgiven() -> None:
     table = filled(*(contact() for _ in range(5)))
     victim = next(iter(table))
