@@ -1,8 +1,9 @@
 """Where others see us: what each says, and what enough of them agree on.
 
 Behind a NAT only others know our address. Each of them may lie or be mistaken, so what goes into
-our record was said by a relay of ours, or by two observers in different networks. Where observers
-see several ports of one host, the NAT has another for each peer (RFC 4787, 4.1: address-dependent
+our record was said by a relay of ours, or by two observers in different networks; strangers of the
+DHT, who are had for nothing, count only while no relay of ours speaks. Where observers see several
+ports of one host, the NAT has another for each peer (RFC 4787, 4.1: address-dependent
 mapping): none of them is of use to anybody else.
 """
 
@@ -14,6 +15,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
 from discovery.hosts import is_loopback, usable_host
 from node.delivery.asking import Ask
@@ -31,18 +33,34 @@ _ENOUGH = 2  # voices
 log = logging.getLogger(__name__)
 
 
+class Standing(IntEnum):
+    """What an observer is to us, the least credible first."""
+
+    STRANGER = 0  # somebody in the DHT
+    ACQUAINTANCE = 1
+    RELAY = 2  # of ours
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """`observer`, who is `at` there, sees us at `address`. `own`: it is a relay of ours.
-
-    `when` is the loop's time.
-    """
+    """`observer`, who is `at` there, sees us at `address`. `when` is the loop's time."""
 
     observer: DeviceKey
     at: Address
     address: Address
     when: float
-    own: bool
+    standing: Standing
+
+    @property
+    def own(self) -> bool:
+        """A relay of ours says so."""
+        return self.standing is Standing.RELAY
+
+    @property
+    def realm(self) -> tuple[int, bool]:
+        """Of what kind the address is: a relay on the LAN says nothing of the internet's."""
+        host = ipaddress.ip_address(self.address.host)
+        return host.version, host.is_global
 
     @property
     def voice(self) -> bytes:
@@ -75,7 +93,7 @@ class ObservedAddresses:
 
     def by_relay(self, relay: Connection, address: Address) -> None:
         """A relay of ours sees us there."""
-        self.saw(relay.peer, relay.remote, address, own=True)
+        self.saw(relay.peer, relay.remote, address, Standing.RELAY)
 
     async def by_link(self, link: Link) -> None:
         """A peer's hello said where it sees us. Strangers come by the dozen: they have no say."""
@@ -86,19 +104,25 @@ class ObservedAddresses:
             log.debug("%r: what it sees is not counted: %s", link, fault)
             return
         if acquainted:
-            self.saw(link.peer, link.connection.remote, address)
+            self.saw(link.peer, link.connection.remote, address, Standing.ACQUAINTANCE)
 
-    def saw(self, observer: DeviceKey, at: Address, address: Address, *, own: bool = False) -> None:
-        """`observer`, whom we see at `at`, sees us at `address`. `own`: it is a relay of ours."""
+    def saw(self, observer: DeviceKey, at: Address, address: Address, standing: Standing) -> None:
+        """`observer`, whom we see at `at`, sees us at `address`.
+
+        What it said with a better standing, such as our relay that serves the DHT too, stays.
+        """
         host = usable_host(address.host, on_link=False)
         if host is None or not address.port or (is_loopback(host) and not is_loopback(at.host)):
             return
-        seen = Observation(observer, at, Address(host, address.port), self._loop.time(), own)
+        known = self._seen.get(observer)
+        if known is not None and known.standing > standing:
+            return
         self._seen.pop(observer, None)
-        self._seen[observer] = seen
+        now = self._loop.time()
+        self._seen[observer] = Observation(observer, at, Address(host, address.port), now, standing)
         if len(self._seen) > self._limits.observers:
-            oldest = [each for each in self._seen.values() if not each.own]
-            del self._seen[(oldest or [seen])[0].observer]
+            least = min(self._seen.values(), key=lambda each: each.standing)  # its oldest
+            del self._seen[least.observer]
         self._settle()
 
     def forget(self) -> None:
@@ -116,14 +140,19 @@ class ObservedAddresses:
 
     def candidates(self) -> tuple[Address, ...]:
         """Every address that anybody sees, the most credible and newest first."""
-        ranked = sorted(self._seen.values(), key=lambda each: (each.own, each.when), reverse=True)
+        ranked = sorted(
+            self._seen.values(), key=lambda each: (each.standing, each.when), reverse=True
+        )
         return tuple(dict.fromkeys(each.address for each in ranked))
 
     def hosts(self) -> frozenset[str]:
-        """The hosts on the internet that enough observers see us at, whichever the port."""
+        """The hosts on the internet that enough observers see us at, whichever the port.
+
+        They open a contact's private addresses to our dialling, so strangers have no say.
+        """
         voices: dict[str, dict[bytes, int]] = defaultdict(dict)
         for each in self._seen.values():
-            if ipaddress.ip_address(each.address.host).is_global:
+            if each.standing is not Standing.STRANGER and each.realm[1]:
                 _raise(voices[each.address.host], each)
         return frozenset(host for host, of in voices.items() if sum(of.values()) >= _ENOUGH)
 
@@ -147,8 +176,10 @@ class ObservedAddresses:
     def _agreed(self) -> tuple[Address, ...]:
         """Of each host the port that has a majority of the voices, and enough of them."""
         voices: dict[Address, dict[bytes, int]] = defaultdict(dict)
+        known = {each.realm for each in self._seen.values() if each.own}
         for each in self._seen.values():
-            _raise(voices[each.address], each)
+            if each.standing is not Standing.STRANGER or each.realm not in known:
+                _raise(voices[each.address], each)
         weights = {address: sum(of.values()) for address, of in voices.items()}
         found = []
         for address, weight in weights.items():

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from node.delivery.limits import DeliveryLimits
-from node.delivery.observed import ObservedAddresses
+from node.delivery.observed import ObservedAddresses, Standing
 from schemas.addresses import Address, AddressKind, RelayAddress
 from schemas.ids import DeviceKey
 from tests.node.delivery.support import FakeEngine, FakeNodes, Relays, eventually, stranger
@@ -16,6 +16,7 @@ from tests.transport.test_rebinding import Nat
 
 OURS = Address("11.0.0.1", 7000)
 OTHER_PORT = Address("11.0.0.1", 7001)
+VICTIM = Address("11.0.0.99", 7000)
 SIX = Address("2a00::1", 7000)
 RELAY, ANOTHER = Address("12.0.0.1", 7000), Address("13.0.0.1", 7000)
 
@@ -43,11 +44,18 @@ class Told:
         self.addresses = addresses
         self.times += 1
 
-    def peer(self, number: int, address: Address, *, network: int | None = None) -> DeviceKey:
+    def peer(
+        self,
+        number: int,
+        address: Address,
+        *,
+        network: int | None = None,
+        standing: Standing = Standing.ACQUAINTANCE,
+    ) -> DeviceKey:
         """A peer in a network of its own, unless one is given, sees us there."""
         key = stranger()
         place = Address(f"14.0.{number if network is None else network}.{number}", 7000)
-        self.observed.saw(key, place, address)
+        self.observed.saw(key, place, address, standing)
         return key
 
 
@@ -57,7 +65,7 @@ async def told() -> Told:
 
 
 async def test_a_relay_of_ours_is_believed(told: Told) -> None:
-    told.observed.saw(stranger(), RELAY, OURS, own=True)
+    told.observed.saw(stranger(), RELAY, OURS, Standing.RELAY)
     assert told.published(OURS)
     told.observed.close()
 
@@ -74,12 +82,12 @@ async def test_one_peer_is_not_and_two_networks_are(told: Told) -> None:
 
 
 async def test_a_nat_with_another_port_for_each_peer_has_none_for_strangers(told: Told) -> None:
-    told.observed.saw(stranger(), RELAY, OURS, own=True)
-    told.observed.saw(stranger(), ANOTHER, OTHER_PORT, own=True)
+    told.observed.saw(stranger(), RELAY, OURS, Standing.RELAY)
+    told.observed.saw(stranger(), ANOTHER, OTHER_PORT, Standing.RELAY)
     assert told.published()
     assert told.observed.hosts() == {OURS.host}, "but the host is ours"
     assert set(told.observed.candidates()) == {OURS, OTHER_PORT}, "to try, where both dial"
-    told.observed.saw(stranger(), RELAY, Address("192.168.1.7", 7000), own=True)
+    told.observed.saw(stranger(), RELAY, Address("192.168.1.7", 7000), Standing.RELAY)
     assert told.observed.hosts() == {OURS.host}, "another machine in every home"
     told.observed.close()
 
@@ -87,8 +95,8 @@ async def test_a_nat_with_another_port_for_each_peer_has_none_for_strangers(told
 async def test_liars_cannot_outvote_our_relay_alone_and_one_family_not_the_other(
     told: Told,
 ) -> None:
-    told.observed.saw(stranger(), RELAY, OURS, own=True)
-    told.observed.saw(stranger(), ANOTHER, SIX, own=True)
+    told.observed.saw(stranger(), RELAY, OURS, Standing.RELAY)
+    told.observed.saw(stranger(), ANOTHER, SIX, Standing.RELAY)
     told.peer(1, OTHER_PORT)
     assert told.published(OURS, SIX)
     told.peer(2, OTHER_PORT)
@@ -100,9 +108,9 @@ async def test_liars_cannot_outvote_our_relay_alone_and_one_family_not_the_other
     "address", [Address("host.example", 1), Address("0.0.0.0", 1), Address("224.0.0.1", 1)]
 )
 async def test_what_nobody_can_dial_is_not_counted(told: Told, address: Address) -> None:
-    told.observed.saw(stranger(), RELAY, address, own=True)
-    told.observed.saw(stranger(), RELAY, Address("11.0.0.1", 0), own=True)
-    told.observed.saw(stranger(), RELAY, Address("127.0.0.1", 7000), own=True)
+    told.observed.saw(stranger(), RELAY, address, Standing.RELAY)
+    told.observed.saw(stranger(), RELAY, Address("11.0.0.1", 0), Standing.RELAY)
+    told.observed.saw(stranger(), RELAY, Address("127.0.0.1", 7000), Standing.RELAY)
     assert told.observed.observations() == []
     told.observed.close()
 
@@ -110,8 +118,8 @@ async def test_what_nobody_can_dial_is_not_counted(told: Told, address: Address)
 async def test_what_an_observer_saw_last_counts_and_what_is_old_does_not() -> None:
     told = Told(observed_s=0.1)
     relay = stranger()
-    told.observed.saw(relay, RELAY, OURS, own=True)
-    told.observed.saw(relay, RELAY, OTHER_PORT, own=True)
+    told.observed.saw(relay, RELAY, OURS, Standing.RELAY)
+    told.observed.saw(relay, RELAY, OTHER_PORT, Standing.RELAY)
     assert told.published(OTHER_PORT)
     told.linked.add(relay)
     await asyncio.sleep(0.2)
@@ -122,7 +130,7 @@ async def test_what_an_observer_saw_last_counts_and_what_is_old_does_not() -> No
 
 
 async def test_another_network_has_other_addresses(told: Told) -> None:
-    told.observed.saw(stranger(), RELAY, OURS, own=True)
+    told.observed.saw(stranger(), RELAY, OURS, Standing.RELAY)
     told.observed.forget()
     assert told.published()
     assert told.observed.candidates() == ()
@@ -131,12 +139,60 @@ async def test_another_network_has_other_addresses(told: Told) -> None:
 
 async def test_a_crowd_of_observers_is_bounded_and_leaves_our_relay_its_place() -> None:
     told = Told(observers=8)
-    told.observed.saw(stranger(), RELAY, OURS, own=True)
+    told.observed.saw(stranger(), RELAY, OURS, Standing.RELAY)
     for number in range(1, 200):
         told.peer(number, OURS)
     assert len(told.observed.observations()) == 8
     assert told.observed.observations()[0].own
     assert told.times == 1
+    told.observed.close()
+
+
+async def test_strangers_of_the_dht_do_not_outvote_a_relay_of_ours(told: Told) -> None:
+    """Two of them, who are had for nothing, would take our address out of the record."""
+    told.observed.saw(stranger(), RELAY, OURS, Standing.RELAY)
+    for number in range(1, 20):
+        told.peer(number, OTHER_PORT, standing=Standing.STRANGER)
+        told.peer(100 + number, VICTIM, standing=Standing.STRANGER)
+    assert told.published(OURS)
+    assert told.times == 1, "and nothing is published anew"
+    told.observed.close()
+
+
+async def test_strangers_are_heard_where_no_relay_of_ours_speaks(told: Told) -> None:
+    told.observed.saw(stranger(), ANOTHER, SIX, Standing.RELAY)
+    told.observed.saw(stranger(), RELAY, Address("192.168.1.7", 7000), Standing.RELAY)
+    for number in (1, 2):
+        told.peer(number, OURS, standing=Standing.STRANGER)
+    assert OURS in told.addresses, "a relay on the LAN, or over IPv6, cannot know"
+    told.observed.close()
+
+
+async def test_strangers_do_not_say_that_a_host_is_ours(told: Told) -> None:
+    """Who colludes with two of them would have us dial the private addresses in its record."""
+    for number in range(1, 20):
+        told.peer(number, VICTIM, standing=Standing.STRANGER)
+    assert told.observed.hosts() == frozenset()
+    for number in (1, 2):
+        told.peer(number, OURS)
+    assert told.observed.hosts() == {OURS.host}
+    told.observed.close()
+
+
+async def test_our_relay_that_serves_the_dht_too_is_still_our_relay(told: Told) -> None:
+    relay = stranger()
+    told.observed.saw(relay, RELAY, OURS, Standing.RELAY)
+    told.observed.saw(relay, RELAY, OURS, Standing.STRANGER)
+    assert told.published(OURS)
+    told.observed.close()
+
+
+async def test_a_crowd_of_strangers_leaves_acquaintances_their_place() -> None:
+    told = Told(observers=8)
+    known = {told.peer(1, OURS), told.peer(2, OURS)}
+    for number in range(3, 200):
+        told.peer(number, OTHER_PORT, standing=Standing.STRANGER)
+    assert known <= {each.observer for each in told.observed.observations()}
     told.observed.close()
 
 
@@ -175,7 +231,7 @@ async def test_our_relay_tells_us_when_our_address_changes(
 
 async def test_what_is_agreed_on_stands_in_our_record(nodes: FakeNodes) -> None:
     a = await nodes()
-    a.delivery.observed.saw(stranger(), RELAY, OURS, own=True)
+    a.delivery.observed.saw(stranger(), RELAY, OURS, Standing.RELAY)
     found = {each.address: each.kind for each in a.delivery.whereabouts.addresses()}
     assert found[OURS] is AddressKind.PUNCHED
     assert found[a.address] is AddressKind.LAN
