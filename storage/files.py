@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -125,7 +126,12 @@ class PrivateFile:
 
 
 def replace_file(new: Path, path: Path) -> None:
-    """`new` becomes `path`, and the name, too, is on disk when this returns. Raises OSError."""
+    """`new` becomes `path`, and the name, too, is on disk when this returns. Raises OSError.
+
+    A device, pipe or folder is not replaced: to a rename `/dev/null` is a name like any other.
+    """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "not a regular file", str(path))
     new.replace(path)
     sync_folder(path.parent)
 

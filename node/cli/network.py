@@ -107,7 +107,8 @@ def _facts(peer: Peer) -> tuple[object, ...]:
 
 def _tell(state: State, peer: Peer, *, gone: bool) -> None:
     if state.json:
-        state.out.emit({**peer.to_json(), "gone": gone})
+        left = {"connected": False, "path": None, "rtt_ms": None} if gone else {}
+        state.out.emit({**peer.to_json(), **left, "gone": gone})
     else:
         state.out.listing(
             [{}],

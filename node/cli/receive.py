@@ -124,7 +124,7 @@ def local_minute(utc: str) -> str:
 
 def line_of(message: Message) -> str:
     head = (
-        f"{local_minute(message.sent_at)} {clean(message.group_name) or 'direct'} · "
+        f"{local_minute(message.sent_at)} {clean(message.group_name) or 'to you'} · "
         f"{clean(message.sender_name) or message.sender[:12]}: "
     )
     return head + clean_lines(message.text, "    ")

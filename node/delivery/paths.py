@@ -8,7 +8,7 @@ from typing import Final
 
 from discovery.scope import NetworksNow
 from node.delivery.asking import Ask
-from node.delivery.candidates import NO_ANSWER, Candidate, Candidates
+from node.delivery.candidates import ANSWERED, NO_ANSWER, OVERTAKEN, Candidate, Candidates
 from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.obtain import parse_relays
@@ -162,7 +162,8 @@ class Paths:
             through = " through a NAT" if kind is AddressKind.PUNCHED else ""
             return f"Linked directly{through}. {why}{because}"
         if policy.hides_address:
-            way = "By relay." if has_relay else "No relay is known, so nothing reaches them."
+            way = "By relay." if at_relay else "A relay of theirs gets it when one answers."
+            way = way if has_relay else "No relay is known, so nothing reaches them."
             return f"{way} They are not to see our address.{because}"
         why = _tried(list(known), "of theirs")
         if has_relay and at_relay:
@@ -184,7 +185,10 @@ def _tried(candidates: list[Candidate], which: str) -> str:
     silent = sum(each.result == NO_ANSWER for each in tried)
     other = sorted({each.result for each in tried} - {NO_ANSWER})
     parts = [f"{silent} did not answer"] if silent else []
+    parts += ["the last one that worked answers no longer"] if ANSWERED in other else []
+    other = [each for each in other if each not in (ANSWERED, OVERTAKEN)]
     parts += [f"last result: {', '.join(other)}"] if other else []
+    parts = parts or ["none is in use now"]
     noun = "address" if len(tried) == 1 else "addresses"
     return f"{len(tried)} {noun} {which} tried: {'; '.join(parts)}."
 

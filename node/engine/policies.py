@@ -33,6 +33,12 @@ class Policies:
         core, identity = self._core, command.identity
         if identity == core.identity.public:
             raise Refused("yourself", "this is about how others are reached")
+        if identity is not None and not self._knows(identity):
+            raise Refused(
+                "unknown-person",
+                "no contact, and in no group of ours",
+                hint="name a person, or give their identity key: a device's is another",
+            )
         known = core.linked if identity is None else set(core.people.devices(identity))
         before = core.policies.of(identity)
         if identity is not None:
@@ -44,6 +50,10 @@ class Policies:
             self._changed(identity, known)
         name = "" if identity is None else core.name_of(identity)
         return values.PolicyView(identity, name, now)
+
+    def _knows(self, identity: IdentityKey) -> bool:
+        people = self._core.people
+        return people.contact(identity) is not None or people.shares_group(identity)
 
     def _changed(self, identity: IdentityKey | None, devices: set[DeviceKey]) -> None:
         core = self._core

@@ -10,6 +10,7 @@ import pytest
 from node.engine import commands as c
 from node.engine.commands import SetPathPolicy
 from node.node import Node
+from schemas.errors import Refused
 from schemas.ids import IdentityKey
 from schemas.path_policy import PathPolicy
 from tests.node.delivery.real import DONE, Person, befriend, joined, ledger, texts
@@ -123,3 +124,13 @@ async def test_a_policy_is_remembered(tmp_path: Path, policy: PathPolicy) -> Non
         him = b.identity
     async with ada.running() as a:
         assert (await a.ask(c.PathPolicyOf(him))).policy is policy
+
+
+async def test_a_policy_for_nobody_we_know_is_refused(tmp_path: Path) -> None:
+    """As for a device's key, which looks alike: the user would think that it holds."""
+    ada, bob = Person(tmp_path, "ada"), Person(tmp_path, "bob")
+    async with bob.running() as b, ada.running() as a:
+        await befriend(a, b)
+        with pytest.raises(Refused) as refused:
+            await choose(a, PathPolicy.RELAY_ONLY, IdentityKey(b.device))
+        assert refused.value.code == "unknown-person"
