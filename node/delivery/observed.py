@@ -106,7 +106,13 @@ class ObservedAddresses:
         if acquainted:
             self.saw(link.peer, link.connection.remote, address, Standing.ACQUAINTANCE)
 
-    def saw(self, observer: DeviceKey, at: Address, address: Address, standing: Standing) -> None:
+    def saw(
+        self,
+        observer: DeviceKey,
+        at: Address,
+        address: Address,
+        standing: Standing = Standing.STRANGER,
+    ) -> None:
         """`observer`, whom we see at `at`, sees us at `address`.
 
         What it said with a better standing, such as our relay that serves the DHT too, stays.
