@@ -8,8 +8,9 @@ repeats them on another day, and say nothing to who has not the card.
 from __future__ import annotations
 
 import hmac
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,10 +56,20 @@ def tag_for(secret: bytes, device: DeviceKey, label: str, day: int) -> Tag:
 
 
 class Recogniser:
-    """Knows acquaintances by their tags. `dropped` counts `tags-not-tried`: above the rate."""
+    """Knows acquaintances by their tags. `dropped` counts `tags-not-tried`: above the rate.
 
-    def __init__(self, dropped: Counter[str], *, tags_per_s: float = _TAGS_PER_S) -> None:
+    `monotonic` gives seconds that only grow, for the rate: the user may set the clock back.
+    """
+
+    def __init__(
+        self,
+        dropped: Counter[str],
+        *,
+        tags_per_s: float = _TAGS_PER_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.dropped = dropped
+        self._monotonic = monotonic
         self._known: list[tuple[bytes, Acquaintance]] = []
         self._tried: OrderedDict[tuple[str, Tag], Acquaintance | None] = OrderedDict()
         self._bucket = TokenBucket(tags_per_s, 4 * ACQUAINTANCES)
@@ -88,10 +99,11 @@ class Recogniser:
         if asked in self._tried:
             self._tried.move_to_end(asked)
             return self._tried[asked]
-        if self._bucket.wait_s(now):
+        at = self._monotonic()
+        if self._bucket.wait_s(at):
             self.dropped["tags-not-tried"] += 1
             return None
-        self._bucket.use(len(self._known), now)
+        self._bucket.use(len(self._known), at)
         found = None
         for key, each in self._known:
             if hmac.compare_digest(_tag(key, each.device, label, tag.day), tag.tag):

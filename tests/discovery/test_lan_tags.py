@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -27,8 +28,10 @@ VECTOR = (
 )
 
 
-def recogniser(*known: Acquaintance, tags_per_s: float = 1e9) -> Recogniser:
-    found = Recogniser(Counter(), tags_per_s=tags_per_s)
+def recogniser(
+    *known: Acquaintance, tags_per_s: float = 1e9, monotonic: Callable[[], float] = lambda: 0.0
+) -> Recogniser:
+    found = Recogniser(Counter(), tags_per_s=tags_per_s, monotonic=monotonic)
     found.know(known)
     return found
 
@@ -67,13 +70,27 @@ def test_two_announcements_have_nothing_in_common() -> None:
 def test_strangers_cost_a_bounded_number_of_tags() -> None:
     """A thousand contacts and a flood of labels: a rate, not a product."""
     many = [Acquaintance(DeviceKey(os.urandom(32)), "", os.urandom(16)) for _ in range(100)]
-    there = recogniser(*many, tags_per_s=1000.0)
+    elapsed = 0.0
+    there = recogniser(*many, tags_per_s=1000.0, monotonic=lambda: elapsed)
     for n in range(200):
         there.recognise(f"{n}", Tag(TODAY, os.urandom(TAG_BYTES)), NOW)
     tried = 200 - there.dropped["tags-not-tried"]
     assert tried <= 1 + 4 * lan_tags.ACQUAINTANCES // 100
     tag = tag_for(many[7].secret, many[7].device, "7", TODAY)
+    assert there.recognise("7", tag, NOW + 60) is None, "the clock was set: no time has passed"
+    elapsed = 60.0
     assert there.recognise("7", tag, NOW + 60) is many[7], "the flood is over"
+
+
+def test_a_clock_that_is_set_back_hides_no_contact() -> None:
+    """The rate would wait until the clock is where it was."""
+    elapsed = 0.0
+    there = recogniser(ADA, tags_per_s=1000.0, monotonic=lambda: elapsed)
+    for n in range(10_000):
+        there.recognise(f"{n}", Tag(TODAY, os.urandom(TAG_BYTES)), NOW)
+    elapsed = 10.0
+    tag = tag_for(ADA.secret, ADA.device, "0011", TODAY)
+    assert there.recognise("0011", tag, NOW - 7200) is ADA
 
 
 def test_what_was_tried_costs_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
