@@ -22,6 +22,7 @@ from schemas.limits import ENDPOINT_ADDRESSES
 from schemas.records import EndpointRecord, Signed
 
 LEADS_PER_SOURCE: Final = 8  # a DHT cell holds 4 values; each costs us a signature check
+PER_HOST: Final = 2  # of a record: a NAT's and a forwarded port; the rest could harm that host
 CANDIDATES: Final = 16  # dialling starts one each 150 ms: more would never get their turn
 SOURCE_DEADLINE_S: Final = 1.5  # when dialling gives up on addresses and takes the relay
 
@@ -73,8 +74,9 @@ class Resolver:
 
     `clock` gives Unix seconds. `counts[source, reason]` says what failed or was not believed:
     `deadline`, the code of a Fault, `os-error`, `bug` (logged too), `too-many`, `unusable`,
-    `wrong-device`, the code of a Malformed record, or `other-network`: an address of a record that
-    means another machine here. What was typed or heard on the LAN is tried wherever it points.
+    `wrong-device`, the code of a Malformed record, `same-host`: above PER_HOST, or `other-network`:
+    an address of a record that means another machine here. What was typed or heard on the LAN is
+    tried wherever it points.
     """
 
     def __init__(
@@ -172,11 +174,16 @@ class Resolver:
             if record != best:
                 continue
             beside = [endpoint.address.host for endpoint in record.addresses]
+            per_host: Counter[str] = Counter()
             for endpoint in record.addresses:
-                if networks.admits(endpoint.address.host, beside):
-                    hints[name].append((endpoint, record.issued))
-                else:
+                host = endpoint.address.host
+                if not networks.admits(host, beside):
                     self.counts[name, "other-network"] += 1
+                elif per_host[host] >= PER_HOST:
+                    self.counts[name, "same-host"] += 1
+                else:
+                    per_host[host] += 1
+                    hints[name].append((endpoint, record.issued))
         return Resolution(device, _choose(hints, now), best, signed, failures)
 
     def _open(

@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from discovery.record import sign_endpoint_record
-from discovery.resolver import CANDIDATES, LEADS_PER_SOURCE, Found, Resolver
+from discovery.resolver import CANDIDATES, LEADS_PER_SOURCE, PER_HOST, Found, Resolver
 from discovery.scope import OwnNetworks
 from discovery.sources import Hint, HintSource, Lead, RecordSource
 from identity import keys, signing
@@ -276,3 +276,14 @@ async def test_a_records_private_address_is_of_use_on_its_own_network_only() -> 
     hosts = {host for host, _ in shown(answer.found)}
     assert hosts == {"192.168.1.7", "11.0.0.7", "10.1.2.3"}  # a card's hint is the user's own word
     assert asked.counts["record", "other-network"] == 1
+
+
+async def test_a_record_makes_us_dial_few_ports_of_one_host() -> None:
+    """Eight ports of a victim would get eight handshakes of everybody who looks for its author."""
+    ports = [EndpointAddress(Address("11.0.0.7", port), AddressKind.PUBLIC) for port in range(1, 8)]
+    said = record(1, *ports, public("11.0.0.8"))
+    asked = resolver(Fixed("record", [said]), Fixed("relay", [said]))
+    answer = await asked.resolve(DEVICE.public)
+    hosts = [host for host, _ in shown(answer.found)]
+    assert sorted(hosts) == ["11.0.0.7"] * PER_HOST + ["11.0.0.8"]
+    assert asked.counts["record", "same-host"] == len(ports) - PER_HOST
