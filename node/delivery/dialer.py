@@ -16,6 +16,7 @@ from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.path_rules import PathRules
+from node.delivery.rates import Rates
 from schemas.addresses import AddressKind
 from schemas.errors import Fault, Unreachable
 from schemas.frames import P2P_ALPN
@@ -40,6 +41,7 @@ class _Pursuit:
     fault: Fault | None = None  # of the last attempt
     task: asyncio.Task[None] | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    held_back: asyncio.TimerHandle | None = None  # news above the rate
     over: asyncio.Future[None] | None = None  # of the attempt under way
     hoped: asyncio.Future[None] | None = None  # the same, or nobody has answered for a meeting
     dialing: int = 0  # lists of addresses that are being dialled
@@ -68,6 +70,12 @@ class Dialer:
         self._loop = asyncio.get_running_loop()
         self._pursuits: dict[DeviceKey, _Pursuit] = {}
         self._slots = asyncio.Semaphore(limits.dials_at_once)
+        self._news = Rates(
+            burst=limits.news_burst,
+            every_s=limits.news_every_s,
+            remembered=limits.devices_remembered,
+            clock=self._loop.time,
+        )
         self._tasks = Supervisor(self._crashed)
         self._closing = False
         self.on_silence: Callable[[DeviceKey], None] = lambda device: None
@@ -115,11 +123,14 @@ class Dialer:
         return "no-answer" if fault is None else fault.code
 
     def news(self, device: DeviceKey) -> None:
-        """Discovery heard something of the device: failures of the past do not count."""
+        """Discovery heard something of the device: failures of the past do not count.
+
+        The device itself makes news, so above a rate they are held back.
+        """
         self.on_news(device)
         pursuit = self._pursuits.get(device)
-        if pursuit is not None:
-            self._reset(pursuit)
+        if pursuit is not None and pursuit.held_back is None:
+            self._heed(device, pursuit)
 
     def news_of_network(self) -> None:
         """Our own addresses changed: so may every path have."""
@@ -129,6 +140,8 @@ class Dialer:
     async def close(self) -> None:
         self._closing = True
         for pursuit in self._pursuits.values():
+            if pursuit.held_back is not None:
+                pursuit.held_back.cancel()
             if pursuit.task is not None:
                 pursuit.task.cancel()
         await self._tasks.close(self._limits.flush_s)
@@ -167,6 +180,14 @@ class Dialer:
             if future is not None and not future.done():
                 future.set_result(None)
         pursuit.over = pursuit.hoped = None
+
+    def _heed(self, device: DeviceKey, pursuit: _Pursuit) -> None:
+        pursuit.held_back = None
+        wait = self._news.take(device)
+        if wait:
+            pursuit.held_back = self._loop.call_later(wait, self._heed, device, pursuit)
+        else:
+            self._reset(pursuit)
 
     def _reset(self, pursuit: _Pursuit) -> None:
         pursuit.failures = 0

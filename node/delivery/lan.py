@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 from collections import Counter
@@ -18,6 +19,7 @@ from node.delivery.dialer import Dialer
 from node.delivery.lan_presence import Presence
 from node.delivery.limits import DeliveryLimits
 from node.delivery.links import Links
+from node.delivery.rates import Rates
 from node.engine.commands import (
     ListPathPolicies,
     LookUpPeer,
@@ -76,6 +78,13 @@ class Lan:
         self._counters = counters
         self._advert = advert
         self._announce = announce
+        self._visiting: set[DeviceKey] = set()
+        self._retries = Rates(
+            burst=1,
+            every_s=limits.lan_retry_every_s,
+            remembered=limits.devices_remembered,
+            clock=asyncio.get_running_loop().time,
+        )
         self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
 
     async def start(
@@ -143,7 +152,9 @@ class Lan:
                 if event.change is PeerChange.DISAPPEARED:
                     continue
                 dialer.news(device)
-                if known.identity is not None:  # a stranger is shown, not visited
+                # A stranger is shown, not visited; and anybody may say something new all the time.
+                if known.identity is not None and device not in self._visiting:
+                    self._visiting.add(device)
                     self._tasks.start(self._visit(dialer, device), name="visit")
 
     def _tell(self, event: PeerEvent, known: PeerView) -> None:
@@ -157,10 +168,14 @@ class Lan:
 
     async def _visit(self, dialer: Dialer, device: DeviceKey) -> None:
         try:
-            await self._ask(Retry(device))
+            if not self._retries.take(device):
+                await self._ask(Retry(device))
         except Fault as fault:
             log.debug("LAN peer %r: %s", device, fault)
-        await dialer.reach(device, self._limits.relay_fallback_s, pursue=False)
+        try:
+            await dialer.reach(device, self._limits.relay_fallback_s, pursue=False)
+        finally:
+            self._visiting.discard(device)
 
 
 async def advert_of(

@@ -43,6 +43,8 @@ class DeliveryLimits:
     dials_at_once: int = 16
     redial_first_s: float = 1.0  # after a failed dial; doubles, with jitter
     redial_last_s: float = 300.0
+    news_burst: int = 2  # of one device's addresses, as of mDNS and the DHT; backoff starts anew
+    news_every_s: float = 30.0  # then one each, or who moves all the time is dialled all the time
     pursue_s: float = 600.0  # after the last courier wanted a device; the outbox asks again
     devices_remembered: int = 1024  # with their dial backoff
 
@@ -106,6 +108,7 @@ class DeliveryLimits:
     meeting_crossing_s: float = 0.5  # longest wait for the other side to have our answer
 
     # On the LAN: a peer that is killed is gone within lan_quiet_s + lan_silent_s
+    lan_retry_every_s: float = 5.0  # the outbox of one device: a write, at each word of mDNS
     lan_quiet_s: float = 0.7  # after its last sign of life a peer is asked
     lan_silent_s: float = 1.0  # three packets, or one ping and QUIC's own repetitions
     lan_absent_first_s: float = 2.0  # who is gone is asked for: it may have been unplugged
