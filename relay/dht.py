@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -12,9 +11,8 @@ from discovery.dht.service import DhtService
 from discovery.scope import networks_now
 from schemas.addresses import BootstrapAddress
 from transport import AnonymousEndpoint, Endpoint, TransportLimits
+from transport.supervise import begun_again
 from transport.udp import Bind
-
-log = logging.getLogger(__name__)
 
 
 class RelayDht:
@@ -45,8 +43,7 @@ class RelayDht:
         """For the length of the block. The table is in memory: nodes come again by themselves."""
         self._endpoint = endpoint
         self.service.start(endpoint)
-        running = asyncio.create_task(self.service.run(self._bootstrap), name="dht")
-        running.add_done_callback(_log_crash)
+        running = asyncio.create_task(begun_again(self._run, self.service.failed), name="dht")
         try:
             yield
         finally:
@@ -54,14 +51,12 @@ class RelayDht:
             await asyncio.gather(running, return_exceptions=True)
             await self.service.close()
 
+    async def _run(self) -> None:
+        await self.service.run(self._bootstrap)
+
     async def _open_anonymous(self) -> AnonymousEndpoint:
         if self._endpoint is None:
             raise RuntimeError("the DHT has not started")
         return await AnonymousEndpoint.open_anonymous(
             self._endpoint.address, limits=self._limits, utc_now=self._utc_now, bind=self._bind
         )
-
-
-def _log_crash(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("the DHT crashed", exc_info=error)

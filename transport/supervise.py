@@ -4,9 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 
 log = logging.getLogger(__name__)
+
+AGAIN_FIRST_S = 1.0  # doubles with each failure, until the work has lasted AGAIN_LAST_S
+AGAIN_LAST_S = 120.0
+
+
+async def begun_again(work: Callable[[], Awaitable[None]], on_failure: Callable[[], None]) -> None:
+    """Do `work` until it ends by itself; after each failure, logged, and a pause it begins anew."""
+    loop = asyncio.get_running_loop()
+    pause_s = AGAIN_FIRST_S
+    while True:
+        begun = loop.time()
+        try:
+            await work()
+            return
+        except Exception:  # whatever it was: the owner lives on, and so must the work
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # a task group's failure hides that we are to end
+            on_failure()
+            if loop.time() - begun >= AGAIN_LAST_S:
+                pause_s = AGAIN_FIRST_S
+            log.exception("failed, and begins anew in %s s", pause_s)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, AGAIN_LAST_S)
 
 
 class Supervisor:

@@ -44,7 +44,10 @@ def bind_udp(listen: Address, buffer_bytes: int) -> socket.socket:
             hint="Use 0.0.0.0 or :: for all interfaces.",
         )
     family = socket.AF_INET6 if is_ip(listen.host, 6) else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:  # too many open files
+        raise _cannot_bind(listen, error.strerror or "refused") from error
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6:

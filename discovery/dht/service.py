@@ -100,6 +100,11 @@ class DhtService:
         """Connections of others."""
         return 0 if self._front is None else self._front.connections
 
+    def failed(self) -> None:
+        """Taking part ended by an error, and begins anew: counted, and nobody waits for it."""
+        self._counts["crashed"] += 1
+        self.begun.set()
+
     # --- taking part
 
     async def run(

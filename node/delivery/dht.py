@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.visibility import DhtVisibility
 from transport import Connection, Endpoint
-from transport.supervise import Supervisor
+from transport.supervise import Supervisor, begun_again
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,9 @@ class Dht:
 
     def __init__(self, means: DhtMeans) -> None:
         self._means = means
-        self._hidden = False  # the user lets nobody see our address: nobody is asked anything
+        # The user lets nobody see our address: nobody is asked anything. Until that is known, too.
+        self._hidden = True
+        self._nameless = False  # somebody must not see it: who serves is found by its device key
         self._service = DhtService(
             clock=means.clock,
             networks=means.networks,
@@ -75,6 +77,8 @@ class Dht:
         )
         self._tasks = Supervisor(lambda name: means.counters.update([f"{name}-crashed"]))
         self._running: asyncio.Task[None] | None = None
+        self._anew = asyncio.Lock()
+        self._ended = False
         self._begun_at: list[BootstrapAddress] = []
         self._saved: tuple[tuple[DeviceKey, Address], ...] = ()
 
@@ -104,7 +108,7 @@ class Dht:
         """Our endpoint record, discovery secret or relays may be new."""
         if self._running is not None:
             self._publisher.stir()
-            self._tasks.start(self._look_at_relays(), name="dht-relays")
+            self._start(self._look_at_relays, name="dht-relays")
 
     def network_changed(self) -> None:
         if self._running is not None:
@@ -113,7 +117,7 @@ class Dht:
             self.lookups.forget()
 
     def policy_changed(self) -> None:
-        self._tasks.start(self._look_at_policy(), name="dht-policy")
+        self._start(self._look_at_policy, name="dht-policy")
 
     def status(self) -> DhtStatus:
         service, publisher = self._service, self._publisher
@@ -139,7 +143,13 @@ class Dht:
 
     def _run(self) -> None:
         if self._running is None:
-            self._running = self._tasks.start(self._take_part(), name="dht")
+            self._running = self._start(self._take_part, name="dht")
+
+    def _start(self, work: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[None] | None:
+        """The engine may refuse anything for a while: a full disk."""
+        if self._ended:
+            return None  # news that came while the node stops
+        return self._tasks.start(begun_again(work, self._service.failed), name=name)
 
     async def _ready(self) -> bool:
         """Whether the DHT may be asked; waits until it began."""
@@ -151,6 +161,7 @@ class Dht:
         means = self._means
         start = await means.ask(DhtStart())
         self._hidden = start.hides_address
+        self._nameless = start.hides_from_some
         if self._hidden:
             self._service.begun.set()
             return
@@ -159,12 +170,13 @@ class Dht:
         self._saved = start.contacts
         # Whoever is the first has nobody to ask whether it is reachable; who comes, reached it.
         alone = not named and not start.contacts
-        self._service.node.server = means.public and alone
+        serves = means.public and not self._nameless
+        self._service.node.server = serves and alone
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._service.run(named, start.contacts))
             tasks.create_task(self._remember())
             await self._service.begun.wait()
-            if means.public:
+            if serves:
                 tasks.create_task(self._reachability.run())
             if means.public and means.visibility is not DhtVisibility.OFF:
                 tasks.create_task(self._publisher.run())
@@ -180,21 +192,22 @@ class Dht:
             await self._begin_anew()
 
     async def _look_at_policy(self) -> None:
-        hidden = (await self._means.ask(DhtStart())).hides_address
-        if hidden != self._hidden:
-            self._hidden = hidden
+        start = await self._means.ask(DhtStart())
+        if (start.hides_address, start.hides_from_some) != (self._hidden, self._nameless):
+            self._hidden, self._nameless = start.hides_address, start.hides_from_some
             self._service.node.server = False
             await self._begin_anew()
 
     async def _begin_anew(self) -> None:
         """If it had begun at all."""
-        if self._running is None:
-            return
-        self._running.cancel()
-        await asyncio.wait([self._running])
-        self._running = None
-        self._service.begun.clear()
-        self._run()
+        async with self._anew:
+            if self._running is None:
+                return
+            self._running.cancel()
+            await asyncio.wait([self._running])
+            self._running = None
+            self._service.begun.clear()
+            self._run()
 
     async def _remember(self) -> None:
         """For ever: whom we know, so that the next start needs nobody's address."""
@@ -215,6 +228,7 @@ class Dht:
             self._saved = now
 
     async def _end(self) -> None:
+        self._ended = True
         if self._running is not None and not self._hidden:
             await self._save()
         await self._tasks.close(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from tests.transport.support import ALPN, QUICK, Inbox, Open, eventually, pair, 
 from transport import Address, Connection, ConnectionLost, EndedBy, Endpoint
 from transport.address import address_of_socket
 from transport.certificate import device_key_of
+from transport.udp import bind_udp
 
 
 def dead_address() -> tuple[socket.socket, Address]:
@@ -159,6 +161,16 @@ async def test_an_address_of_another_machine() -> None:
     assert caught.value.code == "cannot-bind"
     with pytest.raises(Refused):
         await Endpoint.open(Ed25519PrivateKey.generate(), Address("localhost", 0), handlers={})
+
+
+def test_without_a_free_file_descriptor_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", exhausted)
+    with pytest.raises(Fault) as caught:
+        bind_udp(Address("127.0.0.1", 0), 1)
+    assert caught.value.code == "cannot-bind"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,14 +12,16 @@ from typing import Any
 
 import pytest
 
+from discovery.dht.contact import node_id
 from discovery.dht.limits import DEFAULT_DHT_LIMITS as LIMITS
 from discovery.dht.publication import cells_to_read, open_private_untrusted
 from identity.cell import open_cell_untrusted
 from node.delivery.dht import Dht
 from node.engine import commands as c
+from node.engine_thread import EngineThread
 from node.node import Node, NodeConfig
 from schemas.dht import DhtValue
-from schemas.errors import Fault, Malformed, Unreachable
+from schemas.errors import Blame, Fault, Malformed, Unreachable
 from schemas.path_policy import PathPolicy
 from schemas.records import Signed
 from schemas.visibility import DhtVisibility
@@ -181,6 +185,58 @@ async def test_a_device_is_not_looked_up_again_and_again(run: RunNode, tmp_path:
     assert len(asked) == once > 0
 
 
+async def test_who_hides_from_somebody_serves_nobody(run: RunNode, tmp_path: Path) -> None:
+    """Who serves stands in others' tables: whoever knows its device key finds its address."""
+    cy, ada, bob = (Person(tmp_path, name) for name in ("cy", "ada", "bob"))
+    keeper = await run(cy)
+    async with running(ada) as quiet, running(bob) as other:
+        await quiet.ask(c.AddContact(await card(other)))
+        await quiet.ask(c.SetPathPolicy(other.identity, PathPolicy.RELAY_ONLY))
+        hated = other.identity
+    node = await run(ada, keeper)
+    await within(dht_of(node)._service.begun.wait())
+    asked = await within(dht_of(node).lookups.find(keeper.device))
+    assert not asked, "it looks others up"
+    await asyncio.sleep(0.3)
+    assert not dht_of(node).status().server
+    assert node.device not in {each.device for each in dht_of(keeper)._service.node.contacts()}
+    await node.ask(c.SetPathPolicy(hated, None))
+    await eventually(lambda: dht_of(node).status().server)
+    await node.ask(c.SetPathPolicy(hated, PathPolicy.RELAY_ONLY))
+    await eventually(lambda: not dht_of(node).status().server)
+
+
+async def test_whose_card_we_hold_is_looked_for_in_public_only_by_hand(
+    run: RunNode, tmp_path: Path
+) -> None:
+    """Strangers on the way would learn for whom somebody at our address looks."""
+    cy, ada, bob, eve = (Person(tmp_path, name) for name in ("cy", "ada", "bob", "eve"))
+    keeper = await run(cy)
+    seeker = await run(bob, keeper)
+    async with running(ada) as away:
+        await seeker.ask(c.AddContact(await card(away)))
+        friend = away.device
+    async with running(eve) as away:
+        stranger = away.device
+    await eventually(lambda: published(seeker))
+    lookups = dht_of(seeker).lookups
+    sought: list[bytes] = []
+    real = lookups._node.find
+
+    async def noting(key: bytes, *rest: Any) -> Any:
+        sought.append(key)
+        return await real(key, *rest)
+
+    lookups._node.find = noting  # type: ignore[assignment,method-assign]
+    assert not await within(lookups.records(friend))
+    assert sought
+    assert node_id(friend) not in sought
+    await within(lookups.find(friend))
+    assert node_id(friend) in sought
+    await within(lookups.records(stranger))
+    assert sought[-1] == node_id(stranger)
+
+
 async def test_our_relay_is_where_we_begin(run: RunNode, relays: Relays, tmp_path: Path) -> None:
     relay = await relays()
     ada, bob = Person(tmp_path, "ada"), Person(tmp_path, "bob")
@@ -200,3 +256,28 @@ async def test_a_relay_named_later_is_where_we_begin(
     await within(dht_of(node)._service.begun.wait())
     await node.ask(c.SetRelays((str(relay.address),)))
     await eventually(lambda: published(node))
+
+
+async def test_an_engine_that_refuses_for_a_while_does_not_end_the_dht(
+    run: RunNode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A full disk refuses reads, too."""
+    keeper = await run(Person(tmp_path, "cy"))
+    await eventually(lambda: dht_of(keeper)._publisher._again_s > FAST.dht_publish_first_s)
+    refused: Counter[type] = Counter()
+    real = EngineThread.ask
+
+    async def full_at_first(self: EngineThread, command: c.Command[Any]) -> Any:
+        if type(command) in (c.DhtStart, c.OwnPublications) and not refused[type(command)]:
+            refused[type(command)] += 1
+            raise Fault("disk-full", "by the test", blame=Blame.ENVIRONMENT)
+        return await real(self, command)
+
+    monkeypatch.setattr(EngineThread, "ask", full_at_first)
+    monkeypatch.setattr("transport.supervise.AGAIN_FIRST_S", 0.05)
+    node = await run(Person(tmp_path, "ada"), keeper)
+    assert not await within(dht_of(node).lookups.records(keeper.device)), "nor does anybody hang"
+    await eventually(lambda: published(node))
+    assert refused.keys() == {c.DhtStart, c.OwnPublications}
+    counts = dht_of(node).counts
+    assert (counts["crashed"], counts["publish-disk-full"]) == (1, 1)
