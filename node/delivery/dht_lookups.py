@@ -76,7 +76,7 @@ class DhtLookups:
             return last.records
         task = self._running.get(device)
         if task is None:
-            task = self._running[device] = self._loop.create_task(self.find(device))
+            task = self._running[device] = self._loop.create_task(self._find(device))
             task.add_done_callback(lambda done: self._ended(device, done))
         return await asyncio.shield(task)
 
@@ -84,8 +84,14 @@ class DhtLookups:
         """On another network others may answer."""
         self._last.clear()
 
-    async def _look(self, device: DeviceKey, watch: PartWatch | None) -> Sequence[Signed]:
-        """In cells that only holders of the owner's card know; else in public."""
+    async def _look(
+        self, device: DeviceKey, watch: PartWatch | None, *, in_public: bool
+    ) -> Sequence[Signed]:
+        """In cells that only holders of the owner's card know; else in public.
+
+        Who is asked in public learns for whom somebody here looks: whoever gave us a card is
+        looked for there only if the user says so (`in_public`).
+        """
         if not await self._ready():
             return ()
         now = self._clock()
@@ -101,7 +107,7 @@ class DhtLookups:
             )
         )
         found = list(dict.fromkeys(record for records in per_cell for record in records))
-        if not found:
+        if not found and (in_public or not cells):
             check = partial(open_public_untrusted, device, now=now)
             found = await self._node.find(node_id(device), check, _of_part("public", watch))
         return found[:LEADS_PER_SOURCE]
@@ -113,9 +119,15 @@ class DhtLookups:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def find(self, device: DeviceKey, watch: PartWatch | None = None) -> Sequence[Signed]:
-        """Asks now, whatever was found before; what is new is kept, and is news. Raises Fault."""
+        """Asks now, also in public, whatever was found before. Raises Fault."""
+        return await self._find(device, watch, in_public=True)
+
+    async def _find(
+        self, device: DeviceKey, watch: PartWatch | None = None, *, in_public: bool = False
+    ) -> Sequence[Signed]:
+        """What is new is kept, and is news."""
         async with self._slots:
-            found = await self._look(device, watch)
+            found = await self._look(device, watch, in_public=in_public)
         self._remember(device, found)
         if found:
             before = (await self._ask(LookUpPeer(device))).endpoint

@@ -14,7 +14,7 @@ from identity.safety import fingerprint
 from node.engine import commands, values
 from node.engine.blocking import Blocking
 from node.engine.core import DEVICE_SEED, DISCOVERY_SECRET, IDENTITY_SEED, Core
-from node.engine.own_bundle import OwnBundle
+from node.engine.own_bundle import HIDING, OwnBundle
 from node.store.database import Database
 from node.store.people import PeopleStore
 from schemas import limits
@@ -146,10 +146,11 @@ class Account:
             signed, record = held
             same = record.addresses == addresses and record.relays == relays
             current = record.issued <= core.now < record.expires - RENEW_ENDPOINT_S
-            if same and current:
+            if same and current and self._own.fits_policies(record):
                 return signed
-        # At least the time, so that numbers go on after a home was restored from a backup.
-        sequence = max(core.people.endpoint_sequence(core.device.public) + 1, int(core.now))
+        # At least the time, so that numbers go on after a home was restored from a backup. The
+        # number before is for what all may read while our address is hidden from somebody.
+        sequence = max(core.people.endpoint_sequence(core.device.public) + 2, int(core.now))
         issued = int(core.now)
         record = EndpointRecord(
             core.device.public,
@@ -162,7 +163,13 @@ class Account:
         signed = sign_endpoint_record(core.device, record)
         core.people.put_endpoint(signed, record, core.now)
         core.effects.append(values.BundleChanged())
-        self._own.tell(sorted(core.linked))  # the others ask when they meet us
+        if core.policies.hides:
+            core.people.set_setting(HIDING, sequence)
+        if core.policies.hides and not hidden:
+            # No relay tells it the others.
+            self._own.tell(core.people.acquaintances(core.device.public))
+        else:
+            self._own.tell(sorted(core.linked))  # the others ask when they meet us
         return signed
 
     def set_relays(self, command: commands.SetRelays) -> None:
@@ -182,7 +189,7 @@ class Account:
             self._own.revise(name=name)
 
     def own_records(self, _: commands.OwnRecords) -> tuple[Signed, Signed | None]:
-        return self._own.current[0], self._own.endpoint
+        return self._own.current[0], self._own.endpoint_for_all
 
     def own_hybrid_key(self, _: commands.OwnHybridKey) -> tuple[bytes, bytes]:
         me = self._core.device.public

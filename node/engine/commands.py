@@ -224,7 +224,7 @@ class ReceiveBundle(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class OwnPublications(Command[tuple[Publication, ...]]):
-    """Our endpoint record for the DHT, in private or `public`.
+    """Our endpoint record for the DHT, in private and, if `public`, plainly.
 
     Empty when there is none, or while our address is hidden from anybody.
     """

@@ -31,21 +31,19 @@ class Dht:
         # Who holds our card reads all of it: nothing is published while anybody must not.
         if record is None or core.policies.hides:
             return ()
-        if command.public:
-            return (public_publication(record),)
+        public = (public_publication(record),) if command.public else ()
         secret = core.people.secret(DISCOVERY_SECRET)
         if secret is None:
-            return ()
-        return tuple(
-            private_publications(
-                core.device,
-                secret,
-                record,
-                now=core.now,
-                limits=DEFAULT_DHT_LIMITS,
-                random=core.random,
-            )
+            return public
+        private = private_publications(
+            core.device,
+            secret,
+            record,
+            now=core.now,
+            limits=DEFAULT_DHT_LIMITS,
+            random=core.random,
         )
+        return (*public, *private)  # who holds our card asks nobody in public
 
     def cells_of(self, command: commands.CellsOf) -> tuple[Cell, ...]:
         people = self._core.people
@@ -64,6 +62,7 @@ class Dht:
             tuple(BootstrapAddress.parse(text) for text in self._store.bootstrap()),
             tuple(self._store.contacts()),
             self._core.policies.for_all.hides_address,
+            self._core.policies.hides,
         )
 
     def keep_contacts(self, command: commands.KeepDhtContacts) -> None:

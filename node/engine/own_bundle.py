@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, Final
 
+from discovery.record import sign_endpoint_record
 from identity.bundle import bundle_device, sign_bundle
 from identity.envelope import HybridKeyPair, generate_hybrid
 from identity.signing import sign
@@ -19,10 +20,11 @@ from node.engine.outbox import MESSAGE_LIFETIME_S, Outbox
 from schemas.addresses import RelayAddress
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.parcels import NO_GROUP, BundlesContent
-from schemas.records import BundleCore, BundlePrivate, Signed, SignedType
+from schemas.records import BundleCore, BundlePrivate, EndpointRecord, Signed, SignedType
 
 HYBRID_KEY_S: Final = 30 * 86_400.0  # then a new one is made
 HYBRID_KEPT_S: Final = float(MESSAGE_LIFETIME_S)  # what was sealed to the old one is opened
+HIDING: Final = "hiding_sequence"  # in meta: of the record made while hidden from somebody
 KIND: Final = "own-bundle"  # of its parcels in the outbox
 
 
@@ -52,6 +54,31 @@ class OwnBundle:
     def endpoint(self) -> Signed | None:
         found = self._core.people.endpoint(self._core.device.public)
         return None if found is None else found[0]
+
+    @property
+    def endpoint_for_all(self) -> Signed | None:
+        """What anybody may read: no address of ours, while somebody must not know it.
+
+        Its number is the one before the record's, so whom we give that prefers it. None until
+        there is a record for what the policies say now: no number is used twice, or stale.
+        """
+        core = self._core
+        found = core.people.endpoint(core.device.public)
+        if found is None or not self.fits_policies(found[1]):
+            return None
+        signed, record = found
+        if not core.policies.hides:
+            return signed
+        return sign_endpoint_record(
+            core.device,
+            dataclasses.replace(record, sequence=record.sequence - 1, addresses=()),
+        )
+
+    def fits_policies(self, record: EndpointRecord) -> bool:
+        """Whether our record was made while our address was hidden from somebody, as it is now,
+        or from nobody."""
+        core = self._core
+        return (core.people.setting(HIDING) == record.sequence) is core.policies.hides
 
     def endpoints_for(self, reader: IdentityKey | None) -> tuple[Signed, ...]:
         """Our record, unless our address is hidden from this person."""

@@ -232,11 +232,13 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True)
 class DhtStartView:
-    """Where the DHT begins; `hides_address`: the user wants nobody to see our address."""
+    """Where the DHT begins; `hides_address`: the user wants nobody to see our address,
+    `hides_from_some`: or somebody not to."""
 
     bootstrap: tuple[BootstrapAddress, ...]
     contacts: tuple[tuple[DeviceKey, Address], ...]
     hides_address: bool
+    hides_from_some: bool
 
 
 @dataclass(frozen=True, slots=True)

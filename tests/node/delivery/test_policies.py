@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from discovery.record import newest
 from node.engine import commands as c
 from node.engine.commands import SetPathPolicy
 from node.node import Node
+from schemas.addresses import RelayAddress
 from schemas.errors import Refused
 from schemas.ids import IdentityKey
 from schemas.path_policy import PathPolicy
+from schemas.records import EndpointRecord
 from tests.node.delivery.real import DONE, Person, befriend, joined, ledger, texts
 from tests.node.delivery.support import Relays, eventually, within
 
@@ -55,6 +58,44 @@ async def test_relay_only_hides_us_from_one_person(relays: Relays, tmp_path: Pat
         await choose(a, None, b.identity)
         await within(a.ping(b.identity.hex()))
         assert linked(a, b)
+
+
+async def test_who_is_hidden_from_one_person_is_told_by_no_relay(
+    relays: Relays, tmp_path: Path
+) -> None:
+    """Anybody may ask it; whom we do not hide from is told by us, and prefers that."""
+    relay = str((await relays()).address)
+    ada, bob, cy = (Person(tmp_path, name) for name in ("ada", "bob", "cy"))
+    async with ada.running(relay) as a, bob.running(relay) as b, cy.running(relay) as c_:
+        await befriend(a, b)
+        await befriend(a, c_)
+
+        async def at_relay(node: Node) -> EndpointRecord:
+            client = await node._net.pool.client(RelayAddress.parse(relay))
+            signed = await client.resolve_endpoint(a.device)
+            assert signed is not None
+            return EndpointRecord.decode(signed.payload)
+
+        async def shows(addresses: bool) -> EndpointRecord:
+            async with asyncio.timeout(10):
+                while bool((record := await at_relay(b)).addresses) is not addresses:
+                    await asyncio.sleep(0.02)
+            return record
+
+        before = await shows(addresses=True)
+        await choose(a, PathPolicy.RELAY_ONLY, b.identity)
+        hidden = await shows(addresses=False)
+        assert hidden.sequence > before.sequence
+        assert hidden.relays == before.relays
+        (given,) = (await a.ask(c.AnswerBundle(a.identity, 0, c_.device))).endpoints
+        full = EndpointRecord.decode(given.payload)
+        assert full.addresses == before.addresses
+        assert newest(full, hidden) == full
+        assert (await a.ask(c.WhoAmI())).addresses
+        await choose(a, None, b.identity)
+        assert (again := await shows(addresses=True)).sequence > hidden.sequence
+        await choose(a, PathPolicy.RELAY_ONLY, b.identity)
+        assert (await shows(addresses=False)).sequence > again.sequence
 
 
 async def test_relay_only_for_everybody_publishes_no_address(

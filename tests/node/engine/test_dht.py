@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from discovery.dht.contact import node_id
 from discovery.dht.publication import open_private_untrusted
 from node.engine import commands as c
 from schemas.addresses import Address, AddressKind, BootstrapAddress, EndpointAddress
@@ -36,6 +37,15 @@ def test_nothing_is_published_while_our_address_is_hidden_from_anybody(world: Wo
     assert ada.ask(c.OwnPublications(public=True)) == ()
     ada.ask(c.SetPathPolicy(bob.identity, None))
     assert ada.ask(c.OwnPublications())
+
+
+def test_who_shows_itself_to_all_is_found_in_private_by_who_holds_the_card(world: World) -> None:
+    ada, bob = world.person("ada"), world.person("bob")
+    bob.ask(c.AddContact(ada.ask(c.WhoAmI()).card))
+    ada.ask(c.SetEndpoint((HERE,)))
+    keys = {each.key for each in ada.ask(c.OwnPublications(public=True))}
+    assert node_id(ada.device) in keys
+    assert keys & {cell.id for cell in bob.ask(c.CellsOf(ada.device))}
 
 
 def test_whom_we_block_does_not_find_us_any_more(world: World) -> None:
