@@ -22,6 +22,7 @@ from node.engine_thread import EngineThread
 from node.node import Node, NodeConfig
 from schemas.dht import DhtValue
 from schemas.errors import Blame, Fault, Malformed, Unreachable
+from schemas.ids import DhtId
 from schemas.path_policy import PathPolicy
 from schemas.records import Signed
 from schemas.visibility import DhtVisibility
@@ -220,10 +221,10 @@ async def test_whose_card_we_hold_is_looked_for_in_public_only_by_hand(
         stranger = away.device
     await eventually(lambda: published(seeker))
     lookups = dht_of(seeker).lookups
-    sought: list[bytes] = []
+    sought: list[DhtId] = []
     real = lookups._node.find
 
-    async def noting(key: bytes, *rest: Any) -> Any:
+    async def noting(key: DhtId, *rest: Any) -> Any:
         sought.append(key)
         return await real(key, *rest)
 
