@@ -67,6 +67,10 @@ def test_every_verified_row_is_verified_by_a_test_that_it_names() -> None:
 def test_libraries_are_pinned_where_their_inside_counts() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = dict(each.split(" ", 1) for each in project["dependencies"])
-    for name in ("aioquic", "kademlia", "pycapnp"):  # private names and measured behaviour: no next minor
+    for name in (
+        "aioquic",
+        "kademlia",
+        "pycapnp",
+    ):  # private names and measured behaviour: no next minor
         assert re.fullmatch(r">=(\d+)\.(\d+)\.\d+,<\1\.\d+", wanted[name]), name
     assert tuple(map(int, wanted["zeroconf"].removeprefix(">=").split("."))) >= (0, 150)

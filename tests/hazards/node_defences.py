@@ -448,7 +448,7 @@ DISCOVERY = (
     defence(
         "mDNS: a flood of tags",
         "discovery/lan_tags.py",
-        "        if self._bucket.wait_s(now):",
+        "        if self._bucket.wait_s(at):",
         "        if False:",
         f"{_LAN_TAGS}::test_strangers_cost_a_bounded_number_of_tags",
     ),

@@ -10,8 +10,8 @@ PATHS = (
     defence(
         "a private address of another network",
         "discovery/resolver.py",
-        "                if networks.admits(endpoint.address.host, beside):",
-        "                if True:",
+        "                if not networks.admits(host, beside):",
+        "                if False:",
         "tests/discovery/test_resolver.py"
         "::test_a_records_private_address_is_of_use_on_its_own_network_only",
     ),

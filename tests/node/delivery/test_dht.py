@@ -268,7 +268,7 @@ async def test_an_engine_that_refuses_for_a_while_does_not_end_the_dht(
     refused: Counter[type] = Counter()
     real = EngineThread.ask
 
-    async def full_at_first(self: EngineThread, command: c.Command[Any]) -> Any:
+    async def full_at_first(self: EngineThread[Any], command: c.Command[Any]) -> Any:
         if type(command) in (c.DhtStart, c.OwnPublications) and not refused[type(command)]:
             refused[type(command)] += 1
             raise Fault("disk-full", "by the test", blame=Blame.ENVIRONMENT)
