@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from discovery.interfaces import own_addresses
+from discovery.interfaces import candidates, own_addresses, read_interfaces
 from discovery.network_changes import told_of_changes
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
@@ -74,8 +74,11 @@ class Whereabouts:
 
     def addresses(self) -> tuple[EndpointAddress, ...]:
         """What goes into our record: adapters and what was learnt take turns. Raises OSError."""
+        return self._merged(self.adapters())
+
+    def _merged(self, adapters: tuple[EndpointAddress, ...]) -> tuple[EndpointAddress, ...]:
         found: dict[Address, EndpointAddress] = {}
-        for turn in itertools.zip_longest(self.adapters(), *self._learnt.values()):
+        for turn in itertools.zip_longest(adapters, *self._learnt.values()):
             for each in turn:
                 if each is not None:
                     found.setdefault(each.address, each)
@@ -101,19 +104,25 @@ class Whereabouts:
         with told_of_changes(self._stir.set):
             await self._watch()
 
+    def _look(self) -> tuple[tuple[EndpointAddress, ...], tuple[EndpointAddress, ...]]:
+        """(adapters, link-local ones too; what goes into our record), of one moment."""
+        interfaces = read_interfaces()
+        ours = candidates(self._bound, interfaces, link_local=True)
+        return ours, self._merged(candidates(self._bound, interfaces))
+
     async def _watch(self) -> None:
-        adapters, published = self.adapters(link_local=True), self.addresses()
+        adapters, published = self._look()
         renewed, again = self._clock(), Pace(self._limits.publish_again_s, self._loop.time)
         asleep = False
         while True:
             asleep |= await self._rest()
             try:
-                now, wanted = self.adapters(link_local=True), self.addresses()
+                now, wanted = self._look()
                 # Also when the clock went back: a record from the future is nobody's friend.
                 old = not 0 <= self._clock() - renewed < ENDPOINT_LIFETIME_S / 4
                 # What others say of us may change as often as they like; our adapters do not.
                 if old or (wanted != published and (now != adapters or again.due())):
-                    await self.publish()
+                    await self._ask(SetEndpoint(wanted))
                     again.done()
                     published, renewed = wanted, self._clock()
             except (Fault, OSError) as error:
