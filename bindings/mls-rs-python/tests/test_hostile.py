@@ -177,7 +177,8 @@ def with_outlaw(world, outlaws):
     """Two lawful members and one who breaks the rules, at leaf 2."""
     members = world.group(2)
     outlaw = outlaws()
-    pending = members[0].group.commit(add=[outlaw.ask("key-package")], now=int(time.time()))
+    package = outlaw.ask("key-package")
+    pending = members[0].group.commit(add=[package], now=int(time.time()))
     world.spread(pending, members[0], members)
     outlaw.ask("join", pending.welcome)
     return members, outlaw

@@ -128,7 +128,8 @@ def test_a_member_who_ignores_the_policy_is_refused_by_all(world, outlaws, code,
     """Own commits are checked by the sender; this one is made by a program that does not."""
     _, groups = governed(world, policy(b"0:", add="admins", id_length=2), 2)
     outlaw = outlaws()
-    pending = groups[0].commit(add=[outlaw.ask("key-package")], now=int(time.time()))
+    package = outlaw.ask("key-package")
+    pending = groups[0].commit(add=[package], now=int(time.time()))
     groups[1].process(pending.message)
     groups[0].apply(pending)
     outlaw.ask("join", pending.welcome)

@@ -76,7 +76,8 @@ def test_a_stranger_does_not_take_the_leaf_of_a_member(world, outlaws):
 def test_a_member_of_another_program_may_come_back(world, outlaws):
     alice, bob = world.group(2)
     outlaw = outlaws()
-    pending = alice.group.commit(add=[outlaw.ask("key-package")], now=int(time.time()))
+    package = outlaw.ask("key-package")
+    pending = alice.group.commit(add=[package], now=int(time.time()))
     world.spread(pending, alice, [alice, bob])
     message = outlaw.ask("external", alice.group.group_info(), 2)
     assert bob.group.process(message).removed[0].index == 2
