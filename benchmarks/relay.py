@@ -32,7 +32,7 @@ from benchmarks.patched_rpc import PARCEL_BYTES, PatchedClient
 from benchmarks.process import cpu_s
 from benchmarks.report import Row
 from identity.keys import device_from_seed, new_seed
-from relay.store.sqlite import MIGRATIONS
+from relay.store.sqlite.database import MIGRATIONS
 from schemas.addresses import RelayAddress
 from schemas.node_service import RELAY_ALPN
 from storage.sqlite import migrate, open_database, transaction

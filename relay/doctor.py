@@ -15,8 +15,8 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay.config import RelayConfig
-from relay.store.sqlite import MIGRATIONS
-from relay.store.usage import count
+from relay.store.sqlite.database import MIGRATIONS
+from relay.store.sqlite.usage import count
 from schemas.errors import Blame, Fault
 from storage.files import too_open
 from storage.lock import FolderLock

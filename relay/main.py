@@ -22,9 +22,9 @@ from rich.table import Table
 from relay import doctor as doctor_checks
 from relay.config import LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
 from relay.server import Relay, open_relay
-from relay.store.backup import Copied, back_up
-from relay.store.backup import restore as put_back
-from relay.store.sqlite import MIGRATIONS
+from relay.store.sqlite.backup import Copied, back_up
+from relay.store.sqlite.backup import restore as put_back
+from relay.store.sqlite.database import MIGRATIONS
 from schemas.errors import Fault
 from storage.lock import FolderLock
 from storage.sqlite import database_version, migrate, open_database

@@ -5,6 +5,9 @@ from __future__ import annotations
 from schemas.errors import Blame, Fault, Refused
 from schemas.frames import ErrorFrame
 
+RELAY_FULL_RETRY_MS = 600_000
+MAILBOX_FULL_RETRY_MS = 60_000  # room comes when the recipient comes, or parcels expire
+
 
 class TryLater(Refused):
     """Refused for now; the same request may pass after `retry_after_ms`."""
@@ -12,6 +15,24 @@ class TryLater(Refused):
     def __init__(self, code: str, message: str, *, retry_after_ms: int, hint: str = "") -> None:
         super().__init__(code, message, blame=Blame.ENVIRONMENT, hint=hint)
         self.retry_after_ms = retry_after_ms
+
+
+def relay_full() -> TryLater:
+    return TryLater(
+        "relay-full",
+        "this relay has no room left",
+        retry_after_ms=RELAY_FULL_RETRY_MS,
+        hint="another relay of theirs may have room",
+    )
+
+
+def mailbox_full() -> TryLater:
+    return TryLater(
+        "mailbox-full",
+        "the recipient's mailbox has no room",
+        retry_after_ms=MAILBOX_FULL_RETRY_MS,
+        hint="it is sent again by itself; another relay of theirs may have room",
+    )
 
 
 def error_frame(fault: Fault) -> ErrorFrame:

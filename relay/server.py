@@ -28,7 +28,7 @@ from relay.refusals import TryLater
 from relay.rpc import CallDesk
 from relay.service import RelayService, draining_refusal
 from relay.store.contract import RelayStore
-from relay.store.sqlite import SqliteStore
+from relay.store.opening import open_store
 from schemas.addresses import Address, RelayAddress
 from schemas.dht import DHT_ALPN
 from schemas.errors import Fault
@@ -104,12 +104,7 @@ async def open_relay(
         close_to_others(config.private_files)
         device = relay_device(config)
         metrics = RelayMetrics()
-        store = await SqliteStore.open(
-            config.database,
-            config.quotas,
-            key=config.database_key,
-            on_commit=metrics.observe_commit,
-        )
+        store = await open_store(config, metrics.observe_commit)
         stack.push_async_callback(store.close)
         service = RelayService(
             store,

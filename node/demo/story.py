@@ -102,7 +102,7 @@ class Story:
 
     def cy_answers(self) -> str:
         text = "Then we sail at seven."
-        # A first dial on a busy machine may take longer than a message waits before it goes by relay.
+        # On a busy machine a first dial may take longer than a message waits for it.
         found = self.cy.ask("ping", self.bob.identity)
         _check(found["path"] == "direct", f"Cy reaches Bob by {found['path']!r}")
         message = self._send(self.cy, text)

@@ -14,7 +14,7 @@ from typing import Any
 
 from relay.main import main as relay_main
 from relay.store.contract import MailboxName
-from relay.store.sqlite import SqliteStore
+from relay.store.sqlite.store import SqliteStore
 from schemas.node_service import Mailbox
 
 

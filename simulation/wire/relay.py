@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from relay.config import load_config
 from relay.server import open_relay
 from relay.store.contract import MailboxName
-from relay.store.sqlite import SqliteStore
+from relay.store.sqlite.store import SqliteStore
 from schemas.ids import DeviceKey
 from schemas.node_service import Mailbox
 from simulation.wire.loop import VirtualLoop
@@ -65,7 +65,7 @@ class SimulatedRelay:
     def _take_hold(self) -> None:
         """Of the two places where it writes to disk and where it looks into mailboxes."""
         loop = cast(VirtualLoop, asyncio.get_running_loop())
-        writer = self._store._writer
+        writer = self._store.database.writer
         submit, peek = writer.submit, self._store.peek
 
         def submit_and_wait(*what: Any, **how: Any) -> asyncio.Future[Any]:

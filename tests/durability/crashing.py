@@ -326,9 +326,9 @@ def _wrap_relays(watch: Watch) -> None:
 
 
 def wrap_relay(watch: Watch, plan: Plan) -> None:
-    import relay.store.writer as writer
-    from relay.store import key_packages, mailboxes
-    from relay.store.sqlite import SqliteStore
+    import relay.store.sqlite.writer as writer
+    from relay.store.sqlite import key_packages, mailboxes
+    from relay.store.sqlite.database import Database
 
     def transaction(real: Any) -> Any:
         watched = watch.transaction(real, "relay writer")
@@ -358,13 +358,13 @@ def wrap_relay(watch: Watch, plan: Plan) -> None:
     replace(key_packages, "take", when_it_did_something("key-package-fetch"))
 
     def read_now(real: Any) -> Any:
-        def method(self: Any, work: Any) -> Any:
+        def method(self: Any, *work: Any) -> Any:
             watch.note_pragmas("relay reader", self._reader)
-            return real(self, work)
+            return real(self, *work)
 
         return method
 
-    replace(SqliteStore, "_read_now", read_now)
+    replace(Database, "_read_now", read_now)
     if plan.mutation:
         RELAY_MUTATIONS[plan.mutation](watch)
 
@@ -450,7 +450,7 @@ def _synchronous_off(_: Watch) -> None:
 
 def _enqueue_before_commit(watch: Watch) -> None:
     """The relay says that it holds a parcel a moment before its transaction begins."""
-    from relay.store.sqlite import SqliteStore
+    from relay.store.sqlite.store import SqliteStore
     from schemas.node_service import Enqueued
 
     running: set[asyncio.Task[Any]] = set()

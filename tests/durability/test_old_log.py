@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from node.home import create_home, open_home_database
-from relay.store.sqlite import SqliteStore
+from relay.store.sqlite.store import SqliteStore
 from storage.sqlite import open_database
 
 MARK = 1234

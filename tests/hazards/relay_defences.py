@@ -55,7 +55,7 @@ RELAY = (
     ),
     defence(
         "the room of strangers",
-        "relay/store/usage.py",
+        "relay/store/sqlite/usage.py",
         "        return self.usage.strangers_bytes + size <= share",
         "        return True",
         "tests/relay/test_abuse.py::test_made_up_recipients_do_not_take_the_room_of_known_ones",
@@ -90,7 +90,7 @@ RELAY = (
     ),
     defence(
         "rows that the disk flipped",
-        "relay/store/mailboxes.py",
+        "relay/store/sqlite/mailboxes.py",
         "        if zlib.crc32(sealed) != checksum:",
         "        if False:",
         "tests/relay/test_disk.py::test_bytes_that_the_disk_flipped_are_never_served_and_block_nothing",
@@ -104,14 +104,14 @@ RELAY = (
     ),
     defence(
         "a disk that is behind",
-        "relay/store/writer.py",
+        "relay/store/sqlite/writer.py",
         "        if self._queued_bytes + cost > QUEUED_BYTES:",
         "        if False:",
         "tests/relay/test_group_commit.py::test_a_disk_that_is_behind_refuses_instead_of_filling_memory",
     ),
     defence(
         "a database that is taken away while a relay runs",
-        "relay/store/writer.py",
+        "relay/store/sqlite/writer.py",
         "                self._check()\n",
         "",
         "tests/relay/test_real_disk.py::test_nothing_is_acknowledged_into_a_file_that_is_gone",
@@ -125,7 +125,7 @@ RELAY = (
     ),
     defence(
         "made-up mailboxes",
-        "relay/store/usage.py",
+        "relay/store/sqlite/usage.py",
         "self.usage.mailboxes >= self.quotas.total_mailboxes or self.usage.strangers >= strangers:",
         "self.usage.mailboxes >= self.quotas.total_mailboxes:",
         "tests/relay/test_abuse.py::test_made_up_mailboxes_are_bounded_in_number_and_go_when_they_are_empty",
@@ -166,7 +166,7 @@ STORAGE = (
     ),
     defence(
         "a relay's database that is replaced under it",
-        "relay/store/sqlite.py",
+        "relay/store/sqlite/database.py",
         "            check=in_place.check,\n",
         "",
         "tests/relay/test_real_disk.py::test_nothing_is_acknowledged_into_a_file_that_is_gone",
@@ -206,7 +206,7 @@ STORAGE = (
     ),
     defence(
         "an old log is settled before a relay starts on it",
-        "relay/store/sqlite.py",
+        "relay/store/sqlite/database.py",
         "        settle_log(writing)\n",
         "",
         "tests/durability/test_old_log.py::test_an_old_log_is_settled",

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from relay.store.contract import Quotas
-from relay.store.sqlite import SqliteStore
+from relay.store.sqlite.store import SqliteStore
 from schemas.ids import DeviceKey
 from schemas.node_service import Enqueued
 from tests.relay.support import NOW, parcel

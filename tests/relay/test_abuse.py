@@ -13,8 +13,8 @@ from relay.limits import RelayLimits
 from relay.refusals import TryLater
 from relay.server import Relay, open_relay
 from relay.store.contract import KNOWN_AFTER_S, MailboxName, Quotas
-from relay.store.sqlite import SqliteStore
-from relay.store.usage import count
+from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.usage import count
 from schemas.errors import Refused
 from schemas.ids import DeviceKey
 from schemas.node_service import Enqueued
@@ -189,7 +189,7 @@ async def test_the_counts_are_those_of_the_rows_after_everything(
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await store._writer.run(work)
+            await store.database.writer.run(work)
 
     item = parcel(bob)
     await store.enqueue([item, parcel(bob), item], now=NOW)
@@ -200,11 +200,11 @@ async def test_the_counts_are_those_of_the_rows_after_everything(
     await store.take_key_package(bob, SUITE, bytes(16), now=NOW)
     await broken()
     counted = store.usage
-    assert counted == await store._read(count)
+    assert counted == await store.database.read(count)
     assert counted.parcels == 1
     assert counted.directory_bytes == 150
     await store.sweep(now=NOW + 10**8)
-    assert store.usage == await store._read(count)
+    assert store.usage == await store.database.read(count)
     await store.close()
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.store.backup import SEQUENCE_JUMP, back_up, restore
 from relay.store.contract import MailboxName, Quotas
-from relay.store.sqlite import SqliteStore
+from relay.store.sqlite.backup import SEQUENCE_JUMP, back_up, restore
+from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.node_service import Enqueued

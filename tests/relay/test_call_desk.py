@@ -19,7 +19,7 @@ from relay.call import Line
 from relay.rpc import CallDesk, NodeServer
 from relay.server import RPC_STREAMS, Relay, open_relay
 from relay.service import METHODS, RelayService
-from relay.store.sqlite import SqliteStore
+from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Blame, Fault
 from schemas.node_service import EnqueueItem, NodeService
 from tests.relay.support import Clock, client_of, config_for, parcel, within
@@ -176,7 +176,7 @@ class Slow(SqliteStore):
 def slow_store(monkeypatch: pytest.MonkeyPatch) -> type[Slow]:
     Slow.inside = Slow.most = 0
     Slow.gate = asyncio.Event()
-    monkeypatch.setattr("relay.server.SqliteStore", Slow)
+    monkeypatch.setattr("relay.store.opening.SqliteStore", Slow)
     return Slow
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from relay.config import database_key
-from relay.store.sqlite import MIGRATIONS
+from relay.store.sqlite.database import MIGRATIONS
 from storage.sqlite import database_version, is_plain, load_migrations, open_database
 from tests.relay.process import RelayProcess, run_relay
 from tests.relay.support import DAY, client_of, new_device, parcel

@@ -18,7 +18,8 @@ import pytest
 from relay.clock import ClockDoubt
 from relay.server import open_relay
 from relay.store.contract import MailboxName
-from relay.store.sqlite import MIGRATIONS, SqliteStore
+from relay.store.sqlite.database import MIGRATIONS
+from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.node_service import Enqueued, Mailbox
@@ -135,7 +136,7 @@ FULL_DISK = """
 import asyncio, os, sys
 from pathlib import Path
 from relay.store.contract import MailboxName
-from relay.store.sqlite import SqliteStore
+from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from tests.relay.support import NOW, parcel
@@ -191,7 +192,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import storage.sqlite as module
-from relay.store.sqlite import MIGRATIONS
+from relay.store.sqlite.database import MIGRATIONS
 connection = module.open_database(Path(sys.argv[1]))
 seen = 0
 def trace(cursor, sql, bindings):

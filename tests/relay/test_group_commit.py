@@ -15,10 +15,10 @@ import apsw
 import pytest
 
 from relay.refusals import TryLater
-from relay.store import writer as writer_module
 from relay.store.contract import MailboxName, Quotas
-from relay.store.sqlite import SqliteStore
-from relay.store.writer import Writer
+from relay.store.sqlite import writer as writer_module
+from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.writer import Writer
 from schemas.errors import Fault, Refused
 from schemas.ids import DeviceKey, ParcelId
 from storage.sqlite import open_database
@@ -201,10 +201,10 @@ async def test_the_live_connections_are_durable(tmp_path: Path) -> None:
     def settings(connection: apsw.Connection) -> tuple[object, object]:
         return connection.pragma("journal_mode"), connection.pragma("synchronous")
 
-    assert await store._writer.run(settings) == ("wal", 2)
-    assert await store._read(settings) == ("wal", 2)
+    assert await store.database.writer.run(settings) == ("wal", 2)
+    assert await store.database.read(settings) == ("wal", 2)
     with pytest.raises(apsw.ReadOnlyError):
-        store._reader.execute("DELETE FROM parcels")
+        store.database._reader.execute("DELETE FROM parcels")
     await store.close()
 
 
@@ -214,7 +214,7 @@ async def test_a_parcel_that_the_disk_damaged_is_not_passed_on(
     store = await SqliteStore.open(tmp_path / "relay.db")
     bob = DeviceKey(os.urandom(32))
     await store.enqueue([parcel(bob), parcel(bob)], now=NOW)
-    await store._writer.run(
+    await store.database.writer.run(
         lambda c: c.execute("UPDATE parcels SET sealed = zeroblob(100) WHERE seq = 1").fetchall()
     )
     mailbox = await store.peek(MailboxName(bob), after=0, limit=1, max_bytes=1000, now=NOW)

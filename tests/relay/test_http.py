@@ -11,7 +11,7 @@ import pytest
 
 from relay import http
 from relay.server import Relay, open_relay
-from relay.store import writer as writing
+from relay.store.sqlite import writer as writing
 from schemas.addresses import Address
 from schemas.errors import Blame, Fault
 from tests.relay.support import Clock, client_of, config_for, new_device, parcel, within

@@ -8,7 +8,7 @@ import pytest
 
 from relay.server import Relay
 from relay.store.contract import MailboxName
-from relay.store.sqlite import SqliteStore
+from relay.store.sqlite.store import SqliteStore
 from tests.relay.support import client_of, new_device, parcel
 
 METHODS: dict[str, dict[str, Any]] = {

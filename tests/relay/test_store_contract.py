@@ -25,7 +25,7 @@ from relay.store.contract import (
     RelayStore,
     StoredHybridKey,
 )
-from relay.store.sqlite import SqliteStore
+from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Fault, Refused
 from schemas.ids import DeviceKey, IdentityKey, ParcelId
 from schemas.node_service import Enqueued, EnqueueItem, Mailbox

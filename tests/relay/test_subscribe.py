@@ -18,7 +18,7 @@ from identity.keys import KeyPair
 from relay import subscriptions as push
 from relay.limits import PUSH_BYTES, RelayLimits
 from relay.server import STOP_DEADLINE_S, Relay, open_relay
-from relay.store import writer as writing
+from relay.store.sqlite import writer as writing
 from schemas.ids import DeviceKey
 from schemas.node_service import (
     AUTH_VERSION,

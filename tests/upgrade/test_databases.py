@@ -14,8 +14,8 @@ from node.engine.values import LIVE
 from node.home import open_engine, open_home_database
 from node.store.database import MIGRATIONS
 from relay.store.contract import MailboxName
-from relay.store.sqlite import MIGRATIONS as RELAY_MIGRATIONS
-from relay.store.sqlite import SqliteStore
+from relay.store.sqlite.database import MIGRATIONS as RELAY_MIGRATIONS
+from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Blame, Fault
 from schemas.ids import DeviceKey, ParcelId
 from schemas.node_service import EnqueueItem
@@ -147,7 +147,7 @@ for last in range(500):
 
 
 @pytest.mark.parametrize(
-    "name, migrations", [("ada", MIGRATIONS), ("relay", "relay.store.migrations")]
+    "name, migrations", [("ada", MIGRATIONS), ("relay", "relay.store.sqlite.migrations")]
 )
 def test_killed_at_every_statement_it_is_the_old_or_the_new(
     tmp_path: Path, name: str, migrations: str

@@ -18,7 +18,7 @@ from node.events import EventHub
 from node.home import create_home
 from node.node import Node, NodeConfig
 from relay.server import open_relay
-from relay.store.sqlite import SqliteStore
+from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Fault, Refused, Unreachable
 from schemas.node_service import EnqueueItem
 from tests.node.delivery.real import DONE, Person, befriend, card, joined, ledger, texts

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import apsw
 
 from relay.store.contract import SWEEP_ROWS, StoredHybridKey
-from relay.store.usage import Room, total
+from relay.store.sqlite.usage import Room, total
 from schemas.errors import Refused
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.records import Signed

@@ -13,10 +13,8 @@ from typing import Any
 
 import apsw
 
-from relay.refusals import TryLater
+from relay.refusals import relay_full
 from relay.store.contract import Quotas, Usage
-
-FULL_RETRY_MS = 600_000
 
 
 @dataclass(slots=True)
@@ -65,15 +63,6 @@ class Room:
         if size > 0 and self.usage.directory_bytes + size > self.quotas.directory_bytes:
             raise relay_full()
         self.usage.directory_bytes += size
-
-
-def relay_full() -> TryLater:
-    return TryLater(
-        "relay-full",
-        "this relay has no room left",
-        retry_after_ms=FULL_RETRY_MS,
-        hint="another relay of theirs may have room",
-    )
 
 
 def total(rows: Iterable[tuple[Any, ...]]) -> int:

@@ -15,7 +15,7 @@ from relay.store.contract import (
     KeyPackageAnswer,
     Quotas,
 )
-from relay.store.usage import Room, total
+from relay.store.sqlite.usage import Room, total
 from schemas.errors import Refused
 from schemas.ids import DeviceKey
 

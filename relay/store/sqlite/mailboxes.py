@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import apsw
 
-from relay.refusals import TryLater
+from relay.refusals import TryLater, mailbox_full, relay_full
 from relay.store.contract import KNOWN_AFTER_S, SWEEP_ROWS, MailboxName, MailboxState, Quotas
-from relay.store.usage import Room, relay_full, total
+from relay.store.sqlite.usage import Room, total
 from schemas.errors import Refused
 from schemas.ids import ParcelId
 from schemas.node_service import Enqueued, EnqueueItem, Mailbox, StoredParcel
 
-FULL_RETRY_MS = 60_000  # room comes when the recipient comes, or parcels expire
 PARCEL_OVERHEAD = 64  # bytes of a StoredParcel on the wire besides `sealed`
 
 _RESERVE = """
@@ -139,12 +138,7 @@ def _refuse_full(connection: apsw.Connection, mailbox: int, now: int) -> Refused
     connection.execute(
         "UPDATE mailboxes SET refused_since = ifnull(refused_since, ?) WHERE id = ?", (now, mailbox)
     )
-    return TryLater(
-        "mailbox-full",
-        "the recipient's mailbox has no room",
-        retry_after_ms=FULL_RETRY_MS,
-        hint="it is sent again by itself; another relay of theirs may have room",
-    )
+    return mailbox_full()
 
 
 def open_mailbox(connection: apsw.Connection, name: MailboxName, room: Room, now: int) -> None:

@@ -1,0 +1,1 @@
+-- What a relay for a community keeps besides mail: accounts, delivery tokens, blobs, statements.
