@@ -33,6 +33,7 @@ class DhtLimits:
     cell_values: int = 4  # under one private key, by different signers
     values: int = 4096  # kept for others: about 8 MB
     values_per_prefix: int = 256  # put from one prefix: nobody fills the whole of it
+    values_per_region: int = 1024  # put from one /16 or /32: whoever owns an IPv6 /48 has 256 /56
     republish_s: float = 1200.0  # against churn: see store_width
     current_s: float = 1500.0  # older values of others were not put again: a newer one may exist
     before_midnight_s: float = 3 * 3600.0  # when tomorrow's cell is filled too

@@ -23,6 +23,8 @@ from schemas.ids import DhtId
 from schemas.records import Signed
 from transport.admission import prefix_of
 
+IPV4_PREFIX = 3  # bytes of a /24
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
@@ -38,7 +40,7 @@ class ValueStore:
     def __init__(self, limits: DhtLimits) -> None:
         self._limits = limits
         self._cells: dict[DhtId, dict[bytes, _Kept]] = {}
-        self._by_prefix: Counter[bytes] = Counter()
+        self._by_network: Counter[bytes] = Counter()  # prefixes, and regions, which are shorter
         self._count = 0
 
     def __len__(self) -> int:
@@ -69,8 +71,7 @@ class ValueStore:
         self._remove(key, value.signer)
         self._cells.setdefault(key, {})[value.signer] = _Kept(value, age, prefix, public)
         self._count += 1
-        if prefix is not None:
-            self._by_prefix[prefix] += 1
+        self._by_network.update(_networks(prefix))
 
     def get(self, key: DhtId, now: float) -> list[Signed]:
         """At most `cell_values` and a public one."""
@@ -92,8 +93,10 @@ class ValueStore:
             alike = sum(kept.prefix == prefix for kept in beside)
             if not public and alike >= limits.per_prefix:
                 raise Refused("prefix-full", "as many values as one network may put here")
-            if self._by_prefix[prefix] >= limits.values_per_prefix:
+            if self._by_network[prefix] >= limits.values_per_prefix:
                 raise Refused("prefix-full", "as many values as are kept for one network")
+            if self._by_network[_region(prefix)] >= limits.values_per_region:
+                raise Refused("prefix-full", "as many values as are kept for one region")
         if self._count >= limits.values:
             raise Refused("store-full", "as many values as are kept here")
 
@@ -110,7 +113,16 @@ class ValueStore:
         self._count -= 1
         if not cell:
             del self._cells[key]
-        if kept.prefix is not None:
-            self._by_prefix[kept.prefix] -= 1
-            if not self._by_prefix[kept.prefix]:
-                del self._by_prefix[kept.prefix]
+        for network in _networks(kept.prefix):
+            self._by_network[network] -= 1
+            if not self._by_network[network]:
+                del self._by_network[network]
+
+
+def _networks(prefix: bytes | None) -> tuple[bytes, ...]:
+    return () if prefix is None else (prefix, _region(prefix))
+
+
+def _region(prefix: bytes) -> bytes:
+    """What one provider has: /16 of IPv4, /32 of IPv6."""
+    return prefix[:2] if len(prefix) == IPV4_PREFIX else prefix[:4]

@@ -243,9 +243,16 @@ DHT = (
     defence(
         "DHT values: one network has a share of all",
         "discovery/dht/store.py",
-        "            if self._by_prefix[prefix] >= limits.values_per_prefix:\n",
-        "            if self._by_prefix[prefix] >= 100 * limits.values_per_prefix:\n",
+        "            if self._by_network[prefix] >= limits.values_per_prefix:\n",
+        "            if self._by_network[prefix] >= 100 * limits.values_per_prefix:\n",
         f"{_STORE}::test_one_network_does_not_fill_the_store",
+    ),
+    defence(
+        "DHT values: so has one region",
+        "discovery/dht/store.py",
+        "            if self._by_network[_region(prefix)] >= limits.values_per_region:\n",
+        "            if self._by_network[_region(prefix)] >= 100 * limits.values_per_region:\n",
+        f"{_STORE}::test_the_owner_of_many_prefixes_does_not_fill_the_store",
     ),
     defence(
         "DHT values: so many and no more",

@@ -182,6 +182,20 @@ def test_one_network_does_not_fill_the_store() -> None:
     store.put(keys[4], value_of(signer(1), keys[4], now=START + 7200), HERE, START + 7200)
 
 
+@pytest.mark.parametrize("prefix", ["20.7.{}.1", "2001:db8:0:{}00::1"])
+def test_the_owner_of_many_prefixes_does_not_fill_the_store(prefix: str) -> None:
+    store = ValueStore(dataclasses.replace(LIMITS, values_per_region=3))
+    places = [Address(prefix.format(number), 7000) for number in range(4)]
+    keys = [DhtId(bytes([number]) * 32) for number in range(5)]
+    for key, where in zip(keys[:3], places[:3], strict=True):
+        store.put(key, value_of(signer(1), key), where, START)
+    late = value_of(signer(1), keys[3])
+    assert refused(store, late, key=keys[3], at=places[3]) == "prefix-full"
+    store.put(keys[3], late, HERE, START)
+    store.sweep(START + 7200)
+    store.put(keys[4], value_of(signer(1), keys[4], now=START + 7200), places[3], START + 7200)
+
+
 def test_a_full_store_refuses_and_keeps() -> None:
     store = ValueStore(dataclasses.replace(LIMITS, values=3))
     keys = [DhtId(bytes([number]) * 32) for number in range(4)]
