@@ -92,7 +92,7 @@ $(foreach c,$(CRATES),$(eval $(call crate,$(c))))
 
 lock: $(ST)/uv ## maintainers only: renew the locks
 	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o bootstrap.lock bootstrap.in
-	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --no-emit-package mls-rs-python --group dev -o requirements.lock pyproject.toml
+	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --no-emit-package mls-rs-python --group dev --extra postgres -o requirements.lock pyproject.toml
 
 clean: ## remove what setup made
 	rm -rf $(V) target
