@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from relay.store.statements import RelayStatements
 from schemas import limits
 from schemas.errors import Fault, Refused
 from schemas.ids import DeviceKey, IdentityKey
@@ -19,6 +20,7 @@ from schemas.records import Signed
 
 if TYPE_CHECKING:
     from relay.store.arrivals import Arrivals
+    from relay.store.audit import AuditLog
 
 MAX_NUMBER = 2**63 - 1  # what a database's integer holds; the wire's are unsigned
 REQUEST_MEMORY_S = 600  # a repeated key package request gets the same answer for so long
@@ -98,6 +100,8 @@ class RelayStore(Protocol):
     @property
     def arrivals(self) -> Arrivals: ...
     @property
+    def audit(self) -> AuditLog: ...
+    @property
     def trouble(self) -> Fault | None: ...
     @property
     def counters(self) -> Counter[str]: ...
@@ -105,6 +109,8 @@ class RelayStore(Protocol):
     def usage(self) -> Usage: ...
     @property
     def full(self) -> bool: ...
+    @property
+    def statements(self) -> RelayStatements: ...
 
     async def enqueue(self, items: Sequence[EnqueueItem], *, now: int) -> list[Enqueued | Refused]:
         """Keep parcels, one outcome for each: together on disk when this returns.

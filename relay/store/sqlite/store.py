@@ -19,7 +19,9 @@ from relay.store.contract import (
     Usage,
 )
 from relay.store.sqlite import directory, key_packages, mailboxes
+from relay.store.sqlite.audit import SqliteAudit
 from relay.store.sqlite.database import Database
+from relay.store.sqlite.statements import SqliteStatements
 from relay.store.sqlite.usage import Room
 from relay.store.sqlite.writer import Written
 from schemas.errors import Fault, Refused
@@ -38,7 +40,9 @@ class SqliteStore:
         self.database = database
         self._room = database.room
         self._quotas = quotas
+        self.statements = SqliteStatements(database)
         self.arrivals = Arrivals()
+        self.audit = SqliteAudit(database)
         self.counters: Counter[str] = Counter()
 
     @classmethod

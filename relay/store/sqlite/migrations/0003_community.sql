@@ -1,1 +1,50 @@
 -- What a relay for a community keeps besides mail: accounts, delivery tokens, blobs, statements.
+
+-- The audit log: see relay/store/audit.py. Subject and salt are null once they were erased.
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    subject TEXT,
+    salt BLOB,
+    commitment BLOB NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE INDEX audit_by_subject ON audit (subject) WHERE subject IS NOT NULL;
+CREATE TABLE audit_begin (              -- the place that the first row follows, after trimming
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    number INTEGER NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+
+-- Where people read their mail now.
+CREATE TABLE relay_statements (
+    identity BLOB PRIMARY KEY,
+    number INTEGER NOT NULL,
+    signed BLOB NOT NULL
+) STRICT;
+
+-- Blobs: sealed bytes of any kind, in chunks of 256 KiB. Each device's upload is a row of its own,
+-- so nobody's wrong bytes spoil another's. What is dropped gets a random id and `expires` 0, and its
+-- chunks go in small transactions.
+CREATE TABLE blobs (
+    number INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,                   -- SHA-256 of all the bytes
+    device BLOB NOT NULL,               -- who uploads it, and whose quota it takes
+    total INTEGER NOT NULL,
+    received INTEGER NOT NULL DEFAULT 0,
+    whole INTEGER NOT NULL DEFAULT 0,   -- all there, and they are what the id says
+    stranger INTEGER NOT NULL,          -- its device was not known here when it began
+    expires INTEGER NOT NULL,
+    UNIQUE (device, id)
+) STRICT;
+CREATE INDEX blobs_to_read ON blobs (id, expires) WHERE whole;
+CREATE INDEX blobs_by_expiry ON blobs (expires);
+
+CREATE TABLE blob_chunks (
+    blob INTEGER NOT NULL REFERENCES blobs (number),
+    part INTEGER NOT NULL,              -- 0, 1, 2, …
+    checksum INTEGER NOT NULL,          -- CRC-32, against a disk that lies
+    data BLOB NOT NULL,
+    PRIMARY KEY (blob, part)
+) STRICT;
