@@ -79,6 +79,13 @@ class ParcelId(Id):
     LENGTH = 16
 
 
+class BlobId(Id):
+    """SHA-256 of a blob's sealed bytes: whoever has it can tell the blob from any other."""
+
+    __slots__ = ()
+    LENGTH = 32
+
+
 class MessageId(Id):
     """An application message, unique with its group and author."""
 

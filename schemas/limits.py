@@ -34,6 +34,7 @@ BUNDLE: Final = 16 * KIB
 BUNDLE_PRIVATE: Final = 512
 BUNDLE_DEVICES: Final = 8
 BUNDLE_RELAYS: Final = 8
+RELAY_STATEMENT: Final = 4 * KIB
 CARD: Final = 300
 CARD_ADDRESSES: Final = 2
 DISPLAY_NAME: Final = 64  # UTF-8 bytes
@@ -72,6 +73,7 @@ KEY_PACKAGE: Final = 16 * KIB
 BATCH_ITEMS: Final = 256
 INTRODUCTION_KEY_PACKAGES: Final = 16
 REQUEST_ID: Final = 16
+BLOB_CHUNK: Final = 256 * KIB  # of an upload or a download; all of a blob but the last are whole
 
 # Cap'n Proto readers: words are 8 bytes; a message may be walked over about four times
 NESTING: Final = 16
