@@ -1,4 +1,4 @@
-"""The audit log finds what was done to it: deletion, change, reordering, a lost end, a lost start."""
+"""The audit log finds what was done to it: deletion, change, reordering, a lost end or start."""
 
 from __future__ import annotations
 
