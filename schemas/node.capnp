@@ -4,6 +4,10 @@
 # recipientKey hold DEVICE keys (the names are the seed system's), except in resolveIdentity.
 # `refusedSince`: Unix seconds when the mailbox first refused a parcel for being full; 0: it did not.
 # `clockMs`: the relay's wall clock in Unix milliseconds.
+# `accessToken`: for a registration the invite token, or `auth_token`; afterwards what a login gave.
+# `request`, `response`, `upload`, `finalization`: one byte, the version of the key stretching, then
+# OPAQUE's message (RFC 9807). `credential`: the identity's signature over the caller's device key,
+# "quicnprotochat device v1".
 
 using Record = import "record.capnp";
 using Frame = import "frame.capnp";
@@ -74,11 +78,13 @@ interface NodeService {
   uploadHybridKey @6 (auth :Auth, identityKey :Data, hybridKey :Data, signature :Data)
       -> (error :Frame.Error);
   fetchHybridKey @7 (auth :Auth, identityKey :Data) -> (key :HybridKey, error :Frame.Error);
-  opaqueRegisterStart @8 (name :Text, request :Data) -> (response :Data, error :Frame.Error);
-  opaqueRegisterFinish @9 (auth :Auth, name :Text, upload :Data) -> (error :Frame.Error);
-  opaqueLoginStart @10 (name :Text, request :Data)
+  opaqueRegisterStart @8 (name :Text, request :Data, auth :Auth)
+      -> (response :Data, error :Frame.Error);
+  opaqueRegisterFinish @9 (auth :Auth, name :Text, upload :Data, credential :Record.Signed,
+      deviceName :Text) -> (error :Frame.Error);
+  opaqueLoginStart @10 (name :Text, request :Data, auth :Auth)
       -> (login :Data, response :Data, error :Frame.Error);
-  opaqueLoginFinish @11 (login :Data, finalization :Data)
+  opaqueLoginFinish @11 (login :Data, finalization :Data, auth :Auth)
       -> (accessToken :Data, expires :Int64, error :Frame.Error);
   publishEndpoint @12 (auth :Auth, identityKey :Data, record :Record.Signed) -> (error :Frame.Error);
   resolveEndpoint @13 (auth :Auth, identityKey :Data)
@@ -102,7 +108,8 @@ interface NodeService {
   downloadBlob @22 (auth :Auth, blob :Data, offset :UInt64, limit :UInt32)
       -> (chunk :Data, total :UInt64, error :Frame.Error);
   deleteAccount @23 (auth :Auth) -> (error :Frame.Error);
-  registerDevice @24 (auth :Auth, device :Data, name :Text) -> (error :Frame.Error);
+  registerDevice @24 (auth :Auth, device :Data, name :Text, credential :Record.Signed)
+      -> (error :Frame.Error);
   listDevices @25 (auth :Auth) -> (devices :List(DeviceEntry), error :Frame.Error);
   revokeDevice @26 (auth :Auth, device :Data) -> (error :Frame.Error);
   subscribe @27 (auth :Auth, recipientKey :Data, after :UInt64, sink :ParcelSink)
@@ -111,7 +118,7 @@ interface NodeService {
   observeAddress @29 (auth :Auth) -> (address :Text, error :Frame.Error);
   rendezvous @30 (auth :Auth, peerKey :Data, addresses :List(Text))
       -> (error :Frame.Error, addresses :List(Text));
-  relayStatement @31 (auth :Auth, identity :Data)
+  relayStatement @31 (auth :Auth, identity :Data, statement :Record.Signed)
       -> (statement :Record.Signed, error :Frame.Error);
   publishBundle @32 (auth :Auth, bundle :Record.Signed) -> (error :Frame.Error);
 }

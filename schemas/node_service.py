@@ -64,9 +64,11 @@ class Mailbox:
     refused_since: int = 0
 
 
-def fill_auth(builder: Any, device: DeviceKey) -> None:
+def fill_auth(builder: Any, device: DeviceKey, access_token: bytes = b"") -> None:
+    """`access_token`: of a session, an invite, or the relay's `auth_token`; see node.capnp."""
     builder.version = AUTH_VERSION
     builder.deviceId = bytes(device)
+    builder.accessToken = access_token
 
 
 def fill_enqueue_item(builder: Any, item: EnqueueItem) -> None:
