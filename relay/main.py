@@ -9,10 +9,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -20,19 +20,16 @@ from rich.live import Live
 from rich.table import Table
 
 from relay import doctor as doctor_checks
+from relay.cli import EXIT_FAILED, EXIT_USAGE, owning, telling, with_settings
 from relay.config import LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
 from relay.server import Relay, open_relay
 from relay.store.sqlite.backup import Copied, back_up
 from relay.store.sqlite.backup import restore as put_back
 from relay.store.sqlite.database import MIGRATIONS
-from schemas.errors import Fault
-from storage.lock import FolderLock
 from storage.sqlite import database_version, migrate, open_database
 from telemetry import logs
 from transport import kj_loop
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 GC_THRESHOLD = 10_000  # objects made and not freed; a burst of 64 calls makes some thousands
 
 
@@ -71,58 +68,14 @@ def main() -> None:
     """
 
 
-F = TypeVar("F", bound=Callable[..., None])
-
-
-def _with_settings(function: F) -> F:
-    """The options of every command that needs the settings of a relay."""
-    options = (
-        click.option(
-            "--config",
-            type=click.Path(dir_okay=False, path_type=Path),
-            envvar="QUICNPROTOCHAT_CONFIG",
-            help="TOML file with settings, named as the flags are (data_dir for --data-dir).",
-        ),
-        click.option(
-            "--data-dir",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Folder of the relay's key and database.  [default: the platform's data folder]",
-        ),
-        click.option(
-            "--db-path",
-            type=click.Path(dir_okay=False),
-            help="Database file.  [default: relay.db in the data folder]",
-        ),
-        click.option(
-            "--metrics",
-            metavar="ADDR",
-            help="Loopback HOST:PORT of /metrics and /health.  [default: none]",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="One JSON object per line on stdout."),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
 _listen = click.option(
     "--listen", metavar="ADDR", help="HOST:PORT to bind.  [default: 0.0.0.0:7000]"
 )
 _store = click.option("--store", "store_backend", help="Where mail is kept.  [default: sqlite]")
 
 
-@contextmanager
-def _telling(*, as_json: bool) -> Iterator[None]:
-    """A Fault inside the block is told, and ends the process with 1."""
-    try:
-        yield
-    except Fault as fault:
-        report(fault, as_json=as_json)
-        sys.exit(EXIT_FAILED)
-
-
 @main.command()
-@_with_settings
+@with_settings
 @_listen
 @_store
 @click.option("--tls-cert", type=click.Path(dir_okay=False), help="PEM certificate of --tls-key.")
@@ -158,14 +111,14 @@ def run(config: Path | None, as_json: bool, **flags: object) -> None:
     Example:
       quicnprotochat-relay run --listen 0.0.0.0:7000 --data-dir relay-data --json
     """
-    with _telling(as_json=as_json):
+    with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
         logs.configure(level=settings.log_level, json_lines=settings.log_format == "json")
         asyncio.run(serve(settings, announce_json if as_json else announce))
 
 
 @main.command()
-@_with_settings
+@with_settings
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def backup(config: Path | None, as_json: bool, file: Path, **flags: object) -> None:
     """Copy the database to FILE, while the relay runs or not; the copy is checked.
@@ -176,14 +129,14 @@ def backup(config: Path | None, as_json: bool, file: Path, **flags: object) -> N
     Example:
       quicnprotochat-relay backup --data-dir relay-data relay-2026-11-21.db
     """
-    with _telling(as_json=as_json):
+    with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
         copied = back_up(settings.database, file.absolute(), key=settings.database_key)
         _tell_copied("Backed up to", copied, as_json=as_json)
 
 
 @main.command()
-@_with_settings
+@with_settings
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def restore(config: Path | None, as_json: bool, file: Path, **flags: object) -> None:
     """Make the backup FILE the database of a relay that is stopped and has none.
@@ -195,15 +148,15 @@ def restore(config: Path | None, as_json: bool, file: Path, **flags: object) -> 
     Example:
       quicnprotochat-relay restore --data-dir relay-data relay-2026-11-21.db
     """
-    with _telling(as_json=as_json):
+    with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
-        with _owning(settings):
+        with owning(settings):
             copied = put_back(file.absolute(), settings.database, key=settings.database_key)
         _tell_copied("Restored", copied, as_json=as_json)
 
 
 @main.command("migrate")
-@_with_settings
+@with_settings
 def migrate_now(config: Path | None, as_json: bool, **flags: object) -> None:
     """Bring the database of a stopped relay to this program's version; `run` does so by itself.
 
@@ -211,10 +164,10 @@ def migrate_now(config: Path | None, as_json: bool, **flags: object) -> None:
     Example:
       quicnprotochat-relay migrate --data-dir relay-data
     """
-    with _telling(as_json=as_json):
+    with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
         file, key = settings.database, settings.database_key
-        with _owning(settings), closing(open_database(file, key=key)) as connection:
+        with owning(settings), closing(open_database(file, key=key)) as connection:
             migrate(connection, MIGRATIONS)
             number = database_version(connection)
         if as_json:
@@ -224,7 +177,7 @@ def migrate_now(config: Path | None, as_json: bool, **flags: object) -> None:
 
 
 @main.command()
-@_with_settings
+@with_settings
 @_listen
 @_store
 def doctor(config: Path | None, as_json: bool, **flags: object) -> None:
@@ -234,7 +187,7 @@ def doctor(config: Path | None, as_json: bool, **flags: object) -> None:
     Example:
       quicnprotochat-relay doctor --listen 0.0.0.0:7000 --data-dir relay-data
     """
-    with _telling(as_json=as_json):
+    with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
         found = list(doctor_checks.checks(settings))
         limits = doctor_checks.limits_of(settings)
@@ -255,7 +208,7 @@ def doctor(config: Path | None, as_json: bool, **flags: object) -> None:
 
 
 @main.command()
-@_with_settings
+@with_settings
 @click.option("--every", default=2.0, show_default=True, help="Seconds between two looks.")
 def stats(config: Path | None, as_json: bool, every: float, **flags: object) -> None:
     """Show what the store holds, live; with --json, once.
@@ -267,7 +220,7 @@ def stats(config: Path | None, as_json: bool, every: float, **flags: object) -> 
     Example:
       quicnprotochat-relay stats --data-dir relay-data
     """
-    with _telling(as_json=as_json):
+    with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
         now = doctor_checks.stats(settings)
         if as_json:
@@ -298,15 +251,6 @@ def _tell_copied(what: str, copied: Copied, *, as_json: bool) -> None:
     else:
         rows = ", ".join(f"{number} {table}" for table, number in copied.rows.items())
         print(f"{what} {copied.file}: {copied.bytes} bytes; {rows}.")
-
-
-@contextmanager
-def _owning(settings: RelayConfig) -> Iterator[None]:
-    """No relay runs on these folders for the length of the block."""
-    with ExitStack() as stack:
-        for folder in settings.folders:
-            stack.enter_context(FolderLock(folder))
-        yield
 
 
 async def serve(config: RelayConfig, announce: Callable[[Relay], None]) -> None:
@@ -349,18 +293,6 @@ def announce(relay: Relay) -> None:
     console.print(f"Relay ready on {relay.listen}. Nodes reach it at", markup=False)
     console.print(str(relay.address), style="bold", markup=False)
     sys.stdout.flush()
-
-
-def report(fault: Fault, *, as_json: bool) -> None:
-    """Say what went wrong and what to do: JSON on stdout, or for people on stderr."""
-    if as_json:
-        error = {"code": fault.code, "message": fault.message, "hint": fault.hint}
-        print(json.dumps({"error": error}), flush=True)
-        return
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(f"error: {fault.message} ({fault.code})", style="red", markup=False)
-    if fault.hint:
-        console.print(fault.hint, markup=False)
 
 
 if __name__ == "__main__":
