@@ -14,6 +14,7 @@ from relay.limits import DEFAULT_RELAY_LIMITS, RelayLimits
 from relay.mailbox_methods import MailboxMethods
 from relay.refusals import TryLater
 from relay.rendezvous import Rendezvous
+from relay.statement_methods import StatementMethods
 from relay.store.contract import RelayStore
 from relay.subscriptions import Subscriptions
 
@@ -41,6 +42,7 @@ class RelayService:
         self.rendezvous = Rendezvous(self.subscriptions, limits, uptime)
         self.health = Health(store, version, clock, uptime)
         self.directory = DirectoryMethods(store, self.callers, clock)
+        self.statements = StatementMethods(store, self.callers)
         self.mailboxes = MailboxMethods(
             store,
             self.callers,
@@ -92,6 +94,7 @@ METHODS: Final[dict[str, Handler]] = {
     "subscribe": lambda relay, call: relay.mailboxes.subscribe(call),
     "observeAddress": lambda relay, call: relay.rendezvous.observe_address(call),
     "rendezvous": lambda relay, call: relay.rendezvous.meet(call),
+    "relayStatement": lambda relay, call: relay.statements.relay_statement(call),
     "publishBundle": lambda relay, call: relay.directory.publish_bundle(call),
 }
 

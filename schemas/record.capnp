@@ -47,6 +47,14 @@ struct BundleCore {
   }
 }
 
+# Where a person reads their mail: the relays of their bundle of that number, by themselves. Small
+# and quick to publish, it moves a mailbox while everything runs.
+struct RelayStatement {
+  identity @0 :Data;    # also the signer
+  number @1 :UInt64;    # of the bundle that says the same; newest of both wins
+  relays @2 :List(RelayAddress);  # in order of preference
+}
+
 struct BundlePrivate {  # for one reader, and signed by its identity: a parcel's sender is unknown
   identity @0 :Data;
   discoverySecret @1 :Data;

@@ -30,6 +30,7 @@ class SignedType(StrEnum):
     DEVICE_OWNER = "device owner"
     BUNDLE_CORE = "bundle core"
     BUNDLE_PRIVATE = "bundle private"
+    RELAY_STATEMENT = "relay statement"
     ENDPOINT_RECORD = "endpoint record"
     DHT_VALUE = "dht value"
     COMMIT_HEADER = "commit header"
@@ -204,6 +205,35 @@ def _read_bundle_device(reader: Any) -> BundleDevice:
         exactly(reader.ownerSignature, SIGNATURE_LENGTH),
         counter(reader.issued),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RelayStatement:
+    """Where a person reads their mail, in order of preference: an excerpt of their bundle of that
+    number. Newest number of both wins."""
+
+    identity: IdentityKey
+    number: int
+    relays: tuple[RelayAddress, ...]
+
+    def encode(self) -> bytes:
+        message = _record.RelayStatement.new_message(
+            identity=bytes(self.identity), number=self.number
+        )
+        _fill_relays(message, self.relays)
+        return bytes(message.to_bytes())
+
+    @classmethod
+    def decode(cls, payload: bytes) -> RelayStatement:
+        """Raises Malformed."""
+        with reading(
+            _record.RelayStatement, payload, limit=limits.RELAY_STATEMENT, what="relay-statement"
+        ) as reader:
+            return cls(
+                IdentityKey(reader.identity),
+                counter(reader.number),
+                items(reader.relays, limits.BUNDLE_RELAYS, _read_relay),
+            )
 
 
 @dataclass(frozen=True, slots=True)

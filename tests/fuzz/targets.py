@@ -19,6 +19,7 @@ from identity.bundle import bundle_device, open_bundle_untrusted
 from identity.cell import DAY_S, cell_of, seal_into_cell
 from identity.envelope import generate_hybrid, open_untrusted, seal
 from identity.keys import device_from_seed, identity_from_seed
+from identity.relay_statement import open_relay_statement_untrusted
 from identity.signing import sign
 from node import parcel_file
 from schemas import dht, frames, parcels
@@ -26,7 +27,7 @@ from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddres
 from schemas.card import Card
 from schemas.errors import Fault, Malformed, Refused
 from schemas.introduction import Introduction
-from schemas.records import BundleCore, EndpointRecord, SignedType
+from schemas.records import BundleCore, EndpointRecord, RelayStatement, SignedType
 from tests.fuzz.engine_target import victim
 from tests.schemas.samples import (
     BODIES,
@@ -122,6 +123,10 @@ def _bundle(data: bytes) -> object:
 def _endpoint(data: bytes) -> object:
     signed = sign(SignedType.ENDPOINT_RECORD, _LAPTOP, data)
     return open_endpoint_record_untrusted(signed, now=_NOW)
+
+
+def _relay_statement(data: bytes) -> object:
+    return open_relay_statement_untrusted(sign(SignedType.RELAY_STATEMENT, _ADA, data))
 
 
 def _bundle_seed() -> bytes:
@@ -222,6 +227,11 @@ def _targets() -> list[Target]:
         Target("padding", parcels.unpad, [parcels.pad(b"body")]),
         Target("envelope", _envelope, [_keys()[1]]),
         Target("bundle", _bundle, [_bundle_seed()]),
+        Target(
+            "relay-statement",
+            _relay_statement,
+            [RelayStatement(_ADA.public, 4, (RELAY,)).encode()],
+        ),
         Target("endpoint", _endpoint, [_endpoint_seed()]),
         Target(
             "mdns-txt",

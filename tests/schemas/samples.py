@@ -60,6 +60,7 @@ RECORDS: list[Any] = [
         ),
         (RELAY,),
     ),
+    records.RelayStatement(PERSON, 4, (RELAY,)),
     group_records.CommitHeader(
         HEAD,
         CommitHash(bytes(32)),

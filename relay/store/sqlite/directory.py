@@ -46,7 +46,7 @@ def put_bundle(
     held = connection.execute(
         "SELECT number, signed FROM bundles WHERE identity = ?", (bytes(identity),)
     ).fetchone()
-    if _check_newer(held, number, data):
+    if check_newer(held, number, data):
         room.add_directory(len(data) - (0 if held is None else len(held[1])))
         connection.execute(
             "INSERT OR REPLACE INTO bundles (identity, number, signed) VALUES (?, ?, ?)",
@@ -73,7 +73,7 @@ def put_endpoint(
     held = connection.execute(
         "SELECT sequence, signed FROM endpoints WHERE device = ?", (bytes(device),)
     ).fetchone()
-    if _check_newer(held, sequence, data):
+    if check_newer(held, sequence, data):
         room.add_directory(len(data) - (0 if held is None else len(held[1])))
         connection.execute(
             "INSERT OR REPLACE INTO endpoints (device, sequence, expires, signed)"
@@ -89,7 +89,7 @@ def endpoint(connection: apsw.Connection, device: DeviceKey, now: int) -> Signed
     return None if data is None else Signed.decode(data)
 
 
-def _check_newer(held: tuple[int, bytes] | None, number: int, data: bytes) -> bool:
+def check_newer(held: tuple[int, bytes] | None, number: int, data: bytes) -> bool:
     """Whether to store; False when the very same is held. Raises Refused `stale`."""
     if held is None or number > held[0]:
         return True

@@ -83,6 +83,7 @@ def count(connection: apsw.Connection) -> Usage:
             ("length(hybrid_key) + length(signature)", "hybrid_keys"),
             ("length(signed)", "bundles"),
             ("length(signed)", "endpoints"),
+            ("length(signed)", "relay_statements"),
         )
     )
     held: list[Any] = [*mailboxes, directory]
