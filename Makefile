@@ -9,7 +9,7 @@ V   := .venv
 PY  := $(V)/bin/python
 ST  := $(V)/.stamps
 UV  := UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=true $(V)/bin/uv pip install -q --python $(V)/bin/python
-CRATES := mls-rs-python
+CRATES := mls-rs-python opaque-ke-python
 WHEEL_LIMIT := 4000000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -46,7 +46,7 @@ fuzz: setup ## coverage-guided fuzzers of all that reads strangers' bytes (SECON
 docs: setup ## the computed parts of docs/ written anew, every link looked at
 	@$(PY) -m tests.docs
 
-check: setup ## format, lint, types, layers, no registry address, size of the wheel
+check: setup ## format, lint, types, layers, no registry address, size of the wheels
 	$(V)/bin/ruff format --check .
 	$(V)/bin/ruff check .
 	$(V)/bin/mypy
@@ -61,8 +61,8 @@ $(ST)/venv:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "error: no '$(PYTHON)' found; install Python 3.11 or newer, or: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed; %s is %s. Try: make PYTHON=python3.12" % (sys.executable, sys.version.split()[0]))'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: this Python lacks venv/ensurepip (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@cargo --version >/dev/null 2>&1 || { echo "error: no working cargo found; the MLS binding is built from Rust (install a Rust toolchain, 1.87 or newer)" >&2; exit 1; }
-	@command -v cc >/dev/null 2>&1 || { echo "error: cc not found; the MLS binding needs a C compiler (Debian and Ubuntu: apt install gcc)" >&2; exit 1; }
+	@cargo --version >/dev/null 2>&1 || { echo "error: no working cargo found; the bindings are built from Rust (install a Rust toolchain, 1.87 or newer)" >&2; exit 1; }
+	@command -v cc >/dev/null 2>&1 || { echo "error: cc not found; the bindings need a C compiler (Debian and Ubuntu: apt install gcc)" >&2; exit 1; }
 	@echo "setup: virtual environment" >&2
 	@$(PYTHON) -m venv $(V)
 	@mkdir -p $(ST) && touch $@
@@ -84,7 +84,7 @@ $(ST)/editable: pyproject.toml $(ST)/deps
 # 4. The crates: only when their sources change; cargo's target/ keeps it incremental.
 define crate
 $(ST)/crate-$(1): Cargo.toml Cargo.lock $$(shell find bindings/$(1) -type f -not -path '*/target/*' -not -name '*.so' -not -name '*.pyc' -not -path '*/tests/*' -not -path '*/fuzz/*') $(ST)/deps
-	@echo "setup: compiling $(1) (two minutes the first time)" >&2
+	@echo "setup: compiling $(1) (a minute or two the first time)" >&2
 	@PATH="$(CURDIR)/$(V)/bin:$$$$PATH" MATURIN_NO_INSTALL_RUST=1 $(UV) --no-deps --no-build-isolation --reinstall ./bindings/$(1)
 	@touch $$@
 endef
@@ -92,7 +92,7 @@ $(foreach c,$(CRATES),$(eval $(call crate,$(c))))
 
 lock: $(ST)/uv ## maintainers only: renew the locks
 	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o bootstrap.lock bootstrap.in
-	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --no-emit-package mls-rs-python --group dev --extra postgres -o requirements.lock pyproject.toml
+	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate $(CRATES:%=--no-emit-package %) --group dev --extra postgres -o requirements.lock pyproject.toml
 
 clean: ## remove what setup made
 	rm -rf $(V) target

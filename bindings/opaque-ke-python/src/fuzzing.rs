@@ -1,0 +1,1 @@
+//! Doors for the fuzzers in fuzz/; built only with `--cfg fuzzing`, so never shipped.
