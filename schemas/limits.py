@@ -40,6 +40,9 @@ CARD_ADDRESSES: Final = 2
 DISPLAY_NAME: Final = 64  # UTF-8 bytes
 GROUP_NAME: Final = 128  # UTF-8 bytes
 ADDRESS_TEXT: Final = 255  # "host:port"
+RELAY_PROCESSES: Final = 8  # behind one relay's address
+RELAY_PROCESSES_TEXT: Final = 512  # "host:port,host:port…"
+RECORD_PROCESSES: Final = 3  # of each relay in an endpoint record: the first that its device takes
 
 # DHT (ALPN quicnprotochat/dht/1)
 DHT_RECORD: Final = ENDPOINT_RECORD + 256  # a signed endpoint record; each is padded to that
@@ -69,6 +72,8 @@ SNAPSHOT_AGE_S: Final = 7 * 86400
 MAILBOX_PARCELS: Final = 1000
 MAILBOX_BYTES: Final = 64 * MIB
 KEY_PACKAGES_PER_DEVICE: Final = 100
+DELIVERY_TOKEN: Final = 32
+DELIVERY_TOKENS: Final = 1000  # of one mailbox: contacts, groups and the card
 KEY_PACKAGE: Final = 16 * KIB
 BATCH_ITEMS: Final = 256
 INTRODUCTION_KEY_PACKAGES: Final = 16

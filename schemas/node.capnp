@@ -31,6 +31,7 @@ struct EnqueueItem {
   id @2 :Data;
   expires @3 :Int64;    # Unix seconds; the relay's own limit applies as well
   sealed @4 :Data;
+  token @5 :Data;       # empty, or the delivery token that the recipient gave (32 bytes)
 }
 
 struct EnqueueResult {
@@ -114,7 +115,9 @@ interface NodeService {
   revokeDevice @26 (auth :Auth, device :Data) -> (error :Frame.Error);
   subscribe @27 (auth :Auth, recipientKey :Data, after :UInt64, sink :ParcelSink)
       -> (error :Frame.Error);
-  setDeliveryTokens @28 (auth :Auth, hashes :List(Data)) -> (error :Frame.Error);
+  # SHA-256 of each token that opens the caller's mailbox to parcels; the set before is forgotten.
+  # `optional`: the mailbox takes parcels without a token, too.
+  setDeliveryTokens @28 (auth :Auth, hashes :List(Data), optional :Bool) -> (error :Frame.Error);
   observeAddress @29 (auth :Auth) -> (address :Text, error :Frame.Error);
   rendezvous @30 (auth :Auth, peerKey :Data, addresses :List(Text))
       -> (error :Frame.Error, addresses :List(Text));

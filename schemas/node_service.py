@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from schemas import limits
@@ -34,13 +34,17 @@ class StoredParcel:
 
 @dataclass(frozen=True, slots=True)
 class EnqueueItem:
-    """A parcel for a mailbox; `channel` is empty or 16 bytes, `expires` in Unix seconds."""
+    """A parcel for a mailbox; `channel` is empty or 16 bytes, `expires` in Unix seconds.
+
+    `token`: the delivery token that the recipient gave, 32 bytes, or empty.
+    """
 
     recipient: DeviceKey
     id: ParcelId
     expires: int
     sealed: bytes
     channel: bytes = b""
+    token: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ def fill_enqueue_item(builder: Any, item: EnqueueItem) -> None:
     builder.id = bytes(item.id)
     builder.expires = item.expires
     builder.sealed = item.sealed
+    builder.token = item.token
 
 
 def read_enqueue_item(reader: Any) -> EnqueueItem:
@@ -87,6 +92,7 @@ def read_enqueue_item(reader: Any) -> EnqueueItem:
         reader.expires,
         sized(reader.sealed, limits.PARCEL),
         read_channel(reader.channelId),
+        exactly(reader.token, limits.DELIVERY_TOKEN) if len(reader.token) else b"",
     )
 
 
