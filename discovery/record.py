@@ -9,7 +9,7 @@ from discovery.hosts import parse_host, usable, usable_host
 from identity.keys import KeyPair
 from identity.signing import open_signed, sign
 from schemas import limits
-from schemas.addresses import EndpointAddress, RelayAddress
+from schemas.addresses import Address, EndpointAddress, RelayAddress
 from schemas.errors import Malformed, Refused
 from schemas.ids import DeviceKey
 from schemas.records import EndpointRecord, Signed, SignedType
@@ -73,7 +73,7 @@ def open_endpoint_record_untrusted(signed: Signed, *, now: float) -> EndpointRec
     return dataclasses.replace(
         record,
         addresses=_usable_addresses(record.addresses),
-        relays=tuple(relay for relay in record.relays if _relay_usable(relay)),
+        relays=_usable_relays(record.relays),
     )
 
 
@@ -103,8 +103,14 @@ def _usable_addresses(addresses: tuple[EndpointAddress, ...]) -> tuple[EndpointA
     return tuple(unique.values())
 
 
-def _relay_usable(relay: RelayAddress) -> bool:
+def _usable_relays(relays: tuple[RelayAddress, ...]) -> tuple[RelayAddress, ...]:
+    found = ((relay, [each for each in relay.processes if dialable(each)]) for relay in relays)
+    return tuple(relay.at(processes) for relay, processes in found if processes)
+
+
+def dialable(process: Address) -> bool:
+    """Whether a relay may say that it listens there."""
     # A relay may have a name: it is the user's choice of service, and pinned by its key.
-    host, port = relay.address
+    host, port = process
     numeric_and_bad = parse_host(host) is not None and usable_host(host, on_link=False) is None
     return bool(host) and 0 < port <= 65535 and not numeric_and_bad

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from schemas.errors import Refused
 from schemas.ids import DeviceKey
-from schemas.limits import ADDRESS_TEXT, ENDPOINT_ADDRESSES
+from schemas.limits import (
+    ADDRESS_TEXT,
+    ENDPOINT_ADDRESSES,
+    RELAY_PROCESSES,
+    RELAY_PROCESSES_TEXT,
+)
 
 DEFAULT_PORT = 7000
 
@@ -121,28 +127,115 @@ class EndpointAddress:
 
 @dataclass(frozen=True, slots=True)
 class RelayAddress:
-    """A relay: where it listens, and the device key it is pinned to."""
+    """A relay: where its processes listen, and the device key that all of them are pinned to.
+
+    `address` is the first process, `others` are further ones, RELAY_PROCESSES at most in all. The
+    key says which relay it is: two of these with one key are one relay whose list has changed. So
+    whatever is kept per relay is kept by `device`; equality is of the whole value.
+    """
 
     address: Address
     device: DeviceKey
+    others: tuple[Address, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.others and (
+            len(self.processes) > RELAY_PROCESSES
+            or len(set(self.processes)) < len(self.processes)
+            or len(_comma_list(self.processes)) > RELAY_PROCESSES_TEXT
+        ):
+            raise ValueError(f"a relay has up to {RELAY_PROCESSES} processes, each named once")
+
+    @property
+    def processes(self) -> tuple[Address, ...]:
+        """Where its processes listen, one at least."""
+        return (self.address, *self.others)
+
+    def at(self, processes: Iterable[Address]) -> RelayAddress:
+        """The same relay with these processes, one at least, each once; what is too much goes."""
+        return _relay_at(processes, self.device)
+
+    def order_for(self, owner: DeviceKey) -> tuple[Address, ...]:
+        """Its processes, the one that serves this device's mailbox first.
+
+        Rendezvous hashing (highest random weight): everybody finds the same order without asking,
+        devices spread evenly, and a process that comes or goes moves its own devices only.
+        """
+        return tuple(sorted(self.processes, key=lambda each: _weight(owner, each), reverse=True))
+
+    def nearest(self, owner: DeviceKey, count: int) -> RelayAddress:
+        """The relay with its first `count` processes for that device: for what must be short."""
+        return self.at(self.order_for(owner)[:count])
 
     def __str__(self) -> str:
-        return f"{self.address}#{self.device}"
+        return f"{_comma_list(self.processes)}#{self.device}"
 
     @classmethod
     def parse(cls, text: str) -> RelayAddress:
-        """From `HOST:PORT#DEVICE_KEY`. Raises Refused `bad-relay`."""
+        """From `HOST:PORT[,HOST:PORT…]#DEVICE_KEY`. Raises Refused `bad-relay`."""
         where, separator, key = text.strip().partition("#")
         try:
             if not separator:
                 raise ValueError("no key")
-            return cls(Address.parse(where, default_port=DEFAULT_PORT), DeviceKey.from_hex(key))
+            first, *others = _read_comma_list(where, default_port=DEFAULT_PORT)
+            return cls(first, DeviceKey.from_hex(key), tuple(others))
         except ValueError:
             raise Refused(
                 "bad-relay",
                 f"not a relay's address: {text[:80]!r}",
                 hint="write HOST:PORT#DEVICE_KEY, as the relay prints it when it starts",
             ) from None
+
+    @property
+    def on_wire(self) -> tuple[str, int]:
+        """Host and port of the one process; of several, all as `HOST:PORT,…`, and 0."""
+        return (_comma_list(self.processes), 0) if self.others else self.address
+
+    @classmethod
+    def from_wire(cls, host: str, port: int, device: DeviceKey) -> RelayAddress:
+        """What `on_wire` gave. Raises ValueError (call inside `blaming_the_peer`)."""
+        if port or "," not in host:
+            if len(host) > ADDRESS_TEXT:
+                raise ValueError("too long a host")
+            return cls(Address(host, port), device)
+        first, *others = _read_comma_list(host)
+        return cls(first, device, tuple(others))
+
+
+def each_once(relays: Iterable[RelayAddress]) -> list[RelayAddress]:
+    """Each relay once, in order; what is said of one in several places is put together."""
+    processes: dict[DeviceKey, list[Address]] = {}
+    for relay in relays:
+        processes.setdefault(relay.device, []).extend(relay.processes)
+    return [_relay_at(found, device) for device, found in processes.items()]
+
+
+def _relay_at(processes: Iterable[Address], device: DeviceKey) -> RelayAddress:
+    first, *others = list(dict.fromkeys(processes))[:RELAY_PROCESSES]
+    while len(_comma_list((first, *others))) > RELAY_PROCESSES_TEXT and others:
+        others.pop()
+    return RelayAddress(first, device, tuple(others))
+
+
+def _weight(owner: DeviceKey, process: Address) -> bytes:
+    return hashlib.sha256(bytes(owner) + str(process).lower().encode()).digest()
+
+
+def _comma_list(addresses: Sequence[Address]) -> str:
+    return ",".join(map(str, addresses))
+
+
+def _read_comma_list(text: str, *, default_port: int | None = None) -> list[Address]:
+    """One address at least, each once. Raises ValueError."""
+    if len(text) > RELAY_PROCESSES_TEXT:
+        raise ValueError("too long")
+    try:
+        found = [Address.parse(each, default_port=default_port) for each in text.split(",")]
+    except Refused as refused:
+        raise ValueError(refused.message) from refused
+    if len(found) > RELAY_PROCESSES:
+        raise ValueError("too many processes")
+    return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True, slots=True)

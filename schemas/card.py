@@ -47,7 +47,7 @@ class Card:
     relay: RelayAddress | None = None
 
     def encode(self) -> bytes:
-        """Raises ValueError when the hints do not fit the limit."""
+        """Raises ValueError when the hints do not fit the limit; of the relay, one process does."""
         parts = [
             bytes([_VERSION]),
             self.identity,
@@ -61,6 +61,8 @@ class Card:
             bytes([self.relay is not None]),
         ]
         if self.relay is not None:
+            if self.relay.others:
+                raise ValueError("a card names one process of a relay")
             parts += [_text(str(self.relay.address)), self.relay.device]
         body = b"".join(parts)
         data = body + _checksum(body)

@@ -37,6 +37,7 @@ class SignedType(StrEnum):
     STATEMENT = "statement"
     SUMMARY = "summary"
     INTENT = "intent"
+    AUDIT_CHECKPOINT = "audit checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +129,13 @@ def _read_address(reader: Any) -> EndpointAddress:
 
 
 def _read_relay(reader: Any) -> RelayAddress:
-    return RelayAddress(
-        Address(text(reader.host, limits.ADDRESS_TEXT), reader.port), DeviceKey(reader.device)
-    )
+    host = text(reader.host, limits.RELAY_PROCESSES_TEXT)
+    return RelayAddress.from_wire(host, reader.port, DeviceKey(reader.device))
 
 
 def _fill_relays(message: Any, relays: tuple[RelayAddress, ...]) -> None:
     for slot, relay in zip(message.init("relays", len(relays)), relays, strict=True):
-        slot.host, slot.port = relay.address
+        slot.host, slot.port = relay.on_wire
         slot.device = bytes(relay.device)
 
 

@@ -18,7 +18,7 @@ from node.engine.own_bundle import HIDING, OwnBundle
 from node.store.database import Database
 from node.store.people import PeopleStore
 from schemas import limits
-from schemas.addresses import AddressKind, RelayAddress
+from schemas.addresses import AddressKind, EndpointAddress, RelayAddress, each_once
 from schemas.card import SECRET_LENGTH, Card
 from schemas.errors import Blame, Refused
 from schemas.ids import IdentityKey
@@ -112,7 +112,7 @@ class Account:
         secret = core.people.secret(DISCOVERY_SECRET) or b""
         lasting = [found.address for found in addresses if found.kind is not AddressKind.PUNCHED]
         hints = tuple(lasting[: limits.CARD_ADDRESSES])
-        relay = RelayAddress.parse(core.relays[0]) if core.relays else None
+        relay = self._relays[0].nearest(core.device.public, 1) if core.relays else None
         card = Card(
             core.identity.public,
             core.device.public,
@@ -139,8 +139,7 @@ class Account:
         core = self._core
         hidden = core.policies.for_all.hides_address
         addresses = () if hidden else command.addresses[: limits.ENDPOINT_ADDRESSES]
-        relays = tuple(RelayAddress.parse(relay) for relay in core.relays)
-        relays = relays[: limits.ENDPOINT_RELAYS]
+        relays = self._relays_in_record(addresses)
         held = core.people.endpoint(core.device.public)
         if held is not None:
             signed, record = held
@@ -172,15 +171,43 @@ class Account:
             self._own.tell(sorted(core.linked))  # the others ask when they meet us
         return signed
 
+    def _relays_in_record(self, addresses: tuple[EndpointAddress, ...]) -> tuple[RelayAddress, ...]:
+        """With as many processes of each as fit beside these addresses."""
+        me, named = self._core.device.public, self._relays[: limits.ENDPOINT_RELAYS]
+        for count in range(limits.RECORD_PROCESSES, 0, -1):
+            relays = tuple(relay.nearest(me, count) for relay in named)
+            record = EndpointRecord(me, 0, addresses, relays, 0, 0)
+            if len(record.encode()) <= limits.ENDPOINT_RECORD:
+                break
+        return relays
+
+    @property
+    def _relays(self) -> list[RelayAddress]:
+        return each_once(map(RelayAddress.parse, self._core.relays))
+
     def set_relays(self, command: commands.SetRelays) -> None:
-        core = self._core
-        relays = tuple(RelayAddress.parse(text) for text in dict.fromkeys(command.relays))
+        """Of a relay that we know, naming a process again does not make us forget the others."""
+        known = {relay.device: relay for relay in self._relays}
+        relays = []
+        for relay in each_once(RelayAddress.parse(text) for text in command.relays):
+            old = known.get(relay.device, relay)
+            relays.append(old if set(relay.processes) <= set(old.processes) else relay)
         if len(relays) > limits.BUNDLE_RELAYS:
             raise Refused("too-many-relays", f"at most {limits.BUNDLE_RELAYS} relays")
-        if tuple(str(relay) for relay in relays) == core.relays:
+        self._use(relays)
+
+    def follow_relay(self, command: commands.FollowRelay) -> None:
+        """A relay of ours says what its processes are now."""
+        new = RelayAddress.parse(command.relay)
+        self._use([new if relay.device == new.device else relay for relay in self._relays])
+
+    def _use(self, relays: list[RelayAddress]) -> None:
+        core = self._core
+        texts = tuple(str(relay) for relay in relays)
+        if texts == core.relays:
             return
-        core.people.set_setting("relays", json.dumps([str(relay) for relay in relays]))
-        self._own.revise(relays=relays)
+        core.people.set_setting("relays", json.dumps(texts))
+        self._own.revise(relays=tuple(relays))
 
     def set_name(self, command: commands.SetName) -> None:
         core, name = self._core, checked_name(command.name)

@@ -69,6 +69,13 @@ class SetRelays(Command[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class FollowRelay(Command[None]):
+    """Where the processes of a relay of ours listen now (HOST:PORT,…#KEY), as it says itself."""
+
+    relay: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetName(Command[None]):
     """Our display name; a change makes a new bundle. Refused `bad-name`."""
 

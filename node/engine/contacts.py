@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from discovery.record import open_endpoint_record_untrusted
@@ -16,6 +17,7 @@ from node.engine.core import DISCOVERY_SECRET, Core
 from node.engine.own_bundle import OwnBundle
 from node.engine.views import matching_key
 from node.store.people import ContactRow
+from schemas.addresses import RelayAddress, each_once
 from schemas.card import PREFIX, Card
 from schemas.errors import Malformed, Refused
 from schemas.frames import MEET, BundleResponse, Hello
@@ -154,7 +156,7 @@ class Contacts:
             check_against_card(bundle, signed, contact.card)
         old = people.bundle(bundle.identity)
         people.put_bundle(signed, bundle)
-        if old is not None and old[1].relays != bundle.relays:
+        if old is not None and _devices(old[1].relays) != _devices(bundle.relays):
             # What waits at a relay that they no longer read is handed to the new one.
             for device in bundle.devices:
                 self._core.outbox.bring_forward(device.key, "held", self._core.now)
@@ -181,26 +183,28 @@ class Contacts:
         identity = people.owner(command.device)
         endpoint = people.endpoint(command.device)
         hints: tuple[str, ...] = ()
-        relays: list[str] = []
+        relays: list[RelayAddress] = []
+        at_first: RelayAddress | None = None
         name = ""
         if identity is not None:
             name = self._core.name_of(identity)
             bundle, contact = people.bundle(identity), people.contact(identity)
             if bundle is not None:
-                relays += [str(relay) for relay in bundle[1].relays]
+                relays += bundle[1].relays
             if contact is not None and contact.card.device == command.device:
                 hints = tuple(str(address) for address in contact.card.addresses)
-            if contact is not None and contact.card.relay is not None:
-                relays.append(str(contact.card.relay))
+            at_first = None if contact is None else contact.card.relay
         if endpoint is not None:
-            relays += [str(relay) for relay in endpoint[1].relays]
+            relays += endpoint[1].relays
+        if at_first is not None and at_first.device not in _devices(relays):
+            relays.append(at_first)  # else it is older than what they say themselves
         return values.PeerView(
             command.device,
             identity,
             name,
             None if endpoint is None else endpoint[0].encode(),
             hints,
-            tuple(dict.fromkeys(relays)),
+            tuple(map(str, each_once(relays))),
             self._core.policies.of(identity),
         )
 
@@ -266,3 +270,7 @@ class Contacts:
         return BundleResponse(
             signed if bundle.number > command.newer_than else None, self._own.endpoints_for(owner)
         )
+
+
+def _devices(relays: Iterable[RelayAddress]) -> list[DeviceKey]:
+    return [relay.device for relay in relays]

@@ -151,6 +151,7 @@ class Engine:
             commands.WhoAmI: account.who_am_i,
             commands.SetEndpoint: account.set_endpoint,
             commands.SetRelays: account.set_relays,
+            commands.FollowRelay: account.follow_relay,
             commands.SetName: account.set_name,
             commands.OwnRecords: account.own_records,
             commands.OwnHybridKey: account.own_hybrid_key,
