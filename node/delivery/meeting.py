@@ -283,7 +283,7 @@ class Meetings:
         """Tell the device that `link`'s peer wants to meet; the answer is its own.
 
         Raises Refused `not-here`, after the same time, when it is not linked here, does not want
-        to, or either is a stranger to us.
+        to, either is a stranger to us, or the asker would learn of us that we know the other.
         """
         means, loop = self._means, asyncio.get_running_loop()
         until = loop.time() + means.limits.meeting_answer_s
@@ -295,6 +295,7 @@ class Meetings:
                 or self._of_signaller.take(link.peer)
                 or not await means.ask(Acquainted(link.peer))
                 or not await means.ask(Acquainted(request.peer))
+                or not await self._may_know_of(link.peer, request.peer)
             ):
                 raise _not_here()
             seen = (link.connection.remote, *request.addresses)
@@ -309,6 +310,11 @@ class Meetings:
             await asyncio.sleep(until - loop.time())
             raise Refused(NOT_HERE, "that device cannot be met", blame=Blame.ENVIRONMENT) from None
         return tuple(dict.fromkeys((other.connection.remote, *found)))[:ENDPOINT_ADDRESSES]
+
+    async def _may_know_of(self, asker: DeviceKey, device: DeviceKey) -> bool:
+        """Whether it would ask us for `device`, too, if it were us who asks for it: see there."""
+        peer = await self._means.ask(LookUpPeer(device))
+        return asker in await self._means.ask(Introducers(device, bool(parse_relays(peer))))
 
     # --- addresses
 

@@ -11,6 +11,13 @@ _MEETING = "node/delivery/meeting.py"
 
 MEETINGS = (
     defence(
+        "a common peer that tells whom it knows",
+        _MEETING,
+        "                or not await self._may_know_of(link.peer, request.peer)\n",
+        "",
+        f"{_NODE}::test_a_common_peer_does_not_say_whom_it_knows",
+    ),
+    defence(
         "a rendezvous that tells who is here by its haste",
         "relay/rendezvous.py",
         "            await self._wait(until)\n",

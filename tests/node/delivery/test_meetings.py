@@ -141,6 +141,7 @@ async def test_a_common_peer_brings_two_together(nodes: FakeNodes) -> None:
     a.knows(b.engine)
     b.knows(a.engine)
     a.engine.introducers = (common.engine.key,)
+    common.engine.introducers = (a.engine.key,)
     [outcome] = await a.outcomes(a.post(b.engine))
     assert outcome.acked
 
@@ -155,6 +156,7 @@ async def test_a_common_peer_tells_strangers_nothing(nodes: FakeNodes) -> None:
     assert link is not None
     loop = asyncio.get_running_loop()
     common.knows(a.engine)
+    common.engine.introducers = (a.engine.key,)
     for why in ("b is a stranger", "b does not know a", "nobody has that key", "a is a stranger"):
         peer = stranger() if why == "nobody has that key" else b.engine.key
         if why == "b does not know a":
@@ -177,6 +179,7 @@ async def test_a_common_peer_introduces_no_strangers(nodes: FakeNodes, unknown: 
         one.meets(common)
         assert await within(one.delivery.dialer.reach(common.engine.key, 5.0))
     common.knows((b if unknown == "a" else a).engine)
+    common.engine.introducers = (a.engine.key,)
     b.knows(a.engine)
     link = a.delivery.links.get(common.engine.key)
     assert link is not None
@@ -184,6 +187,23 @@ async def test_a_common_peer_introduces_no_strangers(nodes: FakeNodes, unknown: 
         await within(ask_meeting(link, MeetRequest(b.engine.key, ()), QUICK))
     assert refusal.value.code == "not-here"
     assert not b.delivery.counters["meeting-agreed"]
+
+
+async def test_a_common_peer_does_not_say_whom_it_knows(nodes: FakeNodes) -> None:
+    """All three are acquainted, but the asker has no way to know that we know the other."""
+    a, b, common = await nodes(), await nodes(), await nodes(meeting_answer_s=0.3)
+    for one in (a, b):
+        one.meets(common)
+        assert await within(one.delivery.dialer.reach(common.engine.key, 5.0))
+        common.knows(one.engine)
+    b.knows(a.engine)
+    link = a.delivery.links.get(common.engine.key)
+    assert link is not None
+    with pytest.raises(Refused) as refusal:
+        await within(ask_meeting(link, MeetRequest(b.engine.key, ()), QUICK))
+    assert refusal.value.code == "not-here"
+    common.engine.introducers = (a.engine.key,)
+    assert await within(ask_meeting(link, MeetRequest(b.engine.key, ()), QUICK))
 
 
 async def test_a_dead_link_to_whoever_wants_to_meet_us_is_given_up(
