@@ -50,6 +50,7 @@ class RelayConfig:
     dht: bool
     dht_bootstrap: tuple[BootstrapAddress, ...]
     parcel_ttl_s: int
+    audit_days: int
     log_level: str
     log_format: str
     quotas: Quotas
@@ -205,6 +206,7 @@ SETTINGS: Final[dict[str, Setting]] = {
     "tls_key": Setting(_path, lambda: None),
     "metrics": Setting(_loopback, lambda: None),
     "parcel_ttl_s": Setting(_number(60, 30 * 86400), lambda: 7 * 86400),
+    "audit_days": Setting(_number(1, 36_500), lambda: 365),
     "log_level": Setting(_level, lambda: "info"),
     "dht": Setting(_switch, lambda: True),
     "dht_bootstrap": Setting(_bootstrap, tuple),

@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.table import Table
 
 from relay import doctor as doctor_checks
+from relay.audit_command import audit_command
 from relay.cli import EXIT_FAILED, EXIT_USAGE, owning, telling, with_settings
 from relay.config import LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
 from relay.server import Relay, open_relay
@@ -67,6 +68,8 @@ def main() -> None:
       quicnprotochat-relay run --listen 0.0.0.0:7000
     """
 
+
+main.add_command(audit_command)
 
 _listen = click.option(
     "--listen", metavar="ADDR", help="HOST:PORT to bind.  [default: 0.0.0.0:7000]"

@@ -106,6 +106,8 @@ async def open_relay(
         metrics = RelayMetrics()
         store = await open_store(config, metrics.observe_commit)
         stack.push_async_callback(store.close)
+        await _audit(store, "relay-started", device.public, clock)
+        stack.push_async_callback(_audit, store, "relay-stopped", device.public, clock)
         service = RelayService(
             store,
             parcel_ttl_s=config.parcel_ttl_s,
@@ -139,7 +141,7 @@ async def open_relay(
             metrics.watch_dht(dht.service)
         metrics.watch(service, store, lambda: endpoint.counters + front.counters)
         stack.push_async_callback(desk.stop, STOP_DEADLINE_S)
-        sweeper = asyncio.create_task(_keep_house(store, clock), name="house")
+        sweeper = asyncio.create_task(_keep_house(store, clock, config.audit_days), name="house")
         stack.push_async_callback(_end, sweeper)
         listen = Address(*endpoint.address)
         address = RelayAddress(Address(reachable_host(listen.host), listen.port), device.public)
@@ -208,7 +210,16 @@ def _pages(service: RelayService, metrics: RelayMetrics) -> dict[str, Page]:
     }
 
 
-async def _keep_house(store: RelayStore, clock: Callable[[], float]) -> None:
+async def _audit(
+    store: RelayStore, event: str, device: DeviceKey, clock: Callable[[], float]
+) -> None:
+    try:
+        await store.audit.append(event, f"device:{device}", now=int(clock()))
+    except Fault as fault:  # mail that is there can be read with a full disk, too
+        log.error("the audit log takes no %s: %s", event, fault)
+
+
+async def _keep_house(store: RelayStore, clock: Callable[[], float], audit_days: int) -> None:
     """At once and then every minute, see whether the disk takes writes, and delete what has
     expired, in small transactions; more often while the disk does not."""
     doubt = ClockDoubt(clock(), asyncio.get_running_loop().time)
@@ -218,6 +229,9 @@ async def _keep_house(store: RelayStore, clock: Callable[[], float]) -> None:
             swept = 0
             while doubt.trusts(clock()) and (count := await store.sweep(now=int(clock()))):
                 swept += count
+            if doubt.trusts(clock()):
+                now = int(clock())
+                await store.audit.trim(now - audit_days * 86400, now=now)
             if swept:
                 log.info("%d expired rows deleted", swept)
         except Fault as fault:

@@ -64,7 +64,19 @@ class Verdict:
     at: int | None = None
 
 
-class AuditLog(Protocol):
+class AuditReader(Protocol):
+    """The log as one moment had it."""
+
+    async def begin(self) -> Place:
+        """The place that the first row follows."""
+        ...
+
+    async def rows(self, *, after: int = 0, limit: int) -> Sequence[Row]:
+        """Up to `limit` rows with numbers above `after`, in order."""
+        ...
+
+
+class AuditLog(AuditReader, Protocol):
     """The part `store.audit`; tests/relay/store/test_audit.py holds every store to it.
 
     A part of a store that changes accounts writes its row in the same transaction, by `append` of
@@ -89,14 +101,6 @@ class AuditLog(Protocol):
 
         When there are some, a row TRIMMED says where the log begins from now on.
         """
-        ...
-
-    async def begin(self) -> Place:
-        """The place that the first row follows."""
-        ...
-
-    async def rows(self, *, after: int = 0, limit: int) -> Sequence[Row]:
-        """Up to `limit` rows with numbers above `after`, in order."""
         ...
 
 

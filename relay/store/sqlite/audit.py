@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
 
 import apsw
 
 from relay.store.audit import SALT_LENGTH, START, TRIMMED, Place, Row, next_row
 from relay.store.sqlite.database import Database
+from schemas.errors import Blame, Fault
+from storage.sqlite import blaming_the_disk, open_database
 
 
 class SqliteAudit:
@@ -31,6 +35,38 @@ class SqliteAudit:
 
     async def rows(self, *, after: int = 0, limit: int) -> Sequence[Row]:
         return await self._database.read(rows, after, limit)
+
+
+class _Snapshot:
+    """An AuditReader over a connection that is in a transaction."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    async def begin(self) -> Place:
+        return begin(self._connection)
+
+    async def rows(self, *, after: int = 0, limit: int) -> Sequence[Row]:
+        return rows(self._connection, after, limit)
+
+
+@asynccontextmanager
+async def reading(file: Path, key: bytes | None) -> AsyncIterator[_Snapshot]:
+    """The log in a relay's database, whether the relay runs or not; nothing is changed.
+
+    For a process that does nothing else: the reads block. Raises Fault `no-file`, `no-audit-log`
+    and what opening the database causes.
+    """
+    if not file.exists():  # noqa: ASYNC240 - this process does nothing else
+        raise Fault("no-file", f"there is no database at {str(file)!r}",
+                    blame=Blame.CALLER, hint="give the relay's data folder")  # fmt: skip
+    with closing(open_database(file, key=key)) as connection, blaming_the_disk():
+        connection.pragma("query_only", True)
+        connection.execute("BEGIN")
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'audit'").get:
+            raise Fault("no-audit-log", "this database is from before there was an audit log",
+                        blame=Blame.CALLER, hint="start the relay once")  # fmt: skip
+        yield _Snapshot(connection)
 
 
 def append(connection: apsw.Connection, event: str, subject: str, now: int) -> Place:
