@@ -50,6 +50,8 @@ class RelayConfig:
     dht: bool
     dht_bootstrap: tuple[BootstrapAddress, ...]
     parcel_ttl_s: int
+    blob_ttl_s: int  # a parcel may wait 7 days for its reader, who then wants the blob
+    unfinished_blob_ttl_s: int  # after the last chunk
     audit_days: int
     log_level: str
     log_format: str
@@ -217,6 +219,13 @@ SETTINGS: Final[dict[str, Setting]] = {
     "total_bytes": Setting(_number(limits.PARCEL, 2**50), lambda: Quotas().total_bytes),
     "total_mailboxes": Setting(_number(1, 10**9), lambda: Quotas().total_mailboxes),
     "directory_bytes": Setting(_number(limits.KIB, 2**50), lambda: Quotas().directory_bytes),
+    "blob_bytes": Setting(_number(limits.BLOB_CHUNK, 2**40), lambda: Quotas().blob_bytes),
+    "device_blobs": Setting(_number(0, 10**9), lambda: Quotas().device_blobs),
+    "device_blob_bytes": Setting(_number(0, 2**50), lambda: Quotas().device_blob_bytes),
+    "total_blobs": Setting(_number(0, 10**9), lambda: Quotas().total_blobs),
+    "total_blob_bytes": Setting(_number(0, 2**50), lambda: Quotas().total_blob_bytes),
+    "blob_ttl_s": Setting(_number(60, 365 * 86400), lambda: 14 * 86400),
+    "unfinished_blob_ttl_s": Setting(_number(60, 30 * 86400), lambda: 86400),
     "strangers_share": Setting(_share, lambda: Quotas().strangers_share),
     **{
         name: Setting(_number(1, 2**50), functools.partial(getattr, DEFAULT_RELAY_LIMITS, name))

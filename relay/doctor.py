@@ -40,7 +40,10 @@ def checks(config: RelayConfig, *, now: Callable[[], float] = time.time) -> Iter
 
 def limits_of(config: RelayConfig) -> dict[str, float]:
     """Every limit by its name in the settings."""
-    named: dict[str, float] = {"parcel_ttl_s": config.parcel_ttl_s}
+    named: dict[str, float] = {
+        name: getattr(config, name)
+        for name in ("parcel_ttl_s", "blob_ttl_s", "unfinished_blob_ttl_s")
+    }
     for group in (config.quotas, config.limits):
         named |= {field.name: getattr(group, field.name) for field in fields(group)}
     return named

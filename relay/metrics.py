@@ -97,6 +97,7 @@ class _State(Collector):
         yield _by("refused", "Calls and parcels refused", "reason", refused)
         yield _by("transport_drops", "Dropped by the transport", "reason", self._drops())
         yield _by("parcels", "Parcels", "event", self._store.counters)
+        yield _by("blobs", "Blobs", "event", self._store.blobs.counters)
         yield _by(
             "subscriptions_ended",
             "Subscriptions that ended, and what they pushed",
@@ -113,6 +114,9 @@ class _State(Collector):
             ("parcel_bytes", usage.bytes),
             ("parcel_bytes_strangers", usage.strangers_bytes),
             ("directory_bytes", usage.directory_bytes),
+            ("blobs_held", usage.blobs),
+            ("blob_bytes", usage.blob_bytes),
+            ("blob_bytes_strangers", usage.strangers_blob_bytes),
             ("connections", len(self._service.callers)),
             ("subscriptions", len(self._service.subscriptions)),
             ("healthy", self._service.health.report().status == "ok"),

@@ -35,6 +35,15 @@ def mailbox_full() -> TryLater:
     )
 
 
+def blobs_full() -> TryLater:
+    return TryLater(
+        "blobs-full",
+        "this device has brought as many blobs as the relay keeps for one",
+        retry_after_ms=RELAY_FULL_RETRY_MS,
+        hint="older ones expire; another relay may have room",
+    )
+
+
 def error_frame(fault: Fault) -> ErrorFrame:
     """What of a fault crosses the wire: the four fields written on purpose, nothing else."""
     retry_after_ms = fault.retry_after_ms if isinstance(fault, TryLater) else 0

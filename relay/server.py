@@ -15,6 +15,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 
 import transport
+from relay.blob_methods import BlobTtl
 from relay.call import Line
 from relay.callers import Caller
 from relay.clock import ClockDoubt
@@ -111,6 +112,7 @@ async def open_relay(
         service = RelayService(
             store,
             parcel_ttl_s=config.parcel_ttl_s,
+            blob_ttl=BlobTtl(config.blob_ttl_s, config.unfinished_blob_ttl_s),
             version=version(DISTRIBUTION),
             clock=clock,
             uptime=lambda: loop.time() - started,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from relay.blob_methods import DEFAULT_BLOB_TTL, BlobMethods, BlobTtl
 from relay.call import Call, Line
 from relay.callers import Callers
 from relay.directory_methods import DirectoryMethods
@@ -31,6 +32,7 @@ class RelayService:
         store: RelayStore,
         *,
         parcel_ttl_s: int,
+        blob_ttl: BlobTtl = DEFAULT_BLOB_TTL,
         version: str,
         clock: Callable[[], float],
         uptime: Callable[[], float],
@@ -43,6 +45,7 @@ class RelayService:
         self.health = Health(store, version, clock, uptime)
         self.directory = DirectoryMethods(store, self.callers, clock)
         self.statements = StatementMethods(store, self.callers)
+        self.blobs = BlobMethods(store.blobs, self.callers, blob_ttl, clock)
         self.mailboxes = MailboxMethods(
             store,
             self.callers,
@@ -91,6 +94,8 @@ METHODS: Final[dict[str, Handler]] = {
     "batchEnqueue": lambda relay, call: relay.mailboxes.batch_enqueue(call),
     "fetchHybridKeys": lambda relay, call: relay.directory.fetch_hybrid_keys(call),
     "resolveIdentity": lambda relay, call: relay.directory.resolve_identity(call),
+    "uploadBlob": lambda relay, call: relay.blobs.upload(call),
+    "downloadBlob": lambda relay, call: relay.blobs.download(call),
     "subscribe": lambda relay, call: relay.mailboxes.subscribe(call),
     "observeAddress": lambda relay, call: relay.rendezvous.observe_address(call),
     "rendezvous": lambda relay, call: relay.rendezvous.meet(call),

@@ -21,6 +21,7 @@ from schemas.records import Signed
 if TYPE_CHECKING:
     from relay.store.arrivals import Arrivals
     from relay.store.audit import AuditLog
+from relay.store.blobs import BlobStore
 
 MAX_NUMBER = 2**63 - 1  # what a database's integer holds; the wire's are unsigned
 REQUEST_MEMORY_S = 600  # a repeated key package request gets the same answer for so long
@@ -41,7 +42,12 @@ class Quotas:
     total_bytes: int = 16 * 1024 * limits.MIB  # of all parcels
     total_mailboxes: int = 1_000_000
     directory_bytes: int = 2 * 1024 * limits.MIB  # key packages, keys, bundles, endpoints
-    strangers_share: float = 0.5  # of both totals, for mailboxes that are not known
+    strangers_share: float = 0.5  # of the totals, for mailboxes and devices that are not known
+    blob_bytes: int = 64 * limits.MIB  # of one
+    device_blobs: int = 1_000
+    device_blob_bytes: int = 512 * limits.MIB  # reserved when an upload begins
+    total_blobs: int = 1_000_000
+    total_blob_bytes: int = 16 * 1024 * limits.MIB
 
 
 @dataclass(slots=True)
@@ -54,6 +60,9 @@ class Usage:
     strangers: int = 0
     strangers_bytes: int = 0
     directory_bytes: int = 0
+    blobs: int = 0
+    blob_bytes: int = 0
+    strangers_blob_bytes: int = 0
 
 
 class MailboxName(NamedTuple):
@@ -101,6 +110,8 @@ class RelayStore(Protocol):
     def arrivals(self) -> Arrivals: ...
     @property
     def audit(self) -> AuditLog: ...
+    @property
+    def blobs(self) -> BlobStore: ...
     @property
     def trouble(self) -> Fault | None: ...
     @property

@@ -20,6 +20,8 @@ from relay.store.contract import (
 )
 from relay.store.sqlite import directory, key_packages, mailboxes
 from relay.store.sqlite.audit import SqliteAudit
+from relay.store.sqlite.blobs import SqliteBlobs
+from relay.store.sqlite.blobs import sweep as sweep_blobs
 from relay.store.sqlite.database import Database
 from relay.store.sqlite.statements import SqliteStatements
 from relay.store.sqlite.usage import Room
@@ -43,6 +45,7 @@ class SqliteStore:
         self.statements = SqliteStatements(database)
         self.arrivals = Arrivals()
         self.audit = SqliteAudit(database)
+        self.blobs = SqliteBlobs(database)
         self.counters: Counter[str] = Counter()
 
     @classmethod
@@ -181,11 +184,11 @@ class SqliteStore:
         return await self.database.read(directory.endpoint, device, now)
 
     async def sweep(self, *, now: int) -> int:
-        expired, others = await self.database.writer.run(
-            lambda connection: _sweep(connection, self._room, now)
-        )
+        expired, others = await self.database.write(_sweep, self._room, now)
+        blobs, rows = await self.database.write(sweep_blobs, self._room, now)
         self.counters["expired"] += expired
-        return expired + others
+        self.blobs.counters["expired"] += blobs
+        return expired + others + blobs + rows
 
     async def probe(self, *, now: int) -> None:
         await self.database.write(_probe, now)

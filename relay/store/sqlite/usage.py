@@ -64,6 +64,28 @@ class Room:
             raise relay_full()
         self.usage.directory_bytes += size
 
+    def holds_blob(self, size: int, *, stranger: bool) -> bool:
+        """Whether there is room for one more blob of `size` bytes."""
+        return self.usage.blobs < self.quotas.total_blobs and self._holds_blob_bytes(size, stranger)
+
+    def add_blob_chunk(self, size: int, *, stranger: bool) -> None:
+        """Raises TryLater `relay-full`."""
+        if not self._holds_blob_bytes(size, stranger):
+            raise relay_full()
+        self.usage.blob_bytes += size
+        self.usage.strangers_blob_bytes += stranger * size
+
+    def remove_blob_chunk(self, size: int, *, stranger: bool) -> None:
+        self.usage.blob_bytes -= size
+        self.usage.strangers_blob_bytes -= stranger * size
+
+    def _holds_blob_bytes(self, size: int, stranger: bool) -> bool:
+        quotas, usage = self.quotas, self.usage
+        share = int(quotas.total_blob_bytes * quotas.strangers_share)
+        return usage.blob_bytes + size <= quotas.total_blob_bytes and (
+            not stranger or usage.strangers_blob_bytes + size <= share
+        )
+
 
 def total(rows: Iterable[tuple[Any, ...]]) -> int:
     """The sum of a column of numbers, as RETURNING gave it."""
@@ -86,5 +108,9 @@ def count(connection: apsw.Connection) -> Usage:
             ("length(signed)", "relay_statements"),
         )
     )
-    held: list[Any] = [*mailboxes, directory]
+    [blobs] = connection.execute(
+        "SELECT count(*), ifnull(sum(received), 0), ifnull(sum(iif(stranger, received, 0)), 0)"
+        " FROM blobs"
+    ).fetchall()
+    held: list[Any] = [*mailboxes, directory, *blobs]
     return Usage(*held)
