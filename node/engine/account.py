@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 
 from discovery.record import sign_endpoint_record
@@ -15,6 +14,7 @@ from node.engine import commands, values
 from node.engine.blocking import Blocking
 from node.engine.core import DEVICE_SEED, DISCOVERY_SECRET, IDENTITY_SEED, Core
 from node.engine.own_bundle import HIDING, OwnBundle
+from node.engine.relays import Relays
 from node.store.database import Database
 from node.store.people import PeopleStore
 from schemas import limits
@@ -84,9 +84,10 @@ def write_account(
 
 
 class Account:
-    def __init__(self, core: Core, own: OwnBundle, blocking: Blocking) -> None:
+    def __init__(self, core: Core, own: OwnBundle, blocking: Blocking, relays: Relays) -> None:
         self._core = core
         self._own = own
+        self._own_relays = relays
         self._blocking = blocking
 
     def who_am_i(self, _: commands.WhoAmI) -> values.AccountView:
@@ -192,22 +193,13 @@ class Account:
         for relay in each_once(RelayAddress.parse(text) for text in command.relays):
             old = known.get(relay.device, relay)
             relays.append(old if set(relay.processes) <= set(old.processes) else relay)
-        if len(relays) > limits.BUNDLE_RELAYS:
-            raise Refused("too-many-relays", f"at most {limits.BUNDLE_RELAYS} relays")
-        self._use(relays)
+        self._own_relays.use(relays)
 
     def follow_relay(self, command: commands.FollowRelay) -> None:
         """A relay of ours says what its processes are now."""
         new = RelayAddress.parse(command.relay)
-        self._use([new if relay.device == new.device else relay for relay in self._relays])
-
-    def _use(self, relays: list[RelayAddress]) -> None:
-        core = self._core
-        texts = tuple(str(relay) for relay in relays)
-        if texts == core.relays:
-            return
-        core.people.set_setting("relays", json.dumps(texts))
-        self._own.revise(relays=tuple(relays))
+        relays = [new if relay.device == new.device else relay for relay in self._relays]
+        self._own_relays.use(relays)
 
     def set_name(self, command: commands.SetName) -> None:
         core, name = self._core, checked_name(command.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 
 from discovery.record import open_endpoint_record_untrusted
@@ -15,9 +14,10 @@ from node.engine.blocking import Blocking
 from node.engine.catch_up import CatchUp
 from node.engine.core import DISCOVERY_SECRET, Core
 from node.engine.own_bundle import OwnBundle
+from node.engine.relay_commands import ReceiveRelayStatement
+from node.engine.relays import OthersRelays
 from node.engine.views import matching_key
 from node.store.people import ContactRow
-from schemas.addresses import RelayAddress, each_once
 from schemas.card import PREFIX, Card
 from schemas.errors import Malformed, Refused
 from schemas.frames import MEET, BundleResponse, Hello
@@ -35,6 +35,7 @@ class Contacts:
         self._catch_up = catch_up
         self._own = own
         self._blocking = blocking
+        self._relays = OthersRelays(core)
 
     # --- the address book
 
@@ -143,6 +144,9 @@ class Contacts:
         for signed in command.endpoints:
             self.keep_endpoint(signed)
 
+    def receive_statement(self, command: ReceiveRelayStatement) -> bool:
+        return self._knows(IdentityKey(command.statement.signer)) and self._relays.keep(command)
+
     def keep_bundle(self, signed: Signed, bundle: BundleCore, *, wanted: bool) -> None:
         """The newest of each person we know. Raises Malformed when the card contradicts it."""
         people = self._core.people
@@ -154,12 +158,10 @@ class Contacts:
             return
         if contact is not None:
             check_against_card(bundle, signed, contact.card)
-        old = people.bundle(bundle.identity)
+        before = self._relays.of(bundle.identity)
         people.put_bundle(signed, bundle)
-        if old is not None and _devices(old[1].relays) != _devices(bundle.relays):
-            # What waits at a relay that they no longer read is handed to the new one.
-            for device in bundle.devices:
-                self._core.outbox.bring_forward(device.key, "held", self._core.now)
+        self._relays.took(bundle)
+        self._relays.follow(bundle.identity, before)
         self._core.emit(
             "contact-changed",
             identity=bundle.identity.hex(),
@@ -183,29 +185,22 @@ class Contacts:
         identity = people.owner(command.device)
         endpoint = people.endpoint(command.device)
         hints: tuple[str, ...] = ()
-        relays: list[RelayAddress] = []
-        at_first: RelayAddress | None = None
         name = ""
         if identity is not None:
             name = self._core.name_of(identity)
-            bundle, contact = people.bundle(identity), people.contact(identity)
-            if bundle is not None:
-                relays += bundle[1].relays
+            contact = people.contact(identity)
             if contact is not None and contact.card.device == command.device:
                 hints = tuple(str(address) for address in contact.card.addresses)
-            at_first = None if contact is None else contact.card.relay
-        if endpoint is not None:
-            relays += endpoint[1].relays
-        if at_first is not None and at_first.device not in _devices(relays):
-            relays.append(at_first)  # else it is older than what they say themselves
+        relays, others = self._relays.where(command.device, identity)
         return values.PeerView(
             command.device,
             identity,
             name,
             None if endpoint is None else endpoint[0].encode(),
             hints,
-            tuple(map(str, each_once(relays))),
+            tuple(map(str, relays)),
             self._core.policies.of(identity),
+            tuple(map(str, others)),
         )
 
     def to_greet(self, command: commands.PeersToGreet) -> tuple[DeviceKey, ...]:
@@ -270,7 +265,3 @@ class Contacts:
         return BundleResponse(
             signed if bundle.number > command.newer_than else None, self._own.endpoints_for(owner)
         )
-
-
-def _devices(relays: Iterable[RelayAddress]) -> list[DeviceKey]:
-    return [relay.device for relay in relays]

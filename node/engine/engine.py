@@ -15,6 +15,7 @@ import mls_rs
 
 from identity.keys import KeyPair
 from node.engine import acquaintances, commands, views
+from node.engine import relay_commands as r
 from node.engine.account import Account, create_account
 from node.engine.arrivals import Arrivals
 from node.engine.blocking import Blocking
@@ -45,6 +46,7 @@ from node.engine.outbox import Outbox
 from node.engine.own_bundle import OwnBundle
 from node.engine.policies import Policies
 from node.engine.receipts import Receipts
+from node.engine.relays import Relays
 from node.engine.restoring import restore_account, take_backup
 from node.engine.values import Counted, Effect, Event, OutboxReady
 from node.store.damage import mend
@@ -141,7 +143,8 @@ class Engine:
         policies = Policies(core, self._own_bundle)
         dht = Dht(core, self._own_bundle)
         by_hand = ByHand(core, self._outbox, contacts)
-        account, explain = Account(core, self._own_bundle, blocking), Explain(core)
+        relays = self._relays = Relays(core, self._own_bundle)
+        account, explain = Account(core, self._own_bundle, blocking, relays), Explain(core)
         self._tick_at = math.inf  # set by the first Tick; then one comes by then, asked for or not
         self._next_sweep = 0.0
         self._swept = False
@@ -152,6 +155,11 @@ class Engine:
             commands.SetEndpoint: account.set_endpoint,
             commands.SetRelays: account.set_relays,
             commands.FollowRelay: account.follow_relay,
+            r.ChangeRelays: relays.change,
+            r.ListFormerRelays: relays.former,
+            r.FormerRelayEmpty: relays.empty,
+            r.OwnRelayStatement: relays.statement,
+            r.ReceiveRelayStatement: contacts.receive_statement,
             commands.SetName: account.set_name,
             commands.OwnRecords: account.own_records,
             commands.OwnHybridKey: account.own_hybrid_key,
@@ -358,6 +366,7 @@ class Engine:
             store.sweep(core.clock.believed)
         self._catch_up.sweep()
         self._own_bundle.tick()
+        self._relays.tick()
 
     def _empty_log(self) -> None:
         """After a sweep: what was erased is still in the log."""

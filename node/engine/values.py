@@ -228,6 +228,7 @@ class PeerView:
     hints: tuple[str, ...]  # HOST:PORT from the card
     relays: tuple[str, ...]  # HOST:PORT#KEY, in the recipient's order
     policy: PathPolicy = PathPolicy.AUTO
+    hint_relays: tuple[str, ...] = ()  # that take nothing for them, and may know who does
 
 
 @dataclass(frozen=True, slots=True)

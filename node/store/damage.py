@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from node.store.database import Database
-from schemas.addresses import Address
+from schemas.addresses import Address, RelayAddress
 from schemas.card import Card
 from schemas.errors import Blame, Fault
 from schemas.group_records import CommitHeader, Intent, Statement, Summary
@@ -24,7 +24,7 @@ from schemas.ids import DeviceKey, GroupId, Id, IdentityKey, MessageId
 from schemas.limits import COUNTER
 from schemas.parcels import ParcelBody
 from schemas.path_policy import PathPolicy
-from schemas.records import HYBRID_KEY_LENGTH, BundleCore, EndpointRecord, Signed
+from schemas.records import HYBRID_KEY_LENGTH, BundleCore, EndpointRecord, RelayStatement, Signed
 
 Good = Callable[[Any], bool]
 
@@ -109,6 +109,10 @@ _COLUMNS: Final[dict[str, dict[str, Good]]] = {
     "path_policies": {"identity": _IDENTITY, "policy": _among(*PathPolicy)},
     "key_packages": {},
     "carried_key_packages": {"device": _DEVICE, "suite": _among(1, 65100), "taken": _among(0, 1)},
+    "relay_statements": {"identity": _IDENTITY, "signed": _signed(RelayStatement.decode)},
+    "former_relays": {"device": _DEVICE, "address": _read_by(RelayAddress.parse)},
+    "relay_tokens": {"relay": _DEVICE},
+    "relay_accounts": {"relay": _DEVICE, "token": _length(32)},
     "dht_contacts": {"device": _DEVICE, "address": _read_by(Address.parse)},
     "groups": {
         "id": _GROUP,
@@ -198,6 +202,8 @@ _MENDED: Final = {
         "joined": "0",
     },
     "contacts": {"added": "0"},
+    "former_relays": {"since": "0"},
+    "relay_accounts": {"expires": "0"},
     "path_policies": {"policy": "'relay-only'"},  # whoever hid their address stays hidden
     "key_packages": {"created": "0", "used": "0"},
     "commits": {"arrival": "0", "entered": "0", "invalid": "'damaged'"},

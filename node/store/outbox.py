@@ -268,6 +268,18 @@ class OutboxStore:
         """Parcels of this kind may wait."""
         return (group, kind) in self._kinds.value
 
+    def has_kind(self, group: GroupId, kind: str) -> bool:
+        """Whether a parcel of this kind waits."""
+        return self.waits(group, kind) and (
+            self._db.row(
+                "SELECT 1 FROM payloads p CROSS JOIN outbox o ON o.payload = p.id"
+                " WHERE p.group_id = ? AND p.kind = ? LIMIT 1",
+                group,
+                kind,
+            )
+            is not None
+        )
+
     def remove_kind(self, group: GroupId, kind: str, recipient: DeviceKey) -> None:
         """Drops parcels of this kind that a device no longer needs; not messages.
 
