@@ -17,10 +17,16 @@ use crate::suite::{self, Suite};
 
 type Secret = Zeroizing<Vec<u8>>;
 
+/// Between the two messages: opaque-ke's state, and the password, which it wants again.
+struct Pending<S> {
+    state: S,
+    password: Secret,
+}
+
 /// A registration, at the client, between its two messages. One try; cannot be stored.
 #[pyclass(frozen, module = "opaque_ke")]
 pub struct ClientRegistration {
-    state: Once<(opaque_ke::ClientRegistration<Suite>, Secret)>,
+    pending: Once<Pending<opaque_ke::ClientRegistration<Suite>>>,
     pub request: Vec<u8>,
 }
 
@@ -28,7 +34,10 @@ impl ClientRegistration {
     pub fn start(password: Secret) -> Result<Self, Fault> {
         let started = opaque_ke::ClientRegistration::<Suite>::start(&mut Random, &password)?;
         Ok(Self {
-            state: Once::new((started.state, password)),
+            pending: Once::new(Pending {
+                state: started.state,
+                password,
+            }),
             request: started.message.serialize().to_vec(),
         })
     }
@@ -39,11 +48,12 @@ impl ClientRegistration {
         ksf: Ksf,
         setting: Setting<'_>,
     ) -> Result<Registration, Fault> {
-        let (state, password) = self.state.take()?;
+        let pending = self.pending.take()?;
         let message =
             suite::REGISTRATION_RESPONSE.read(response, RegistrationResponse::deserialize)?;
         let parameters = ClientRegistrationFinishParameters::new(setting.identifiers, Some(&ksf));
-        let done = state.finish(&mut Random, &password, message, parameters)?;
+        let state = pending.state.clone();
+        let done = state.finish(&mut Random, &pending.password, message, parameters)?;
         Ok(Registration {
             upload: done.message.serialize().to_vec(),
             export_key: suite::secret(done.export_key),
@@ -115,7 +125,7 @@ impl Registration {
 /// One login, at the client, between its two messages. One try; cannot be stored.
 #[pyclass(frozen, module = "opaque_ke")]
 pub struct ClientLogin {
-    state: Once<(opaque_ke::ClientLogin<Suite>, Secret)>,
+    pending: Once<Pending<opaque_ke::ClientLogin<Suite>>>,
     pub request: Vec<u8>,
 }
 
@@ -123,20 +133,24 @@ impl ClientLogin {
     pub fn start(password: Secret) -> Result<Self, Fault> {
         let started = opaque_ke::ClientLogin::<Suite>::start(&mut Random, &password)?;
         Ok(Self {
-            state: Once::new((started.state, password)),
+            pending: Once::new(Pending {
+                state: started.state,
+                password,
+            }),
             request: started.message.serialize().to_vec(),
         })
     }
 
     pub fn end(&self, response: &[u8], ksf: Ksf, setting: Setting<'_>) -> Result<Login, Fault> {
-        let (state, password) = self.state.take()?;
+        let pending = self.pending.take()?;
         let message = suite::KE2.read(response, CredentialResponse::deserialize)?;
         let parameters = ClientLoginFinishParameters::new(
             Some(setting.context),
             setting.identifiers,
             Some(&ksf),
         );
-        let done = state.finish(&mut Random, &password, message, parameters)?;
+        let state = pending.state.clone();
+        let done = state.finish(&mut Random, &pending.password, message, parameters)?;
         Ok(Login {
             finalization: done.message.serialize().to_vec(),
             session_key: suite::secret(done.session_key),

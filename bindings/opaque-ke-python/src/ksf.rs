@@ -27,6 +27,16 @@ pub fn versions(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
     PyTuple::new(py, VERSIONS)
 }
 
+/// Version `version` alone, to be compared with another implementation.
+#[cfg(feature = "vectors")]
+#[pyfunction]
+pub fn stretch(version: i64, input: [u8; 64]) -> PyResult<Vec<u8>> {
+    let stretched = opaque_ke::ksf::Ksf::hash(&Ksf::of(version)?, input.into())
+        .map_err(opaque_ke::errors::ProtocolError::from)
+        .map_err(Fault::from)?;
+    Ok(stretched.to_vec())
+}
+
 impl Ksf {
     pub fn of(version: i64) -> Result<Self, Fault> {
         match version {

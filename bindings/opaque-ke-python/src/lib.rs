@@ -26,6 +26,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<client::ClientLogin>()?;
     module.add_class::<client::Login>()?;
     #[cfg(feature = "vectors")]
-    module.add_function(wrap_pyfunction!(random::play, module)?)?;
+    {
+        module.add_function(wrap_pyfunction!(random::play, module)?)?;
+        module.add_function(wrap_pyfunction!(ksf::stretch, module)?)?;
+    }
     module.add_function(wrap_pyfunction!(server::check_record, module)?)
 }

@@ -163,7 +163,7 @@ impl ServerLogin {
         let state = self.state.take()?;
         let message = suite::KE3.read(finalization, CredentialFinalization::deserialize)?;
         // 3DH has context and identities in the state already.
-        let done = state.finish(message, ServerLoginParameters::default())?;
+        let done = state.as_ref().clone().finish(message, ServerLoginParameters::default())?;
         Ok(suite::secret(done.session_key))
     }
 }
