@@ -101,6 +101,8 @@ class Callers:
         self._prefix_calls = Buckets[bytes](limits.prefix_calls_rate, limits.prefix_calls_burst)
         self._prefix_bytes = Buckets[bytes](limits.prefix_bytes_rate, limits.prefix_bytes_burst)
         self._newcomers = Buckets[bytes](limits.newcomers_rate, limits.newcomers_burst)
+        self._token_parcels = Buckets[bytes](limits.token_parcels_rate, limits.token_parcels_burst)
+        self._token_bytes = Buckets[bytes](limits.token_bytes_rate, limits.token_bytes_burst)
         self._seen: OrderedDict[DeviceKey, None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -141,6 +143,25 @@ class Callers:
             _decrement(self._devices, device)
             if prefix is not None:
                 _decrement(self._prefixes, prefix)
+
+    def use_token(self, recipient: DeviceKey, token: bytes, size: int) -> None:
+        """One parcel of `size` bytes came with a delivery token, good or not.
+
+        Raises TryLater `try-later`.
+        """
+        now = self._clock()
+        parcels = self._token_parcels.of(recipient + token)
+        volume = self._token_bytes.of(recipient + token)
+        wait_s = max(parcels.wait_s(now), volume.wait_s(now))
+        if wait_s:
+            raise TryLater(
+                "try-later",
+                "more parcels or bytes with this delivery token than this relay allows",
+                retry_after_ms=int(wait_s * 1000) + 1,
+                hint="it goes on by itself, more slowly",
+            )
+        parcels.use(1, now)
+        volume.use(size, now)
 
     def introduce(self, caller: Caller) -> None:
         """Before something of a device is kept for long. Raises TryLater `try-later`."""

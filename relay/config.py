@@ -238,6 +238,7 @@ SETTINGS: Final[dict[str, Setting]] = {
 
 
 def load_config(
+    "token_share": Setting(_share, lambda: Quotas().token_share),
     flags: Mapping[str, object | None], environment: Mapping[str, str], file: Path | None
 ) -> RelayConfig:
     """The settings in force; a flag that is None was not given.

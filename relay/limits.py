@@ -31,6 +31,12 @@ class RelayLimits:
     prefix_bytes_rate: int = 32 * MIB
     prefix_bytes_burst: int = 256 * MIB
 
+    # Parcels that come with one delivery token, to one mailbox
+    token_parcels_rate: int = 20  # a contact, or a whole group of people who are no contacts
+    token_parcels_burst: int = 1_000  # what a mailbox holds: an outbox of weeks
+    token_bytes_rate: int = 1 * MIB
+    token_bytes_burst: int = 64 * MIB
+
     # Devices that were not here since the start, per prefix
     newcomers_rate: int = 1
     newcomers_burst: int = 500

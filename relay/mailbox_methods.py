@@ -14,9 +14,10 @@ from relay.callers import Callers
 from relay.limits import LONGEST_WAIT_S, PUSH_DEADLINE_S
 from relay.refusals import TryLater, error_frame
 from relay.store.contract import MAX_NUMBER, MailboxName, RelayStore
+from relay.store.delivery_tokens import Bringer
 from relay.subscriptions import Subscription, Subscriptions
 from schemas import limits
-from schemas.capnp_codec import blaming_the_peer, items
+from schemas.capnp_codec import blaming_the_peer, exactly, items
 from schemas.errors import Fault, Malformed, Refused
 from schemas.frames import fill_error
 from schemas.ids import DeviceKey
@@ -67,7 +68,7 @@ class MailboxMethods:
         now = int(self._clock())
         admitted = self._admitted(item, now)
         if isinstance(admitted, EnqueueItem):
-            [outcome] = await self._store.enqueue([admitted], now=now)
+            [outcome] = await self._store.enqueue([admitted], now=now, by=_bringer(call))
         else:
             outcome = admitted
         self._tell(call.results.init("result"), outcome)
@@ -84,17 +85,23 @@ class MailboxMethods:
             self._admitted(item, now) if isinstance(item, EnqueueItem) else item for item in batch
         ]
         good = [item for item in admitted if isinstance(item, EnqueueItem)]
-        stored = iter(await self._store.enqueue(good, now=now) if good else ())
+        kept = await self._store.enqueue(good, now=now, by=_bringer(call)) if good else ()
+        stored = iter(kept)
         slots = call.results.init("results", len(batch))
         for slot, item in zip(slots, admitted, strict=True):
             self._tell(slot, next(stored) if isinstance(item, EnqueueItem) else item)
 
     def _admitted(self, item: EnqueueItem, now: int) -> EnqueueItem | Refused:
-        """The item as it will be kept, unless it is too late for it."""
+        """The item as it will be kept, unless it is too late for it, or too early."""
         if item.expires <= now:
             return Refused(
                 "parcel-expired", "the parcel has expired", hint="send the message again"
             )
+        if item.token:
+            try:
+                self._callers.use_token(item.recipient, item.token, len(item.sealed))
+            except TryLater as refusal:
+                return refusal
         until = now + self._parcel_ttl_s
         return item if item.expires <= until else replace(item, expires=until)
 
@@ -105,6 +112,15 @@ class MailboxMethods:
         else:
             self._refusals[outcome.code] += 1
             fill_enqueue_result(result, error_frame(outcome))
+
+    async def set_delivery_tokens(self, call: Call) -> None:
+        with call.request() as params:
+            hashes = items(params.hashes, limits.DELIVERY_TOKENS, lambda each: exactly(each, 32))
+            optional = params.optional
+        self._callers.introduce(call.caller)
+        await self._store.delivery_tokens.set(
+            call.device, hashes, optional=optional, now=int(self._clock())
+        )
 
     # Reading; the parcels stay
 
@@ -240,6 +256,10 @@ class MailboxMethods:
         fill_mailbox(call.results, mailbox)
         if mailbox.refused_since and name in caller.opened:
             caller.told_refusal[name] = mailbox.refused_since
+
+
+def _bringer(call: Call) -> Bringer:
+    return Bringer(call.device)
 
 
 def _read_mailbox_name(params: Any) -> MailboxName:

@@ -44,6 +44,23 @@ def blobs_full() -> TryLater:
     )
 
 
+def token_refused() -> Refused:
+    return Refused(
+        "delivery-token-refused",
+        "parcels come to this mailbox with a delivery token of its owner only",
+        hint="they give a new one to each contact by themselves; it is sent again when it is here",
+    )
+
+
+def token_share_used() -> TryLater:
+    return TryLater(
+        "delivery-token-full",
+        "too many parcels with this delivery token wait in the mailbox",
+        retry_after_ms=MAILBOX_FULL_RETRY_MS,
+        hint="it is sent again by itself; there is room when the recipient fetched some",
+    )
+
+
 def error_frame(fault: Fault) -> ErrorFrame:
     """What of a fault crosses the wire: the four fields written on purpose, nothing else."""
     retry_after_ms = fault.retry_after_ms if isinstance(fault, TryLater) else 0

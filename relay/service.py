@@ -100,6 +100,7 @@ METHODS: Final[dict[str, Handler]] = {
     "observeAddress": lambda relay, call: relay.rendezvous.observe_address(call),
     "rendezvous": lambda relay, call: relay.rendezvous.meet(call),
     "relayStatement": lambda relay, call: relay.statements.relay_statement(call),
+    "setDeliveryTokens": lambda relay, call: relay.mailboxes.set_delivery_tokens(call),
     "publishBundle": lambda relay, call: relay.directory.publish_bundle(call),
 }
 

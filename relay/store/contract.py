@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from relay.store.delivery_tokens import ANYBODY, Bringer, DeliveryTokens
 from relay.store.statements import RelayStatements
 from schemas import limits
 from schemas.errors import Fault, Refused
@@ -43,6 +44,7 @@ class Quotas:
     total_mailboxes: int = 1_000_000
     directory_bytes: int = 2 * 1024 * limits.MIB  # key packages, keys, bundles, endpoints
     strangers_share: float = 0.5  # of the totals, for mailboxes and devices that are not known
+    token_share: float = 0.5  # of a mailbox, for what came with one delivery token
     blob_bytes: int = 64 * limits.MIB  # of one
     device_blobs: int = 1_000
     device_blob_bytes: int = 512 * limits.MIB  # reserved when an upload begins
@@ -113,6 +115,8 @@ class RelayStore(Protocol):
     @property
     def blobs(self) -> BlobStore: ...
     @property
+    def delivery_tokens(self) -> DeliveryTokens: ...
+    @property
     def trouble(self) -> Fault | None: ...
     @property
     def counters(self) -> Counter[str]: ...
@@ -123,8 +127,15 @@ class RelayStore(Protocol):
     @property
     def statements(self) -> RelayStatements: ...
 
-    async def enqueue(self, items: Sequence[EnqueueItem], *, now: int) -> list[Enqueued | Refused]:
+    async def enqueue(
+        self, items: Sequence[EnqueueItem], *, now: int, by: Bringer = ANYBODY
+    ) -> list[Enqueued | Refused]:
         """Keep parcels, one outcome for each: together on disk when this returns.
+
+        A mailbox whose delivery tokens are set, and not optional, takes only what comes with one
+        of them or from its owner, else Refused `delivery-token-refused`; so does every mailbox
+        from whom is not admitted, whether it is there or not. A token whose share of the mailbox
+        is used up: TryLater `delivery-token-full`. Mailboxes of channels have no tokens.
 
         A parcel id that the mailbox holds gets its first outcome again. Sequence numbers of a
         mailbox grow by acceptance and are never given twice, whatever was acknowledged since.

@@ -66,9 +66,10 @@ def parcel(
     expires: int = NOW + DAY,
     id: ParcelId | None = None,
     channel: bytes = b"",
+    token: bytes = b"",
 ) -> EnqueueItem:
     id = ParcelId(os.urandom(16)) if id is None else id
-    return EnqueueItem(recipient, id, expires, os.urandom(size), channel)
+    return EnqueueItem(recipient, id, expires, os.urandom(size), channel, token)
 
 
 def endpoint_record(
@@ -124,13 +125,14 @@ class Client:
 def _plain(value: Any) -> Any:
     """As pycapnp takes it."""
     match value:
-        case EnqueueItem(recipient, id, expires, sealed, channel):
+        case EnqueueItem(recipient, id, expires, sealed, channel, token):
             return {
                 "recipientKey": bytes(recipient),
                 "id": bytes(id),
                 "expires": expires,
                 "sealed": sealed,
                 "channelId": channel,
+                "token": token,
             }
         case Signed(payload, signer, signature):
             return {"payload": payload, "signer": signer, "signature": signature}

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import apsw
 
-from relay.refusals import TryLater, mailbox_full, relay_full
+from relay.refusals import TryLater, mailbox_full, relay_full, token_refused, token_share_used
 from relay.store.contract import KNOWN_AFTER_S, SWEEP_ROWS, MailboxName, MailboxState, Quotas
+from relay.store.delivery_tokens import Bringer
+from relay.store.sqlite import token_counts
 from relay.store.sqlite.usage import Room, total
 from schemas.errors import Refused
 from schemas.ids import ParcelId
@@ -20,10 +22,12 @@ PARCEL_OVERHEAD = 64  # bytes of a StoredParcel on the wire besides `sealed`
 _RESERVE = """
     UPDATE mailboxes SET next_seq = next_seq + 1, parcels = parcels + 1, bytes = bytes + ?1
     WHERE recipient = ?2 AND channel = ?3 AND parcels < ?4 AND bytes + ?1 <= ?5 AND (known OR ?6)
+      AND (?7 OR NOT guarded)
     RETURNING id, next_seq - 1, known
 """
 _INSERT = """
-    INSERT INTO parcels (mailbox, seq, id, expires, checksum, sealed) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO parcels (mailbox, seq, id, expires, checksum, sealed, token)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (mailbox, id) DO NOTHING
 """
 _RELEASE = """
@@ -40,47 +44,86 @@ _RAISE_FIRST = """
 
 
 def enqueue(
-    connection: apsw.Connection, items: Sequence[EnqueueItem], room: Room, now: int
+    connection: apsw.Connection,
+    items: Sequence[EnqueueItem],
+    by: Bringer,
+    room: Room,
+    now: int,
 ) -> list[Enqueued | Refused]:
-    return [_enqueue_one(connection, item, room, now) for item in items]
+    return [_enqueue_one(connection, item, by, room, now) for item in items]
 
 
 def _enqueue_one(
-    connection: apsw.Connection, item: EnqueueItem, room: Room, now: int
+    connection: apsw.Connection, item: EnqueueItem, by: Bringer, room: Room, now: int
 ) -> Enqueued | Refused:
-    place = _reserve(connection, item, room)
+    token = token_counts.spend(connection, item, room.quotas)
+    entitled = token is not None or item.recipient == by.device
+    if entitled or by.admitted:
+        outcome, stored = _place(connection, item, token, room, now, entitled=entitled)
+    else:
+        outcome, stored = _refuse_bringer(connection, item), False
+    if token is not None and not stored:
+        token_counts.refund(connection, [(token, len(item.sealed))])
+    return outcome
+
+
+def _place(
+    connection: apsw.Connection,
+    item: EnqueueItem,
+    token: int | None,
+    room: Room,
+    now: int,
+    *,
+    entitled: bool,
+) -> tuple[Enqueued | Refused, bool]:
+    """(outcome, whether the parcel was added). Not `entitled`: only where there is no guard."""
+    place = _reserve(connection, item, room, entitled=entitled)
     if place is None:
-        # No mailbox yet, or no room in it; a repeated parcel needs no room.
-        mailbox = _find(connection, MailboxName(item.recipient, item.channel))
+        # No mailbox yet, none for this bringer, or no room; a repeated parcel needs no room.
+        name = MailboxName(item.recipient, item.channel)
+        mailbox = _find(connection, name)
         if mailbox is None:
             try:
-                mailbox = _make(connection, MailboxName(item.recipient, item.channel), room)
+                mailbox = _make(connection, name, room)
             except TryLater as refusal:
-                return refusal
+                return refusal, False
+        if not entitled and _is_guarded(connection, mailbox):
+            return _refuse_bringer(connection, item), False
         held = _find_held(connection, mailbox, item, room, now)
         if held is not None:
-            return held
-        place = _reserve(connection, item, room)
+            return held, False
+        place = _reserve(connection, item, room, entitled=entitled)
         if place is None:
             _sweep(connection, "mailbox = ? AND expires <= ?", (mailbox, now), room)
-            place = _reserve(connection, item, room)
+            place = _reserve(connection, item, room, entitled=entitled)
         if place is None:
-            return _refuse(connection, mailbox, item, room, now)
+            return _refuse(connection, mailbox, item, room, now), False
     mailbox, sequence, known = place
     checksum = zlib.crc32(item.sealed)
-    row = (mailbox, sequence, bytes(item.id), item.expires, checksum, item.sealed)
+    row = (mailbox, sequence, bytes(item.id), item.expires, checksum, item.sealed, token)
     connection.execute(_INSERT, row)
     if connection.changes():
         room.add(len(item.sealed), known=known)
-        return Enqueued(sequence, item.expires)
+        return Enqueued(sequence, item.expires), True
     connection.execute(_RELEASE, (1, len(item.sealed), mailbox)).fetchall()
     held = _find_held(connection, mailbox, item, room, now)
+    if held is not None:
+        return held, False
     # An expired one of the same id was in the way and is gone now.
-    return held if held is not None else _enqueue_one(connection, item, room, now)
+    return _place(connection, item, token, room, now, entitled=entitled)
+
+
+def _refuse_bringer(connection: apsw.Connection, item: EnqueueItem) -> Refused:
+    """Alike whether there is such a mailbox or not."""
+    return token_share_used() if token_counts.is_set(connection, item) else token_refused()
+
+
+def _is_guarded(connection: apsw.Connection, mailbox: int) -> bool:
+    return bool(connection.execute("SELECT guarded FROM mailboxes WHERE id = ?", (mailbox,)).get)
 
 
 def _reserve(
-    connection: apsw.Connection, item: EnqueueItem, room: Room
+    connection: apsw.Connection, item: EnqueueItem, room: Room, *, entitled: bool
 ) -> tuple[int, int, bool] | None:
     """(mailbox, sequence, known) of a place that is now taken; None when there is none to take."""
     size = len(item.sealed)
@@ -89,7 +132,7 @@ def _reserve(
     quotas = room.quotas
     limits = (quotas.mailbox_parcels, quotas.mailbox_bytes, room.holds_for_strangers(size))
     found: tuple[int, int, bool] | None = connection.execute(
-        _RESERVE, (size, bytes(item.recipient), item.channel, *limits)
+        _RESERVE, (size, bytes(item.recipient), item.channel, *limits, entitled)
     ).fetchone()
     return found
 
@@ -238,18 +281,18 @@ def acknowledge(
 
 
 def _delete(connection: apsw.Connection, mailbox: int, sequences: Iterable[int], room: Room) -> int:
-    count = size = 0
+    gone: list[tuple[int | None, int]] = []
     for sequence in set(sequences):
         row = connection.execute(
-            "DELETE FROM parcels WHERE mailbox = ? AND seq = ? RETURNING length(sealed)",
+            "DELETE FROM parcels WHERE mailbox = ? AND seq = ? RETURNING token, length(sealed)",
             (mailbox, sequence),
         ).fetchone()
         if row is not None:
-            count += 1
-            size += row[0]
-    if count:
-        _release(connection, mailbox, count, size, room)
-    return count
+            gone.append(row)
+    if gone:
+        _release(connection, mailbox, len(gone), sum(size for _, size in gone), room)
+        token_counts.refund(connection, gone)
+    return len(gone)
 
 
 def _release(connection: apsw.Connection, mailbox: int, count: int, size: int, room: Room) -> None:
@@ -278,14 +321,15 @@ def _sweep(connection: apsw.Connection, which: str, bindings: tuple[int, ...], r
     rows = connection.execute(
         "DELETE FROM parcels WHERE rowid IN"  # noqa: S608 - our own text
         f" (SELECT rowid FROM parcels WHERE {which} LIMIT {SWEEP_ROWS})"
-        " RETURNING mailbox, length(sealed)",
+        " RETURNING mailbox, length(sealed), token",
         bindings,
-    )
-    for mailbox, size in rows:
+    ).fetchall()
+    for mailbox, size, _ in rows:
         count, total = gone.get(mailbox, (0, 0))
         gone[mailbox] = (count + 1, total + size)
     for mailbox, (count, total) in gone.items():
         _release(connection, mailbox, count, total, room)
+    token_counts.refund(connection, [(token, size) for _, size, token in rows])
     return sum(count for count, _ in gone.values())
 
 

@@ -18,11 +18,13 @@ from relay.store.contract import (
     StoredHybridKey,
     Usage,
 )
+from relay.store.delivery_tokens import ANYBODY, Bringer
 from relay.store.sqlite import directory, key_packages, mailboxes
 from relay.store.sqlite.audit import SqliteAudit
 from relay.store.sqlite.blobs import SqliteBlobs
 from relay.store.sqlite.blobs import sweep as sweep_blobs
 from relay.store.sqlite.database import Database
+from relay.store.sqlite.delivery_tokens import SqliteDeliveryTokens
 from relay.store.sqlite.statements import SqliteStatements
 from relay.store.sqlite.usage import Room
 from relay.store.sqlite.writer import Written
@@ -46,6 +48,7 @@ class SqliteStore:
         self.arrivals = Arrivals()
         self.audit = SqliteAudit(database)
         self.blobs = SqliteBlobs(database)
+        self.delivery_tokens = SqliteDeliveryTokens(database)
         self.counters: Counter[str] = Counter()
 
     @classmethod
@@ -85,7 +88,9 @@ class SqliteStore:
     def usage(self) -> Usage:
         return self._room.snapshot()
 
-    async def enqueue(self, items: Sequence[EnqueueItem], *, now: int) -> list[Enqueued | Refused]:
+    async def enqueue(
+        self, items: Sequence[EnqueueItem], *, now: int, by: Bringer = ANYBODY
+    ) -> list[Enqueued | Refused]:
         def on_disk(outcomes: list[Enqueued | Refused]) -> None:
             for item, outcome in zip(items, outcomes, strict=True):
                 if isinstance(outcome, Enqueued):
@@ -93,7 +98,7 @@ class SqliteStore:
                     self.arrivals.announce(MailboxName(item.recipient, item.channel))
 
         return await self.database.writer.submit(
-            lambda connection: mailboxes.enqueue(connection, items, self._room, now),
+            lambda connection: mailboxes.enqueue(connection, items, by, self._room, now),
             cost=sum(len(item.sealed) for item in items),
             then=on_disk,
         )

@@ -48,3 +48,15 @@ CREATE TABLE blob_chunks (
     data BLOB NOT NULL,
     PRIMARY KEY (blob, part)
 ) STRICT;
+
+-- Delivery tokens: see relay/store/delivery_tokens.py. Ids are not used again, for parcels name them.
+CREATE TABLE delivery_tokens (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    device BLOB NOT NULL,
+    hash BLOB NOT NULL,                 -- SHA-256 of the token
+    parcels INTEGER NOT NULL DEFAULT 0, -- that wait in the mailbox and came with it
+    bytes INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (device, hash)
+) STRICT;
+ALTER TABLE mailboxes ADD COLUMN guarded INTEGER NOT NULL DEFAULT 0;  -- takes nothing without one
+ALTER TABLE parcels ADD COLUMN token INTEGER;                         -- what it came with, if any
