@@ -10,6 +10,7 @@ from schemas.capnp_codec import blaming_the_peer
 from schemas.errors import Blame, Refused
 from schemas.ids import DeviceKey
 from schemas.node_service import AUTH_VERSION
+from telemetry.correlation import Trace
 from transport import Connection, RpcSession, Stream
 
 
@@ -21,6 +22,7 @@ class Line:
     connection: Connection
     rpc: RpcSession
     stream: Stream
+    trace: Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,7 @@ class MailboxMethods:
             await call.line.stream.drain(RECEIPT_DEADLINE_S)
             await self._store.acknowledge(name, taken)
         except Fault as fault:
-            log.info("%d fetched parcels stay: %s", len(taken), fault)
+            log.debug("%d fetched parcels stay: %s", len(taken), fault)
 
     # Inside
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -22,6 +21,7 @@ from relay.service import HEALTH, METHODS, Handler, RelayService, draining_refus
 from schemas.errors import Fault, Refused
 from schemas.frames import ErrorFrame, fill_error
 from schemas.node_service import UNIMPLEMENTED, NodeService
+from telemetry.correlation import new_call
 
 log = logging.getLogger(__name__)
 
@@ -78,25 +78,28 @@ class CallDesk:
         begun = time.perf_counter()
         self._running += 1
         self._idle.clear()
-        try:
-            handler = self._admit(method, line)
-            await handler(self._service, Call(line, context.params, context.results))
-        except Fault as fault:
-            self._refuse(context, error_frame(fault))
-        except Exception:
-            correlation = secrets.token_hex(4)
-            log.exception("%s failed; the caller was told %s", method, correlation)
-            error = ErrorFrame(
-                "internal",
-                f"the relay failed; its log has the details under {correlation}",
-                "try again; tell the relay's operator if it stays",
-            )
-            self._refuse(context, error)
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
-            self._observe(method, time.perf_counter() - begun)
+        with new_call(line.trace) as trace:
+            try:
+                handler = self._admit(method, line)
+                await handler(self._service, Call(line, context.params, context.results))
+            except Fault as fault:
+                log.debug("%s: %s", method, fault.code)
+                self._refuse(context, error_frame(fault))
+            except Exception:
+                log.exception("%s failed; the caller was told %s", method, trace)
+                error = ErrorFrame(
+                    "internal",
+                    f"the relay failed; its log has the details under {trace}",
+                    "try again; tell the relay's operator if it stays",
+                )
+                self._refuse(context, error)
+            finally:
+                self._running -= 1
+                if not self._running:
+                    self._idle.set()
+                took = time.perf_counter() - begun
+                self._observe(method, took)
+                log.debug("%s took %.1f ms", method, took * 1000)
 
     def _admit(self, method: str, line: Line) -> Handler:
         """What answers the call, if it may be made now."""

@@ -37,6 +37,7 @@ from schemas.ids import DeviceKey
 from schemas.node_service import RELAY_ALPN
 from storage.files import close_to_others
 from storage.lock import FolderLock
+from telemetry.correlation import Trace, new_connection
 from transport import (
     DEFAULT_LIMITS,
     CloseCode,
@@ -160,20 +161,23 @@ class _Front:
         self.counters: Counter[str] = Counter()
 
     async def serve(self, connection: Connection) -> None:
+        trace = new_connection()
+        log.debug("it is %r from %s", connection.peer, connection.remote)
         try:
             if self._desk.stopping:
                 raise draining_refusal()
             with self._service.callers.connected(connection.peer, connection.remote.host) as caller:
                 connection.on_moved(lambda: self._service.subscriptions.moved(caller, connection))
                 try:
-                    await self._serve_streams(connection, caller)
+                    await self._serve_streams(connection, caller, trace)
                 finally:
                     await caller.settle()
         except TryLater as refusal:
             self.counters[refusal.code] += 1
+            log.info("a connection was refused: %s", refusal.code)
             connection.close_now(CloseCode.NORMAL, refusal.code)
 
-    async def _serve_streams(self, connection: Connection, caller: Caller) -> None:
+    async def _serve_streams(self, connection: Connection, caller: Caller, trace: Trace) -> None:
         streams: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as tasks:
             while not connection.closed:
@@ -185,17 +189,19 @@ class _Front:
                     self.counters["too-many-streams"] += 1
                     stream.cancel(StreamCode.REFUSED)
                     continue
-                task = tasks.create_task(self._serve_stream(connection, caller, stream))
+                task = tasks.create_task(self._serve_stream(connection, caller, stream, trace))
                 streams.add(task)
                 task.add_done_callback(streams.discard)
 
-    async def _serve_stream(self, connection: Connection, caller: Caller, stream: Stream) -> None:
-        line = Line(caller, connection, RpcSession(self._limits, self.counters), stream)
+    async def _serve_stream(
+        self, connection: Connection, caller: Caller, stream: Stream, trace: Trace
+    ) -> None:
+        line = Line(caller, connection, RpcSession(self._limits, self.counters), stream, trace)
         try:
             await transport.serve_rpc(stream, self._desk.server_for(line), session=line.rpc)
         except Fault as fault:
             self.counters[fault.code] += 1
-            log.info("a stream of %r ended: %s", caller.device, fault)
+            log.info("a stream ended: %s", fault.code)
         finally:
             self._service.end_line(line)
 

@@ -4,6 +4,9 @@ Modules log through `logging.getLogger(__name__)` as anywhere else. What may be 
 counts, durations, addresses, the first digits of a device key. What never is: text, names, whole
 keys, secrets, and anything that was opened. An exception is logged by its kind and the lines it
 came through: its message may quote what it failed on.
+
+A relay is stricter, since it serves strangers: at level `info` and above its lines name nobody, no
+address and no message; the ids of telemetry/correlation.py tie them together.
 """
 
 from __future__ import annotations
@@ -13,7 +16,12 @@ import sys
 import traceback
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+from telemetry import correlation
+
+if TYPE_CHECKING:
+    import structlog
 
 
 def configure(
@@ -53,6 +61,7 @@ def _formatter(*, json_lines: bool, colours: bool) -> logging.Formatter:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _add_trace,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.ExceptionRenderer(_outline),
     ]
@@ -67,6 +76,13 @@ def _formatter(*, json_lines: bool, colours: bool) -> logging.Formatter:
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
+
+
+def _add_trace(
+    _logger: object, _method: str, event: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    event.update(correlation.fields())
+    return event
 
 
 def _outline(

@@ -267,7 +267,8 @@ class Endpoint:
             step(*what)
         except Exception:
             self.count("internal-error")
-            log.exception("%r failed on received bytes; dropped", connection)
+            log.exception("a connection failed on received bytes; dropped")
+            log.debug("it was %r", connection)
             connection.abort()
             return False
         return True

@@ -130,7 +130,7 @@ class RpcSession:
                 pass
             case Malformed() | Refused():
                 self.counters[fault.code] += 1
-                log.info("an RPC stream is ended: %s", fault)
+                log.info("an RPC stream is ended: %s", fault.code)
             case _:
                 raise fault
 

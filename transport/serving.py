@@ -45,7 +45,8 @@ async def serve(
         for fault in faults:
             if not isinstance(fault, ConnectionLost):  # the usual end of a handler
                 count(f"handler-{fault.code}")
-                log.info("%r: %s", connection, fault)
+                log.info("a connection of %s is ended: %s", connection.alpn, fault.code)
+                log.debug("it was %r: %s", connection, fault)
                 connection.close_now(CloseCode.PROTOCOL, fault.code)
     finally:
         connection.close_now(CloseCode.INTERNAL)
