@@ -227,6 +227,7 @@ SETTINGS: Final[dict[str, Setting]] = {
     "blob_ttl_s": Setting(_number(60, 365 * 86400), lambda: 14 * 86400),
     "unfinished_blob_ttl_s": Setting(_number(60, 30 * 86400), lambda: 86400),
     "strangers_share": Setting(_share, lambda: Quotas().strangers_share),
+    "token_share": Setting(_share, lambda: Quotas().token_share),
     **{
         name: Setting(_number(1, 2**50), functools.partial(getattr, DEFAULT_RELAY_LIMITS, name))
         for name in _LIMIT_NAMES
@@ -238,7 +239,6 @@ SETTINGS: Final[dict[str, Setting]] = {
 
 
 def load_config(
-    "token_share": Setting(_share, lambda: Quotas().token_share),
     flags: Mapping[str, object | None], environment: Mapping[str, str], file: Path | None
 ) -> RelayConfig:
     """The settings in force; a flag that is None was not given.

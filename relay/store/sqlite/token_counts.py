@@ -1,4 +1,4 @@
-"""What came with each delivery token and waits: counted in the transaction that keeps the parcel."""
+"""What came with each delivery token and waits, counted in the transaction that keeps it."""
 
 from __future__ import annotations
 
