@@ -202,6 +202,19 @@ class RelayAddress:
         return cls(first, device, tuple(others))
 
 
+def read_processes(texts: Sequence[str], *, default_port: int | None = None) -> list[Address]:
+    """Where processes of a relay listen: RELAY_PROCESSES at most, names allowed; each once.
+
+    Raises ValueError (call inside `blaming_the_peer`).
+    """
+    if len(texts) > RELAY_PROCESSES:
+        raise ValueError("too many processes")
+    try:
+        return list(dict.fromkeys(Address.parse(each, default_port=default_port) for each in texts))
+    except Refused as refused:
+        raise ValueError(refused.message) from refused
+
+
 def each_once(relays: Iterable[RelayAddress]) -> list[RelayAddress]:
     """Each relay once, in order; what is said of one in several places is put together."""
     processes: dict[DeviceKey, list[Address]] = {}
@@ -229,13 +242,7 @@ def _read_comma_list(text: str, *, default_port: int | None = None) -> list[Addr
     """One address at least, each once. Raises ValueError."""
     if len(text) > RELAY_PROCESSES_TEXT:
         raise ValueError("too long")
-    try:
-        found = [Address.parse(each, default_port=default_port) for each in text.split(",")]
-    except Refused as refused:
-        raise ValueError(refused.message) from refused
-    if len(found) > RELAY_PROCESSES:
-        raise ValueError("too many processes")
-    return list(dict.fromkeys(found))
+    return read_processes(text.split(","), default_port=default_port)
 
 
 @dataclass(frozen=True, slots=True)

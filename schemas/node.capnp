@@ -3,7 +3,8 @@
 # Every result carries `error`; an empty code means success. Keys named identityKey and
 # recipientKey hold DEVICE keys (the names are the seed system's), except in resolveIdentity.
 # `refusedSince`: Unix seconds when the mailbox first refused a parcel for being full; 0: it did not.
-# `clockMs`: the relay's wall clock in Unix milliseconds.
+# `clockMs`: the relay's wall clock in Unix milliseconds. `processes`: HOST:PORT of each process that
+# serves these mailboxes under this key; empty: there is this one.
 # `accessToken`: for a registration the invite token, or `auth_token`; afterwards what a login gave.
 # `request`, `response`, `upload`, `finalization`: one byte, the version of the key stretching, then
 # OPAQUE's message (RFC 9807). `credential`: the identity's signature over the caller's device key,
@@ -75,7 +76,7 @@ interface NodeService {
       -> (parcels :List(StoredParcel), lowest :UInt64, highest :UInt64, error :Frame.Error,
           refusedSince :Int64);
   health @5 () -> (status :Text, version :Text, uptimeS :UInt64, error :Frame.Error,
-      clockMs :Int64);
+      clockMs :Int64, processes :List(Text));
   uploadHybridKey @6 (auth :Auth, identityKey :Data, hybridKey :Data, signature :Data)
       -> (error :Frame.Error);
   fetchHybridKey @7 (auth :Auth, identityKey :Data) -> (key :HybridKey, error :Frame.Error);

@@ -176,5 +176,10 @@ def fill_addresses(builder: Any, addresses: Sequence[Address]) -> None:
     builder.addresses = [str(each) for each in addresses]
 
 
+def fill_processes(builder: Any, processes: Sequence[Address]) -> None:
+    """Where the processes of a relay listen, in the results of health."""
+    builder.processes = [str(each) for each in processes]
+
+
 def read_devices(values: Sequence[Any], limit: int) -> tuple[DeviceKey, ...]:
     return items(values, limit, DeviceKey)

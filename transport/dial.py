@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import AlertDescription
@@ -11,7 +12,6 @@ from aioquic.tls import AlertDescription
 from schemas.addresses import Address
 from schemas.errors import Blame, Fault, Refused, Unreachable
 
-from .connection import Connection
 from .errors import ConnectionLost, EndedBy
 from .hello import not_post_quantum
 
@@ -41,6 +41,7 @@ _CERTIFICATE_ALERTS = frozenset(
 )
 
 
+T = TypeVar("T")
 Tried = Callable[[Address, Fault | None], None]
 
 
@@ -49,22 +50,22 @@ def ignore(_: Address, __: Fault | None) -> None:
 
 
 async def race(
-    attempts: Sequence[Callable[[], Awaitable[Connection]]],
+    attempts: Sequence[Callable[[], Awaitable[T]]],
     *,
     stagger_s: float,
     deadline_s: float,
-    discard: Callable[[Connection], None],
-) -> Connection:
+    discard: Callable[[T], None],
+) -> T:
     """Start the attempts `stagger_s` apart, or as soon as the one before has failed.
 
-    Returns the first connection; the other attempts are cancelled, and `discard` gets a connection
-    that came second in the same instant. Raises the most telling Fault of all, Unreachable
+    Returns what the first one brings; the others are cancelled, and `discard` gets what came second
+    in the same instant. Raises the most telling Fault of all, Unreachable
     `no-answer` when `deadline_s` passes.
     """
     failures: list[Fault] = []
-    running: set[asyncio.Task[Connection]] = set()
+    running: set[asyncio.Future[T]] = set()
     waiting = list(attempts)
-    winner: Connection | None = None
+    winner: T | None = None
     try:
         async with asyncio.timeout(deadline_s):
             while winner is None and (waiting or running):
@@ -94,11 +95,11 @@ async def race(
 
 
 def _collect(
-    done: set[asyncio.Task[Connection]],
+    done: set[asyncio.Future[T]],
     failures: list[Fault],
-    discard: Callable[[Connection], None],
-) -> Connection | None:
-    winner: Connection | None = None
+    discard: Callable[[T], None],
+) -> T | None:
+    winner: T | None = None
     for task in done:
         if task.cancelled():
             continue

@@ -302,7 +302,7 @@ class _Courier:
             if not left:
                 return
             try:
-                client = await self._means.pool.client(relay)
+                client = await self._means.pool.client(relay, owner=self._device)
                 results = await client.enqueue(
                     [EnqueueItem(p.recipient, p.id, p.expires, p.sealed) for p in left]
                 )
@@ -319,7 +319,7 @@ class _Courier:
                     wait = result.retry_after_ms / 1000 if result.retry_after_ms else None
                     refusals[parcel.id] = (result.code, wait)
                 else:
-                    self._settle(Outcome(parcel.id, held=(str(relay), result.expires)))
+                    self._settle(Outcome(parcel.id, held=(str(client.address), result.expires)))
         for parcel in batch:
             reason, wait = refusals.get(parcel.id, (RELAY_UNREACHABLE, None))
             self._settle(Outcome(parcel.id, reason=reason, retry_after_s=wait))

@@ -184,7 +184,11 @@ class Dht:
     async def _relays(self) -> list[BootstrapAddress]:
         me = await self._means.ask(WhoAmI())
         relays = [RelayAddress.parse(text) for text in me.relays]
-        return [BootstrapAddress(relay.address, relay.device) for relay in relays]
+        return [
+            BootstrapAddress(process, relay.device)
+            for relay in relays
+            for process in relay.processes
+        ]
 
     async def _look_at_relays(self) -> None:
         """Where nobody is known, a relay that was named just now is where to begin."""

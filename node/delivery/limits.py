@@ -73,6 +73,13 @@ class DeliveryLimits:
     relay_retry_first_s: float = 0.25
     relay_retry_last_s: float = 30.0
     relay_idle_s: float = 60.0  # a stranger's relay is let go then
+    # … with several processes
+    relay_next_s: float = 0.3  # a process that has not answered by then: the next is dialled, too
+    relay_quiet_s: float = 5.0  # ours, silent so long, is asked: there is another one to go to
+    relay_return_first_s: float = 15.0  # another one is preferred to one that failed; doubles
+    relay_return_last_s: float = 900.0
+    relay_steady_s: float = 600.0  # one that held so long failed by accident: it begins anew
+    relay_list_s: float = 600.0  # between two looks at which processes there are, and two changes
     relays_at_once: int = 32
     key_package_stock: int = 20  # per suite and relay
 
@@ -102,6 +109,7 @@ class DeliveryLimits:
     meetings_every_s: float = 4.0  # 12 KiB to each of eight addresses, if nobody answers there
     meeting_addresses_per_host: int = 2  # its NAT's and a forwarded port
     meeting_relays: int = 2  # of the peer's, asked
+    meeting_processes: int = 2  # of each, one after the other
     meeting_peers: int = 3  # common peers, asked
     meeting_answer_s: float = 2.0  # to who asks for somebody we do not bring it together with
     meeting_patience_s: float = 0.6  # a message waits so long for an answer when nothing is dialled

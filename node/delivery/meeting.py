@@ -158,12 +158,18 @@ class Meetings:
         ]
 
     async def _by_relay(self, relay: RelayAddress, device: DeviceKey) -> list[Address]:
-        try:
-            client = await self._means.pool.client(relay)
-            found = await client.rendezvous(device, self._own_addresses())
-        except Fault as fault:
-            return self._not_met(relay, fault)
-        return self._admitted(found, client.connection)
+        """A relay's processes know each of those that subscribed to it: first the one where the
+        device should be, then where it goes when it cannot be there."""
+        pool, limits = self._means.pool, self._means.limits
+        for process in pool.order(relay, device)[: limits.meeting_processes]:
+            try:
+                client = await pool.client(process, owner=device)
+                found = await client.rendezvous(device, self._own_addresses())
+            except Fault as fault:
+                self._not_met(process, fault)
+            else:
+                return self._admitted(found, client.connection)
+        return []
 
     async def _by_peer(self, link: Link, device: DeviceKey) -> list[Address]:
         request = MeetRequest(device, self._own_addresses())

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from node.delivery.asking import Ask
 from node.delivery.dialer import Dialer
@@ -24,7 +24,7 @@ from node.engine.commands import (
     TakeKeyPackage,
 )
 from node.engine.values import PeerView
-from schemas.addresses import RelayAddress
+from schemas.addresses import RelayAddress, each_once
 from schemas.errors import Fault, Refused, Unreachable
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.limits import REQUEST_ID
@@ -103,10 +103,11 @@ class Obtainer:
         return False
 
     async def _bundle_by_relay(
-        self, identity: IdentityKey, devices: Iterable[DeviceKey], before: int
+        self, identity: IdentityKey, devices: Sequence[DeviceKey], before: int
     ) -> bool:
         for relay in await self.relays_of(devices):
-            if await self._attempt(self._bundle_at(relay, identity), identity, before):
+            work = self._bundle_at(relay, identity, devices)
+            if await self._attempt(work, identity, before):
                 return True
         return False
 
@@ -158,7 +159,7 @@ class Obtainer:
         last: Fault | None = None
         for relay in await self.relays_of([device]):
             try:
-                client = await self._pool.client(relay)
+                client = await self._pool.client(relay, owner=device)
                 package, _ = await client.fetch_key_package(device, suite, request_id)
                 return checked_key_package_untrusted(package, device, suite)
             except Fault as fault:
@@ -174,7 +175,8 @@ class Obtainer:
         last: Fault | None = None
         for relay in await self.relays_of([device]):
             try:
-                record = await (await self._pool.client(relay)).resolve_endpoint(device)
+                client = await self._pool.client(relay, owner=device)
+                record = await client.resolve_endpoint(device)
             except Fault as fault:
                 last = fault
             else:
@@ -183,8 +185,10 @@ class Obtainer:
             raise last
         return found
 
-    async def _bundle_at(self, relay: RelayAddress, identity: IdentityKey) -> None:
-        client = await self._pool.client(relay)
+    async def _bundle_at(
+        self, relay: RelayAddress, identity: IdentityKey, devices: Sequence[DeviceKey]
+    ) -> None:
+        client = await self._pool.client(relay, owner=next(iter(devices), None))
         core = await client.resolve_identity(identity)
         if core is not None:
             await self._ask(ReceiveBundle(core))
@@ -199,12 +203,11 @@ class Obtainer:
         return await self._ask(KnownNumber(identity)) > before
 
     async def relays_of(self, devices: Iterable[DeviceKey]) -> list[RelayAddress]:
-        """The devices' relays in their order, then ours."""
-        relays: dict[RelayAddress, None] = {}
+        """The devices' relays in their order, then ours; each once."""
+        relays: list[RelayAddress] = []
         for device in devices:
-            peer = await self._ask(LookUpPeer(device))
-            relays |= dict.fromkeys(parse_relays(peer))
-        return list(relays | dict.fromkeys(sorted(self._pool.keep, key=str)))
+            relays += parse_relays(await self._ask(LookUpPeer(device)))
+        return each_once([*relays, *self._pool.keep])
 
     def _note(self, what: str, fault: Fault) -> None:
         self._counters[f"{what}-{fault.code}"] += 1

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from discovery.record import dialable
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.mailbox import Mailbox
 from node.delivery.publish import publish_records, top_up, upload_last_resort
 from node.delivery.relay_client import RelayClient
 from node.delivery.relay_pool import RelayPool
+from node.engine.commands import FollowRelay
 from node.engine.values import Event
-from schemas.addresses import Address, RelayAddress
-from schemas.errors import Fault
+from schemas.addresses import Address, RelayAddress, each_once
+from schemas.errors import Fault, Refused
 from schemas.ids import DeviceKey
 from schemas.node_service import UNIMPLEMENTED, StoredParcel
 from transport import Connection
@@ -56,32 +59,34 @@ class OwnRelays:
 
     def __init__(self, means: RelayMeans) -> None:
         self._means = means
-        self._keepers: dict[RelayAddress, _Keeper] = {}
+        self._keepers: dict[DeviceKey, _Keeper] = {}
         self._tasks = Supervisor(self._crashed)
 
     @property
     def addresses(self) -> list[RelayAddress]:
         """In the order of preference."""
-        return list(self._keepers)
+        return [keeper.address for keeper in self._keepers.values()]
 
     def set(self, relays: Iterable[RelayAddress]) -> None:
         """These are our relays now."""
-        wanted = dict.fromkeys(relays)
-        for address in [address for address in self._keepers if address not in wanted]:
-            self._keepers.pop(address).stop()
+        wanted = {relay.device: relay for relay in each_once(relays)}
+        for device in [device for device in self._keepers if device not in wanted]:
+            self._keepers.pop(device).stop()
         fresh = {}
-        for address in wanted:
-            keeper = self._keepers.get(address)
+        for device, address in wanted.items():
+            keeper = self._keepers.get(device)
             if keeper is None:
                 keeper = _Keeper(address, self._means)
                 keeper.task = self._tasks.start(keeper.run(), name="own-relay")
-            fresh[address] = keeper
+            else:
+                keeper.is_at(address)
+            fresh[device] = keeper
         self._keepers = fresh
-        self._means.pool.keep = frozenset(fresh)
+        self._means.pool.keep = tuple(wanted.values())
 
     def refused_since(self, address: RelayAddress) -> int | None:
         """Since when that relay of ours has refused parcels for us, our mailbox being full."""
-        keeper = self._keepers.get(address)
+        keeper = self._keepers.get(address.device)
         return None if keeper is None else keeper.refused_since
 
     def publish(self) -> None:
@@ -120,7 +125,7 @@ class _Keeper:
     """One relay of ours, for as long as it is ours."""
 
     def __init__(self, address: RelayAddress, means: RelayMeans) -> None:
-        self._address = address
+        self.address = address
         self.means = means
         self._limits = means.limits
         self._counters = means.counters
@@ -132,6 +137,7 @@ class _Keeper:
         self._unseen = True
         self._unstocked = means.public
         self._no_last_resort = means.public
+        self._list_due = 0.0  # loop time
         self._stir = asyncio.Event()
         self._client: RelayClient | None = None
         self.looked = asyncio.Event()
@@ -140,6 +146,12 @@ class _Keeper:
     @property
     def refused_since(self) -> int | None:
         return self._mailbox.refused_since
+
+    def is_at(self, address: RelayAddress) -> None:
+        """It is the same relay; its processes may be others."""
+        if address != self.address:
+            self.address = address
+            self._stir.set()
 
     def publish(self) -> None:
         self._unpublished = True
@@ -161,7 +173,7 @@ class _Keeper:
         while True:
             client: RelayClient | None = None
             try:
-                client = await self.means.pool.client(self._address)
+                client = await self.means.pool.client(self.address)
                 if client is not self._client:
                     self._client = client
                     self._subscribed, self._pushes = False, True
@@ -173,17 +185,19 @@ class _Keeper:
                 await self._subscribe(client)
                 await self._ask_where(client)
                 await self._tell_news(client)
+                await self._follow_processes(client)
             except Fault as fault:
                 self._counters[f"own-relay-{fault.code}"] += 1
-                log.info("our relay %r: %s", self._address, fault)
+                log.info("our relay %r: %s", self.address, fault)
                 client = None
-                wait = max(
-                    self.means.pool.retry_in(self._address), self._limits.relay_retry_first_s
-                )
+                wait = max(self.means.pool.retry_in(self.address), self._limits.relay_retry_first_s)
             else:
                 wait = self._limits.check_push_s if self._subscribed else self._limits.poll_s
-                due_in = self._mailbox.due_in()
-                wait = wait if due_in is None else min(wait, due_in)
+                for due_in in (
+                    self._mailbox.due_in(),
+                    self.means.pool.better_in(self.address, client),
+                ):
+                    wait = wait if due_in is None else min(wait, due_in)
             await self._rest(client, wait)
 
     async def _look(self, client: RelayClient) -> None:
@@ -193,7 +207,7 @@ class _Keeper:
             self._subscribed = False
         full = self._mailbox.refused_since
         if full is not None and full != self._told_full:
-            self.means.announce(Event("mailbox-full", {"relay": str(self._address), "since": full}))
+            self.means.announce(Event("mailbox-full", {"relay": str(self.address), "since": full}))
         self._told_full = full
 
     async def _subscribe(self, client: RelayClient) -> None:
@@ -210,7 +224,10 @@ class _Keeper:
             self._subscribed = True
 
     async def take(self, client: RelayClient, parcels: tuple[StoredParcel, ...]) -> None:
-        """They were pushed."""
+        """They were pushed. Raises Refused `moved`, which ends that, when we are elsewhere by now:
+        the relay's other process pushes them, too."""
+        if client is not self._client:
+            raise Refused("moved", "another process of this relay is asked now")
         try:
             await self._mailbox.pushed(client, parcels)
         except Fault as fault:
@@ -231,6 +248,21 @@ class _Keeper:
         except Fault as fault:
             if fault.code not in (UNIMPLEMENTED, RPC_FAILED):
                 raise
+
+    async def _follow_processes(self, client: RelayClient) -> None:
+        """A relay says which processes it has; whoever writes to us is to know that, too.
+
+        By the address that we came by it can be reached, whatever the relay believes.
+        """
+        now, limits = asyncio.get_running_loop().time(), self._limits
+        if now < self._list_due:
+            return
+        self._list_due = now + limits.relay_list_s * random.uniform(0.75, 1.25)  # noqa: S311
+        told = [each for each in (await client.health()).processes if dialable(each)]
+        new = self.address.at([*told, client.address.address])
+        if told and set(new.processes) != set(self.address.processes):
+            self._counters["relay-list-changed"] += 1
+            await self.means.ask(FollowRelay(str(new)))
 
     async def _rest(self, client: RelayClient | None, wait_s: float) -> None:
         """Until there is something to do, the relay is gone, or the time is over."""

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from node.delivery.limits import DeliveryLimits
 from schemas import limits as wire
-from schemas.addresses import Address, RelayAddress, read_addresses
+from schemas.addresses import Address, RelayAddress, read_addresses, read_processes
 from schemas.capnp_codec import blaming_the_peer, counter, exactly, items, sized, text
 from schemas.errors import Blame, Malformed, Refused, Unreachable
 from schemas.frames import ErrorFrame, read_error
-from schemas.ids import DeviceKey, IdentityKey
+from schemas.ids import BlobId, DeviceKey, IdentityKey
 from schemas.node_service import (
     Enqueued,
     EnqueueItem,
@@ -52,6 +52,7 @@ class Health:
     version: str
     uptime_s: int
     clock_ms: int | None  # Unix time there; None of a relay that does not say
+    processes: tuple[Address, ...] = ()  # where those of the relay listen; none: it does not say
 
 
 class RelayRefused(Refused):
@@ -99,6 +100,7 @@ class RelayClient:
                 text(answer.version, 64),
                 counter(answer.uptimeS),
                 counter(answer.clockMs) or None,
+                tuple(read_processes(answer.processes)),
             )
 
     # Mailboxes
@@ -192,6 +194,39 @@ class RelayClient:
         with blaming_the_peer("relay-answer"):
             _check(answer)
             return sized(answer.package, wire.KEY_PACKAGE), bool(answer.lastResort)
+
+    # Blobs
+
+    async def upload_blob(self, blob: BlobId, offset: int, chunk: bytes, total: int) -> int:
+        """How many bytes the relay has of ours; an empty chunk asks. At `total` others may read it.
+
+        RelayRefused `blob-mismatch`: the bytes were not those of the id, and are gone.
+        """
+        request = self._request("uploadBlob")
+        request.blob = bytes(blob)
+        request.offset = offset
+        request.chunk = chunk
+        request.total = total
+        answer = await self._send(request)
+        with blaming_the_peer("relay-answer"):
+            _check(answer)
+            received = counter(answer.received)
+        if received > total:
+            raise Malformed("malformed-relay-answer", "the relay has more than there is")
+        return received
+
+    async def download_blob(self, blob: BlobId, offset: int) -> tuple[bytes, int]:
+        """(bytes from `offset`, at most BLOB_CHUNK, the length of all); nobody has checked them.
+
+        RelayRefused `not-found`.
+        """
+        request = self._request("downloadBlob")
+        request.blob = bytes(blob)
+        request.offset = offset
+        answer = await self._send(request)
+        with blaming_the_peer("relay-answer"):
+            _check(answer)
+            return sized(answer.chunk, wire.BLOB_CHUNK), counter(answer.total)
 
     # Keys and records
 

@@ -1,4 +1,9 @@
-"""Connections to relays, ours and recipients': made when wanted, shared, backed off, let go."""
+"""Connections to relays, ours and recipients': made when wanted, shared, backed off, let go.
+
+A relay may have several processes. Whatever is about a device's mailbox goes to the first of them
+in that device's order (`RelayAddress.order_for`), or the next that answers. One that failed is only
+tried before the others again after a growing pause.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +11,70 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 from node.delivery.limits import DeliveryLimits
 from node.delivery.relay_client import RelayClient
-from schemas.addresses import RelayAddress
+from schemas.addresses import Address, RelayAddress
 from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey
 from schemas.node_service import RELAY_ALPN, NodeService
 from transport import (
     DEFAULT_LIMITS,
-    Address,
     CloseCode,
     Connection,
     Endpoint,
     TransportLimits,
     connect_rpc,
 )
+from transport import Address as TransportAddress
+from transport.dial import race
 from transport.supervise import Supervisor
 
 WRONG_PEER = "wrong-peer"  # the transport's word: another key than the pinned one answers
 
 log = logging.getLogger(__name__)
 
+_Key: TypeAlias = tuple[DeviceKey, Address]
+
 
 @dataclass(slots=True)
-class _Relay:
-    """One relay's connection; `ready` is the client, or the Fault that dialling ended with."""
+class _Process:
+    """The connection to one process; `ready` is the client, or the Fault that dialling ended with.
+
+    `failures` are dials in a row, and `not_before` is for them; `setbacks` are failed dials and
+    lost connections, and until `yields_until` the relay's other processes come first.
+    """
 
     address: RelayAddress
     ready: asyncio.Future[RelayClient] | None = None
     task: asyncio.Task[None] | None = None
     failures: int = 0
     not_before: float = 0.0
+    setbacks: int = 0
+    yields_until: float = 0.0
     fault: Fault | None = None
+    dialed_at: float = 0.0
     used_at: float = 0.0
-    lost: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def key(self) -> _Key:
+        return self.address.device, self.address.address
+
+    @property
+    def client(self) -> RelayClient | None:
+        """When connected."""
+        ready = self.ready
+        if ready is None or not ready.done() or ready.cancelled() or ready.exception() is not None:
+            return None
+        return ready.result()
 
 
 class RelayPool:
-    """`client` gives a connected relay. Relays in `keep` stay connected; others while in use."""
+    """`client` gives a connected relay. Our relays, `keep`, stay connected at the process that was
+    last given for our own mailbox; other connections while in use."""
 
     def __init__(
         self,
@@ -62,78 +91,140 @@ class RelayPool:
         self._transport_limits = transport_limits
         self._counters = counters
         self._loop = asyncio.get_running_loop()
-        self._relays: dict[RelayAddress, _Relay] = {}
+        self._processes: dict[_Key, _Process] = {}
+        self._ours: dict[DeviceKey, _Process] = {}  # by relay: where our mailbox is read
         self._tasks = Supervisor(self._crashed)
-        self.keep: frozenset[RelayAddress] = frozenset()
+        self.keep: tuple[RelayAddress, ...] = ()
         self._closing = False
 
-    async def client(self, address: RelayAddress, *, eager: bool = False) -> RelayClient:
-        """The connected relay; dials, or joins whoever is dialling.
+    async def client(
+        self, address: RelayAddress, *, owner: DeviceKey | None = None, eager: bool = False
+    ) -> RelayClient:
+        """The relay, connected at the process for what is `owner`'s; None: for what is ours.
 
-        Raises the Fault of the dial, or of the last one while a failed relay is backed off
-        (`eager` dials all the same).
+        Dials, or joins whoever is dialling; a process that does not answer soon is overtaken by
+        the next. Raises the most telling Fault of the dials, or of the last ones while a failed
+        relay is backed off (`eager` dials all the same).
         """
-        relay = self._relays.get(address)
-        if relay is None:
-            self._make_room()
-            relay = self._relays[address] = _Relay(address)
+        order = [self._process(each) for each in self.order(address, owner)]
+        client = order[0].client
+        if client is None:
+            limits = self._limits
+            client = await race(
+                [partial(self._connected, each, eager) for each in order],
+                stagger_s=limits.relay_next_s,
+                deadline_s=limits.relay_dial_s + limits.relay_call_s,
+                discard=lambda second: None,  # whoever asks next has it
+            )
+        process = next(each for each in order if each.address == client.address)
+        process.used_at = self._loop.time()
+        if owner is None:
+            self._ours[address.device] = process
+        return client
+
+    def order(self, address: RelayAddress, owner: DeviceKey | None) -> list[RelayAddress]:
+        """Its processes, each an address of its own: the owner's order (None: ours), and last those
+        that failed of late or are being dialled without an answer."""
+        if not address.others:
+            return [address]
         now = self._loop.time()
-        relay.used_at = now
-        if relay.ready is None:
-            if self._closing:
-                raise Unreachable("stopping", "the node is stopping")
-            if now < relay.not_before and not eager and relay.fault is not None:
-                raise relay.fault.with_traceback(None)
-            relay.ready = self._loop.create_future()
-            relay.task = self._tasks.start(self._hold(relay, relay.ready), name="relay")
-        return await asyncio.shield(relay.ready)
+        places = address.order_for(self._own if owner is None else owner)
+        found = [RelayAddress(place, address.device) for place in places]
+        found.sort(key=lambda each: self._yields(each, now))
+        return found
 
     def connected(self, address: RelayAddress) -> bool:
-        relay = self._relays.get(address)
-        return (
-            relay is not None
-            and relay.ready is not None
-            and relay.ready.done()
-            and relay.ready.exception() is None
-        )
+        return any(each.client is not None for each in self._known(address))
 
     def why_not(self, address: RelayAddress) -> str | None:
         """The code of the last failure to connect; None if it was not tried."""
-        relay = self._relays.get(address)
-        return None if relay is None or relay.fault is None else relay.fault.code
+        return next((each.fault.code for each in self._known(address) if each.fault), None)
 
     def retry_in(self, address: RelayAddress) -> float:
         """Seconds until a failed relay is dialled again."""
-        relay = self._relays.get(address)
-        return 0.0 if relay is None else max(0.0, relay.not_before - self._loop.time())
+        now = self._loop.time()
+        waits = [max(0.0, each.not_before - now) for each in self._known(address)]
+        return min(waits, default=0.0)
+
+    def better_in(self, address: RelayAddress, client: RelayClient) -> float | None:
+        """Seconds until a process that is to be preferred to this client's may be there again, for
+        what is ours; None while this one is the first."""
+        now = self._loop.time()
+        waits = []
+        for place in address.order_for(self._own):
+            if place == client.address.address:
+                break
+            process = self._processes.get((address.device, place), _Process(address))
+            wait = max(process.yields_until, process.not_before) - now
+            waits.append(max(wait, self._limits.relay_quiet_s))
+        return min(waits, default=None)
 
     def prove(self) -> None:
         """We are on another network: a relay follows at once, or is dialled anew."""
-        for relay in self._relays.values():
-            relay.not_before = 0.0
-            if relay.ready is not None and relay.ready.done() and not relay.ready.exception():
-                connection = relay.ready.result().connection
-                self._tasks.start(self._prove(connection), name="relay-proof")
+        for process in self._processes.values():
+            process.not_before = process.yields_until = 0.0
+            if process.client is not None:
+                self._tasks.start(
+                    self._prove(process.client.connection, self._limits.moved_proof_s),
+                    name="relay-proof",
+                )
 
-    async def _prove(self, connection: Connection) -> None:
+    async def _prove(self, connection: Connection, within_s: float) -> None:
         try:
-            await connection.ping(self._limits.moved_proof_s)
+            await connection.ping(within_s)
         except Fault:
-            connection.close_now(CloseCode.NORMAL, "no answer on another network")
+            connection.close_now(CloseCode.NORMAL, "no answer")
 
     async def close(self) -> None:
         self._closing = True
-        for relay in self._relays.values():
-            if relay.task is not None:
-                relay.task.cancel()
+        for process in self._processes.values():
+            if process.task is not None:
+                process.task.cancel()
         await self._tasks.close(self._limits.flush_s)
 
-    async def _hold(self, relay: _Relay, ready: asyncio.Future[RelayClient]) -> None:
-        """Connect, and stay until the relay goes or nobody has wanted it for a while."""
+    # --- which process
+
+    def _yields(self, address: RelayAddress, now: float) -> bool:
+        process = self._processes.get((address.device, address.address))
+        if process is None:
+            return False
+        dialing = process.ready is not None and process.client is None
+        late = dialing and now - process.dialed_at >= self._limits.relay_next_s
+        return late or process.yields_until > now
+
+    def _process(self, address: RelayAddress) -> _Process:
+        process = self._processes.get((address.device, address.address))
+        if process is None:
+            self._make_room()
+            process = _Process(address)
+            self._processes[process.key] = process
+        return process
+
+    def _known(self, address: RelayAddress) -> list[_Process]:
+        keys = [(address.device, each) for each in address.processes]
+        return [self._processes[key] for key in keys if key in self._processes]
+
+    # --- one process
+
+    async def _connected(self, process: _Process, eager: bool) -> RelayClient:
+        now = self._loop.time()
+        if process.ready is None:
+            if self._closing:
+                raise Unreachable("stopping", "the node is stopping")
+            if now < process.not_before and not eager and process.fault is not None:
+                raise process.fault.with_traceback(None)
+            process.dialed_at = now
+            process.ready = self._loop.create_future()
+            process.task = self._tasks.start(self._hold(process, process.ready), name="relay")
+        process.used_at = now
+        return await asyncio.shield(process.ready)
+
+    async def _hold(self, process: _Process, ready: asyncio.Future[RelayClient]) -> None:
+        """Connect, and stay until the process goes or nobody has wanted it for a while."""
         try:
             connection = await self._endpoint.dial(
-                [Address(*relay.address.address)],
-                expected=relay.address.device,
+                [TransportAddress(*process.address.address)],
+                expected=process.address.device,
                 alpn=RELAY_ALPN,
                 deadline_s=self._limits.relay_dial_s,
             )
@@ -147,60 +238,93 @@ class RelayPool:
                         service,
                         rpc.export,
                         self._own,
-                        relay.address,
+                        process.address,
                         connection,
                         limits=self._limits,
                     )
                     await client.health()  # it answers, and not only its transport
-                    relay.failures, relay.not_before, relay.fault = 0, 0.0, None
+                    process.failures, process.not_before, process.fault = 0, 0.0, None
                     ready.set_result(client)
-                    await self._stay(relay, client)
+                    await self._stay(process, client)
             finally:
                 connection.close_now()
         except Fault as fault:
             if not ready.done():
-                self._fail(relay, fault)
+                self._fail(process, fault)
                 ready.set_exception(fault)
                 ready.exception()  # retrieved: whoever asked may have gone
         finally:
             if not ready.done():
                 ready.set_exception(Unreachable("stopping", "the node is stopping"))
                 ready.exception()
-            relay.ready = None
-            relay.task = None
+            process.ready = None
+            process.task = None
 
-    async def _stay(self, relay: _Relay, client: RelayClient) -> None:
+    async def _stay(self, process: _Process, client: RelayClient) -> None:
+        limits, since = self._limits, self._loop.time()
         closed = asyncio.ensure_future(client.connection.wait_closed())
         try:
             while not closed.done():
-                idle = self._loop.time() - relay.used_at
-                if relay.address not in self.keep and idle >= self._limits.relay_idle_s:
+                now = self._loop.time()
+                if not self._kept(process) and now - process.used_at >= limits.relay_idle_s:
                     return
-                await asyncio.wait({closed}, timeout=self._limits.relay_idle_s / 4)
+                look_s = limits.relay_idle_s / 4
+                if self._has_others(process):
+                    look_s = limits.relay_quiet_s
+                    if now - client.connection.last_heard_at >= limits.relay_quiet_s:
+                        await self._prove(client.connection, limits.relay_proof_s)
+                await asyncio.wait({closed}, timeout=look_s)
         finally:
             closed.cancel()
+        if self._loop.time() - since >= limits.relay_steady_s:
+            process.setbacks = 0
+        self._set_back(process)
 
-    def _fail(self, relay: _Relay, fault: Fault) -> None:
+    def _kept(self, process: _Process) -> bool:
+        device = process.address.device
+        return self._ours.get(device) is process and any(
+            relay.device == device for relay in self.keep
+        )
+
+    def _has_others(self, process: _Process) -> bool:
+        """It is ours, and there is somewhere to go if it is silent."""
+        return self._kept(process) and any(
+            relay.others for relay in self.keep if relay.device == process.address.device
+        )
+
+    def _fail(self, process: _Process, fault: Fault) -> None:
         self._counters[f"relay-{fault.code}"] += 1
-        relay.fault = fault
+        process.fault = fault
         limits = self._limits
-        wait = min(limits.relay_retry_first_s * 2**relay.failures, limits.relay_retry_last_s)
-        relay.failures = min(relay.failures + 1, 16)
-        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing
-        relay.not_before = self._loop.time() + wait * jitter
-        log.info("%r: %s", relay.address, fault)
+        pause = _growing(limits.relay_retry_first_s, process.failures, limits.relay_retry_last_s)
+        process.failures += 1
+        process.not_before = self._loop.time() + pause
+        self._set_back(process)
+        log.info("%r: %s", process.address, fault)
+
+    def _set_back(self, process: _Process) -> None:
+        limits = self._limits
+        pause = _growing(limits.relay_return_first_s, process.setbacks, limits.relay_return_last_s)
+        process.setbacks += 1
+        process.yields_until = self._loop.time() + pause
 
     def _make_room(self) -> None:
-        if len(self._relays) < self._limits.relays_at_once:
+        if len(self._processes) < self._limits.relays_at_once:
             return
-        free = [r for r in self._relays.values() if r.ready is None and r.address not in self.keep]
-        if not free:
-            busy = [r for r in self._relays.values() if r.address not in self.keep]
-            free = [min(busy, key=lambda relay: relay.used_at)] if busy else []
-        for relay in free[:1]:
-            if relay.task is not None:
-                relay.task.cancel()
-            del self._relays[relay.address]
+        others = [each for each in self._processes.values() if not self._kept(each)]
+        free = [each for each in others if each.ready is None]
+        if not free and others:
+            free = [min(others, key=lambda process: process.used_at)]
+        for process in free[:1]:
+            if process.task is not None:
+                process.task.cancel()
+            del self._processes[process.key]
 
     def _crashed(self, name: str) -> None:
         self._counters[f"{name}-crashed"] += 1
+
+
+def _growing(first_s: float, before: int, last_s: float) -> float:
+    """The pause after so many others: doubled each time, and spread, or all come at once."""
+    pause = min(first_s * 2.0 ** min(before, 16), last_s)
+    return pause * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing

@@ -37,7 +37,7 @@ async def test_mail_comes_without_asking_for_it(nodes: FakeNodes, relays: Relays
     a = await nodes()
     a.knows(away, relays=[str(relay.address)])
     b = await nodes(engine=away, **NEVER)
-    keeper = b.delivery.own_relays._keepers[relay.address]
+    keeper = b.delivery.own_relays._keepers[relay.device]
     await eventually(lambda: keeper._subscribed)
     for n in range(1, 4):
         await a.outcomes(a.post(away, 40))
@@ -57,7 +57,7 @@ async def test_a_pushed_parcel_is_acknowledged_only_after_the_commit(
     a = await nodes()
     a.knows(away, relays=[str(relay.address)])
     b = await nodes(engine=away, **NEVER)
-    await eventually(lambda: b.delivery.own_relays._keepers[relay.address]._subscribed)
+    await eventually(lambda: b.delivery.own_relays._keepers[relay.device]._subscribed)
     held = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -85,7 +85,7 @@ async def test_a_new_connection_subscribes_anew(nodes: FakeNodes, relays: Relays
         a = await nodes()
         a.knows(away, relays=[str(relay.address)])
         b = await nodes(engine=away, **NEVER)
-        keeper = b.delivery.own_relays._keepers[relay.address]
+        keeper = b.delivery.own_relays._keepers[relay.device]
         await eventually(lambda: keeper._subscribed)
         address, listen = relay.address, str(relay.listen)
     await eventually(lambda: not b.delivery.pool.connected(address))
