@@ -93,7 +93,8 @@ class AuditLog(AuditReader, Protocol):
         ...
 
     async def erase(self, subject: str) -> int:
-        """Forget whom the rows of exactly this subject were about; how many there were."""
+        """Forget whom the rows of this subject were about, and those of parts of it, which begin
+        with it and a space; how many there were."""
         ...
 
     async def trim(self, before: int, *, now: int) -> int:

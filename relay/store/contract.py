@@ -20,8 +20,10 @@ from schemas.node_service import Enqueued, EnqueueItem, Mailbox
 from schemas.records import Signed
 
 if TYPE_CHECKING:
+    from relay.store.accounts import AccountStore
     from relay.store.arrivals import Arrivals
     from relay.store.audit import AuditLog
+    from relay.store.channels import ChannelStore
 from relay.store.blobs import BlobStore
 
 MAX_NUMBER = 2**63 - 1  # what a database's integer holds; the wire's are unsigned
@@ -114,6 +116,10 @@ class RelayStore(Protocol):
     def audit(self) -> AuditLog: ...
     @property
     def blobs(self) -> BlobStore: ...
+    @property
+    def accounts(self) -> AccountStore: ...
+    @property
+    def channels(self) -> ChannelStore: ...
     @property
     def delivery_tokens(self) -> DeliveryTokens: ...
     @property

@@ -81,8 +81,13 @@ def append(connection: apsw.Connection, event: str, subject: str, now: int) -> P
 
 
 def erase(connection: apsw.Connection, subject: str) -> int:
-    """Forget whom the rows of this subject were about; how many there were."""
-    connection.execute("UPDATE audit SET subject = NULL, salt = NULL WHERE subject = ?", (subject,))
+    """Forget whom the rows of this subject were about, and those of parts of it, which begin with
+    it and a space; how many there were."""
+    connection.execute(
+        "UPDATE audit SET subject = NULL, salt = NULL"
+        " WHERE subject = ?1 OR subject > ?1 || ' ' AND subject < ?1 || '!'",
+        (subject,),
+    )
     return connection.changes()
 
 

@@ -132,6 +132,7 @@ def revive(connection: apsw.Connection) -> None:
         )
         connection.execute("DELETE FROM key_packages WHERE last_resort = 0")
         connection.execute("DELETE FROM kp_requests")
+        connection.execute("DELETE FROM sessions")  # some may have been ended since
         connection.execute("DELETE FROM meta WHERE name = 'is_backup'")
     log.warning("this database is a restored backup: sequence numbers jumped ahead")
 

@@ -37,7 +37,7 @@ _MAKE = """
     INSERT INTO mailboxes (recipient, channel, next_seq)
     VALUES (?, ?, ifnull((SELECT value FROM meta WHERE name = 'first_seq'), 1)) RETURNING id
 """
-_RAISE_FIRST = """
+RAISE_FIRST = """
     INSERT INTO meta (name, value) VALUES ('first_seq', ?1)
     ON CONFLICT (name) DO UPDATE SET value = max(value, ?1)
 """
@@ -344,7 +344,7 @@ def _drop_unused(connection: apsw.Connection, room: Room) -> int:
         )
     ]
     if numbers:
-        connection.execute(_RAISE_FIRST, (max(numbers),))
+        connection.execute(RAISE_FIRST, (max(numbers),))
         room.usage.mailboxes -= len(numbers)
         room.usage.strangers -= len(numbers)
     return len(numbers)

@@ -20,9 +20,12 @@ from relay.store.contract import (
 )
 from relay.store.delivery_tokens import ANYBODY, Bringer
 from relay.store.sqlite import directory, key_packages, mailboxes
+from relay.store.sqlite.accounts import SqliteAccounts
+from relay.store.sqlite.accounts import sweep as sweep_accounts
 from relay.store.sqlite.audit import SqliteAudit
 from relay.store.sqlite.blobs import SqliteBlobs
 from relay.store.sqlite.blobs import sweep as sweep_blobs
+from relay.store.sqlite.channels import SqliteChannels
 from relay.store.sqlite.database import Database
 from relay.store.sqlite.delivery_tokens import SqliteDeliveryTokens
 from relay.store.sqlite.statements import SqliteStatements
@@ -48,6 +51,8 @@ class SqliteStore:
         self.arrivals = Arrivals()
         self.audit = SqliteAudit(database)
         self.blobs = SqliteBlobs(database)
+        self.accounts = SqliteAccounts(database)
+        self.channels = SqliteChannels(database)
         self.delivery_tokens = SqliteDeliveryTokens(database)
         self.counters: Counter[str] = Counter()
 
@@ -206,7 +211,7 @@ def _sweep(connection: apsw.Connection, room: Room, now: int) -> tuple[int, int]
     expired, unused = mailboxes.sweep(connection, room, now)
     known = mailboxes.recognise(connection, room, now)
     others = key_packages.sweep(connection, room, now) + directory.sweep(connection, room, now)
-    return expired, unused + known + others
+    return expired, unused + known + others + sweep_accounts(connection, now)
 
 
 def _probe(connection: apsw.Connection, now: int) -> None:

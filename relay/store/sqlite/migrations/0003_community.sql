@@ -49,6 +49,54 @@ CREATE TABLE blob_chunks (
     PRIMARY KEY (blob, part)
 ) STRICT;
 
+-- Accounts: an identity with a name, the record of its password (OPAQUE), and devices.
+CREATE TABLE relay_secrets (
+    name TEXT PRIMARY KEY,              -- opaque-setup: without it no record can be used
+    value BLOB NOT NULL
+) STRICT;
+CREATE TABLE accounts (
+    identity BLOB PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,          -- in its normal form
+    record BLOB NOT NULL,               -- 1 byte, the version of the key stretching, and OPAQUE's
+    made INTEGER NOT NULL,
+    invite BLOB                         -- the one it was made with
+) STRICT;
+CREATE INDEX accounts_by_invite ON accounts (invite) WHERE invite IS NOT NULL;
+CREATE TABLE account_devices (
+    device BLOB PRIMARY KEY,
+    identity BLOB NOT NULL REFERENCES accounts (identity) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    registered INTEGER NOT NULL,
+    revoked INTEGER                     -- when; it stays so that it stays out
+) STRICT;
+CREATE INDEX account_devices_by_identity ON account_devices (identity, registered);
+CREATE TABLE sessions (
+    device BLOB PRIMARY KEY,            -- one at a time; need not be one of the account's devices
+    identity BLOB NOT NULL REFERENCES accounts (identity) ON DELETE CASCADE,
+    token BLOB NOT NULL,                -- SHA-256
+    issued INTEGER NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT;
+CREATE INDEX sessions_by_identity ON sessions (identity, issued);
+CREATE INDEX sessions_by_expiry ON sessions (expires);
+CREATE TABLE invites (
+    token BLOB PRIMARY KEY,             -- SHA-256
+    uses INTEGER NOT NULL,
+    used INTEGER NOT NULL DEFAULT 0,
+    made INTEGER NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT;
+CREATE INDEX invites_by_expiry ON invites (expires);
+
+-- Channels: an id for each pair of devices. A member that was forgotten is null.
+CREATE TABLE channels (
+    id BLOB PRIMARY KEY,
+    low BLOB,
+    high BLOB,
+    UNIQUE (low, high)
+) STRICT;
+CREATE INDEX channels_by_high ON channels (high);
+
 -- Delivery tokens: see relay/store/delivery_tokens.py. Ids are not used again, for parcels name them.
 CREATE TABLE delivery_tokens (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,0 +1,74 @@
+"""Channels: one for each pair, whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from relay.store.accounts import Account
+from relay.store.channels import CHANNELS_PER_DEVICE, Channel
+from relay.store.contract import RelayStore
+from relay.store.sqlite.store import SqliteStore
+from schemas.errors import Refused
+from schemas.ids import DeviceKey, IdentityKey
+from tests.relay.support import NOW
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[RelayStore]:
+    store = await SqliteStore.open(tmp_path / "relay.db")
+    yield store
+    await store.close()
+
+
+def device() -> DeviceKey:
+    return DeviceKey(os.urandom(32))
+
+
+async def test_a_pair_has_one_channel_whoever_asks(store: RelayStore) -> None:
+    ann, bob, eve = device(), device(), device()
+    made = await asyncio.gather(
+        *(store.channels.create(ann, bob, os.urandom(16)) for _ in range(5)),
+        *(store.channels.create(bob, ann, os.urandom(16)) for _ in range(5)),
+    )
+    assert len({channel.id for channel in made}) == 1
+    assert sum(channel.made for channel in made) == 1
+    other = await store.channels.create(ann, eve, os.urandom(16))
+    assert other.made
+    alone = await store.channels.create(ann, ann, os.urandom(16))
+    unknown = os.urandom(16)
+    ids = [other.id, made[0].id, unknown, alone.id]
+    assert await store.channels.members(ids) == [
+        frozenset({ann, eve}), frozenset({ann, bob}), None, frozenset({ann}),
+    ]  # fmt: skip
+
+
+async def test_nobody_fills_the_table(store: RelayStore) -> None:
+    ann = device()
+    await asyncio.gather(
+        *(store.channels.create(ann, device(), os.urandom(16)) for _ in range(CHANNELS_PER_DEVICE))
+    )
+    with pytest.raises(Refused) as raised:
+        await store.channels.create(device(), ann, os.urandom(16))
+    assert raised.value.code == "too-many-channels"
+
+
+async def test_a_channel_outlives_one_of_its_members(store: RelayStore) -> None:
+    ann, bob = device(), device()
+    people = {}
+    for name, each in (("ann", ann), ("bob", bob)):
+        identity = people[name] = IdentityKey(os.urandom(32))
+        await store.accounts.register(
+            Account(name, identity, b"\1"), each, "x", invite=None, most=9, now=NOW
+        )
+    channel = await store.channels.create(ann, bob, os.urandom(16))
+    await store.accounts.delete(people["ann"], now=NOW)
+    assert await store.channels.members([channel.id]) == [frozenset({bob})]
+    fresh = os.urandom(16)
+    assert await store.channels.create(ann, bob, fresh) == Channel(fresh, made=True)
+    await store.accounts.delete(people["bob"], now=NOW)
+    assert await store.channels.members([channel.id]) == [None]
