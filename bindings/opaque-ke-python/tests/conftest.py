@@ -16,15 +16,15 @@ CRATE = Path(__file__).parents[1]
 ROOT = CRATE.parents[1]
 
 
-def _build_wheel(folder: Path, *features: str) -> Path:
-    """As `make check` builds it; cargo has everything but the packing, and features of ours."""
+def _build_wheel(folder: Path, crate: Path = CRATE) -> Path:
+    """As `make check` builds it; cargo has everything but the packing."""
     target = os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))
     done = subprocess.run(
         [
             *(sys.executable, "-m", "maturin", "build", "--release", "--locked", "--out", folder),
-            *("--features", ",".join(["pyo3/extension-module", *features])),
+            *("--features", "pyo3/extension-module"),
         ],
-        cwd=CRATE,
+        cwd=crate,
         env={**os.environ, "CARGO_TARGET_DIR": target},
         capture_output=True,
         text=True,
@@ -37,19 +37,19 @@ def _build_wheel(folder: Path, *features: str) -> Path:
 
 @pytest.fixture(scope="session")
 def build_wheel() -> Callable[..., Path]:
-    """Called with a folder, and features of ours."""
+    """Called with a folder."""
     return _build_wheel
 
 
 @pytest.fixture(scope="session")
 def taped(tmp_path_factory) -> ModuleType:
-    """`opaque_ke` built with the feature `vectors`, which no released wheel has.
+    """The binding as the crate in taped/ builds it: no released wheel has what it adds.
 
-    It adds `play(tape)`, from which randomness is read in order until it ends, `stretch`, and a
-    key stretching 0 that does nothing. Compiles for some seconds the first time.
+    That is `play(tape)`, from which randomness is read in order until it ends, `stretch`, and a key
+    stretching 0 that does nothing. Compiles for some seconds the first time.
     """
     folder = tmp_path_factory.mktemp("vectors")
-    with zipfile.ZipFile(_build_wheel(folder, "vectors")) as wheel:
+    with zipfile.ZipFile(_build_wheel(folder, CRATE / "tests" / "taped")) as wheel:
         (name,) = (name for name in wheel.namelist() if name.endswith(".so"))
         path = wheel.extract(name, folder)
     loader = importlib.machinery.ExtensionFileLoader("taped._native", path)

@@ -1,8 +1,8 @@
 """RFC 9807, appendix C: the vectors for ristretto255, through the functions that users call.
 
-The vectors fix what is random, and have no key stretching. So they run on the extension built with
-the feature `vectors` (conftest.py): blinds, nonces and seeds are put on its tape in the order in
-which opaque-ke reads them, and `play` says whether any were left over.
+The vectors fix what is random, and have no key stretching. So they run on the extension that
+taped/ builds: blinds, nonces and seeds are put on its tape in the order in which opaque-ke reads
+them, and `play` says whether any were left over.
 """
 
 import json
