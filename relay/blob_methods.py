@@ -15,7 +15,7 @@ from typing import Any, Final
 from relay.call import Call
 from relay.callers import Callers
 from relay.refusals import TryLater
-from relay.store.blobs import BlobStore, Progress
+from relay.store.blobs import BlobStore, Progress, blob_differs
 from relay.store.contract import MAX_NUMBER
 from schemas.capnp_codec import counter, sized
 from schemas.errors import Refused
@@ -64,6 +64,8 @@ class BlobMethods:
         else:
             found = await self._blobs.progress(call.device, blob, now=now)
             progress = Progress(total, 0) if found is None else found
+            if progress.total != total:
+                raise blob_differs()
         if progress.received == progress.total:
             if not progress.whole:
                 await self._verify(call, blob, progress.total, again=not chunk)
@@ -126,6 +128,7 @@ def _read_chunk(params: Any) -> tuple[int, bytes, int]:
     """(offset, chunk, total). Raises ValueError unless the chunk is one that a blob has there."""
     offset, total = counter(params.offset), counter(params.total)
     chunk = sized(params.chunk, BLOB_CHUNK)
-    if chunk and (offset % BLOB_CHUNK or len(chunk) != min(BLOB_CHUNK, total - offset)):
+    there = min(BLOB_CHUNK, total - offset)
+    if not total or (chunk and (offset % BLOB_CHUNK or len(chunk) != there)):
         raise ValueError("not a chunk of a blob")
     return offset, chunk, total
