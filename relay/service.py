@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from relay.blob_methods import DEFAULT_BLOB_TTL, BlobMethods, BlobTtl
@@ -18,13 +18,15 @@ from relay.rendezvous import Rendezvous
 from relay.statement_methods import StatementMethods
 from relay.store.contract import RelayStore
 from relay.subscriptions import Subscriptions
+from schemas.addresses import Address
+from schemas.node_service import fill_processes
 
 
 class RelayService:
     """The methods of NodeService that this relay has; `METHODS` maps their names on the wire.
 
     They raise Fault to refuse. `clock` gives Unix seconds, `uptime` seconds since the start;
-    `refusals` counts by code.
+    `refusals` counts by code; `processes` gives those of this relay, none when it is alone.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class RelayService:
         limits: RelayLimits = DEFAULT_RELAY_LIMITS,
     ) -> None:
         self.refusals: Counter[str] = Counter()
+        self.processes: Callable[[], Sequence[Address]] = tuple
         self.callers = Callers(limits, uptime)
         self.subscriptions = Subscriptions(store, limits, clock)
         self.rendezvous = Rendezvous(self.subscriptions, limits, uptime)
@@ -61,6 +64,7 @@ class RelayService:
         call.results.version = report.version
         call.results.uptimeS = int(report.uptime_s)
         call.results.clockMs = report.clock_ms
+        fill_processes(call.results, self.processes())
 
     def end_line(self, line: Line) -> None:
         """An RPC stream is over, and what came by it with it."""

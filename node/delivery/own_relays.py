@@ -20,10 +20,11 @@ from node.delivery.relay_pool import RelayPool
 from node.engine.commands import FollowRelay
 from node.engine.values import Event
 from schemas.addresses import Address, RelayAddress, each_once
-from schemas.errors import Fault, Refused
+from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.node_service import UNIMPLEMENTED, StoredParcel
 from transport import Connection
+from transport.rpc_guard import RpcError
 from transport.supervise import Supervisor
 
 RPC_FAILED = "rpc-failed"  # an older relay may know nothing of the method
@@ -224,10 +225,10 @@ class _Keeper:
             self._subscribed = True
 
     async def take(self, client: RelayClient, parcels: tuple[StoredParcel, ...]) -> None:
-        """They were pushed. Raises Refused `moved`, which ends that, when we are elsewhere by now:
+        """They were pushed. Raises RpcError `moved`, which ends that, when we are elsewhere by now:
         the relay's other process pushes them, too."""
         if client is not self._client:
-            raise Refused("moved", "another process of this relay is asked now")
+            raise RpcError("moved")
         try:
             await self._mailbox.pushed(client, parcels)
         except Fault as fault:

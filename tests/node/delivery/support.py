@@ -19,17 +19,19 @@ from identity.bundle import bundle_device, bundle_hash, sign_bundle
 from identity.credential import issue_credential, verify_credential_untrusted
 from identity.envelope import generate_hybrid, open_untrusted
 from identity.keys import device_from_seed, identity_from_seed, new_seed
+from identity.relay_statement import sign_relay_statement
 from identity.signing import prefixed
 from node.delivery.config import DeliveryConfig
 from node.delivery.delivery import Delivery, open_delivery
 from node.delivery.limits import DeliveryLimits
 from node.engine import commands as c
+from node.engine import relay_commands as r
 from node.engine import values as v
 from node.engine_thread import EngineThread
 from relay.config import RelayConfig, load_config
 from relay.server import Relay, open_relay
 from schemas import limits as wire
-from schemas.addresses import Address
+from schemas.addresses import Address, RelayAddress
 from schemas.errors import Fault, Refused
 from schemas.frames import (
     MEET,
@@ -120,6 +122,7 @@ class FakeEngine:
         self.linked: Counter[DeviceKey] = Counter()
         self.summaries: list[tuple[DeviceKey, Signed]] = []
         self.relays: tuple[str, ...] = ()
+        self.former_relays: tuple[str, ...] = ()
         self.refuse: dict[type, Fault] = {}
         self.versions: tuple[int, ...] = (1,)
         self.introducers: tuple[DeviceKey, ...] = ()
@@ -186,10 +189,23 @@ class FakeEngine:
                 return v.AccountView(
                     self.identity.public, self.key, "fake", "", "", self.relays, ()
                 )
+            case c.FollowRelay(relay):
+                followed = RelayAddress.parse(relay)
+                self.relays = tuple(
+                    relay if RelayAddress.parse(each).device == followed.device else each
+                    for each in self.relays
+                )
+                effects.append(v.BundleChanged())
             case c.SetEndpoint():
                 return self.bundle
             case c.OwnRecords():
                 return self.bundle, None
+            case r.OwnRelayStatement():
+                return sign_relay_statement(self.identity, self.core)
+            case r.ListFormerRelays():
+                return tuple(r.FormerRelayView(relay, 0.0, 0.0) for relay in self.former_relays)
+            case r.FormerRelayEmpty() | r.ReceiveRelayStatement():
+                return False
             case c.OwnHybridKey():
                 covered = prefixed(SignedType.HYBRID_KEY, self.hybrid.public)
                 return self.hybrid.public, self.device.sign(covered)
