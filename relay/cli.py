@@ -44,7 +44,7 @@ def with_settings(function: F) -> F:
         click.option(
             "--metrics",
             metavar="ADDR",
-            help="Loopback HOST:PORT of /metrics and /health.  [default: none]",
+            help="HOST:PORT of /metrics and /health, on loopback.  [default: none]",
         ),
         click.option("--json", "as_json", is_flag=True, help="One JSON object per line on stdout."),
     )

@@ -47,6 +47,9 @@ class RelayConfig:
     tls_cert: Path | None
     tls_key: Path | None
     metrics: Address | None
+    metrics_open: bool
+    metrics_tls_cert: Path | None
+    metrics_tls_key: Path | None
     dht: bool
     dht_bootstrap: tuple[BootstrapAddress, ...]
     parcel_ttl_s: int
@@ -134,17 +137,6 @@ def _level(value: object) -> str:
     return str(value)
 
 
-def _loopback(value: object) -> Address:
-    address = _address(value)
-    try:
-        loopback = ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise ValueError("metrics are for this machine only: write 127.0.0.1:PORT or [::1]:PORT")
-    return address
-
-
 def _log_format(value: object) -> str:
     if value not in LOG_FORMATS:
         raise ValueError(f"write one of: {', '.join(LOG_FORMATS)}")
@@ -206,7 +198,10 @@ SETTINGS: Final[dict[str, Setting]] = {
     "db_key": Setting(_text, lambda: None),
     "tls_cert": Setting(_path, lambda: None),
     "tls_key": Setting(_path, lambda: None),
-    "metrics": Setting(_loopback, lambda: None),
+    "metrics": Setting(_address, lambda: None),
+    "metrics_open": Setting(_switch, lambda: False),
+    "metrics_tls_cert": Setting(_path, lambda: None),
+    "metrics_tls_key": Setting(_path, lambda: None),
     "parcel_ttl_s": Setting(_number(60, 30 * 86400), lambda: 7 * 86400),
     "audit_days": Setting(_number(1, 36_500), lambda: 365),
     "log_level": Setting(_level, lambda: "info"),
@@ -268,9 +263,32 @@ def load_config(
                 "that" if name == "db_key" else "a URL" if "://" in str(value) else repr(value)[:80]
             )
             raise Refused("bad-setting", f"{source} cannot be {shown}", hint=str(error)) from error
+    _check_metrics(values)
     quotas = Quotas(**{name: values.pop(name) for name in _QUOTA_NAMES})
     bounds = RelayLimits(**{name: values.pop(name) for name in _LIMIT_NAMES})
     return RelayConfig(**values, quotas=quotas, limits=bounds)
+
+
+def is_loopback(address: Address) -> bool:
+    try:
+        return ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_metrics(values: Mapping[str, Any]) -> None:
+    metrics = values["metrics"]
+    if metrics is not None and not is_loopback(metrics) and not values["metrics_open"]:
+        raise Refused(
+            "bad-setting",
+            f"metrics cannot be {metrics}: they are for this machine only",
+            hint="write 127.0.0.1:PORT or [::1]:PORT; or, in a network that only monitors reach,"
+            " set metrics_open",
+        )
+    if (values["metrics_tls_cert"] is None) != (values["metrics_tls_key"] is None):
+        raise Refused(
+            "bad-setting", "metrics_tls_cert and metrics_tls_key need each other", hint="set both"
+        )
 
 
 def database_key(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""HTTP on loopback for `/metrics` and `/health`: few requests at a time, each with a deadline.
+"""HTTP for `/metrics` and `/health`: few requests at a time, each with a deadline.
 
 A web server of its own threads or a framework would be larger than these answers, and would have to
 be taught the same bounds.
@@ -10,6 +10,7 @@ import asyncio
 import errno
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -43,15 +44,25 @@ Page = Callable[[], Answer]
 
 
 @asynccontextmanager
-async def serve_http(listen: Address, pages: dict[str, Page]) -> AsyncIterator[Address]:
+async def serve_http(
+    listen: Address, pages: dict[str, Page], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Address]:
     """Answer GET and HEAD of `pages`, by path, for the length of the block; yields the address.
+
+    `tls` makes it HTTPS.
 
     Raises Fault `port-busy`, `cannot-bind`.
     """
     door = _Door(pages)
     try:
         server = await asyncio.start_server(
-            door.serve, listen.host, listen.port, limit=REQUEST_BYTES, backlog=REQUESTS
+            door.serve,
+            listen.host,
+            listen.port,
+            limit=REQUEST_BYTES,
+            backlog=REQUESTS,
+            ssl=tls,
+            ssl_handshake_timeout=None if tls is None else DEADLINE_S,
         )
     except OSError as error:
         busy = error.errno == errno.EADDRINUSE
@@ -122,7 +133,8 @@ class _Door:
             writer.write(answer.body)
         await writer.drain()
         with suppress(OSError):
-            writer.write_eof()
+            if writer.can_write_eof():  # TLS has no half-closed connections
+                writer.write_eof()
             while await reader.read(REQUEST_BYTES):  # until the client has all and hangs up
                 pass
 

@@ -27,6 +27,7 @@ from relay.server import Relay, open_relay
 from relay.store.sqlite.backup import Copied, back_up
 from relay.store.sqlite.backup import restore as put_back
 from relay.store.sqlite.database import MIGRATIONS
+from relay.systemd import told_to_systemd
 from storage.sqlite import database_version, migrate, open_database
 from telemetry import logs
 from transport import kj_loop
@@ -257,7 +258,10 @@ def _tell_copied(what: str, copied: Copied, *, as_json: bool) -> None:
 
 
 async def serve(config: RelayConfig, announce: Callable[[Relay], None]) -> None:
-    """Run a relay until the first SIGINT or SIGTERM. Raises what `open_relay` raises."""
+    """Run a relay until the first SIGINT or SIGTERM; SIGHUP has it read its certificate again.
+
+    Raises what `open_relay` raises.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -270,13 +274,15 @@ async def serve(config: RelayConfig, announce: Callable[[Relay], None]) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, on_signal)
     async with kj_loop(), open_relay(config) as relay:
+        loop.add_signal_handler(signal.SIGHUP, relay.monitoring.reload)
         # What was loaded so far stays for good, and calls leave no cycles behind: a collector that
         # looks at all of it every few calls takes a tenth of the work.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
         announce(relay)
-        await stop.wait()
+        async with told_to_systemd():
+            await stop.wait()
 
 
 def announce_json(relay: Relay) -> None:

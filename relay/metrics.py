@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -14,6 +14,7 @@ from discovery.dht.service import DhtService
 from relay.service import RelayService
 from relay.store.contract import RelayStore
 from relay.store.sqlite.writer import Written
+from relay.web_certificate import WebCertificate
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX: Final = "quicnprotochat_"
@@ -77,6 +78,20 @@ class RelayMetrics:
 
     def watch_dht(self, dht: DhtService) -> None:
         self.registry.register(_DhtState(dht))
+
+    def watch_certificate(self, certificate: WebCertificate) -> None:
+        days = Gauge(
+            _PREFIX + "certificate_days",
+            "Days until the certificate of /metrics expires",
+            registry=self.registry,
+        )
+        days.set_function(lambda: certificate.days)
+        bad = Gauge(
+            _PREFIX + "certificate_refused",
+            "1 while the files of the certificate of /metrics cannot be used",
+            registry=self.registry,
+        )
+        bad.set_function(lambda: bool(certificate.trouble))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from importlib.metadata import version
 
 import transport
@@ -21,10 +20,9 @@ from relay.callers import Caller
 from relay.clock import ClockDoubt
 from relay.config import RelayConfig
 from relay.dht import RelayDht
-from relay.health import OK
-from relay.http import Answer, Page, serve_http
 from relay.keys import relay_device
-from relay.metrics import CONTENT_TYPE, RelayMetrics
+from relay.metrics import RelayMetrics
+from relay.monitoring import Monitoring, monitored
 from relay.refusals import TryLater
 from relay.rpc import CallDesk
 from relay.service import RelayService, draining_refusal
@@ -72,7 +70,12 @@ class Relay:
     desk: CallDesk
     service: RelayService
     counters: Counter[str]  # streams and calls that broke the protocol, by reason
-    metrics: Address | None  # where /metrics and /health are
+    monitoring: Monitoring
+
+    @property
+    def metrics(self) -> Address | None:
+        """Where /metrics and /health are."""
+        return self.monitoring.address
 
 
 @asynccontextmanager
@@ -121,10 +124,8 @@ async def open_relay(
         )
         desk = CallDesk(service, metrics.observe_call)
         front = _Front(desk, service, limits)
-        http = None
-        if config.metrics is not None:  # up until the end: health says that the relay drains
-            pages = _pages(service, metrics)
-            http = await stack.enter_async_context(serve_http(config.metrics, pages))
+        # Up until the end: health says that the relay drains.
+        monitoring = await stack.enter_async_context(monitored(config, service, metrics, clock))
         handlers: dict[str, Handler] = {RELAY_ALPN: front.serve}
         dht = None
         if config.dht:
@@ -148,7 +149,9 @@ async def open_relay(
         stack.push_async_callback(_end, sweeper)
         listen = Address(*endpoint.address)
         address = RelayAddress(Address(reachable_host(listen.host), listen.port), device.public)
-        yield Relay(listen, address, device.public, store, desk, service, front.counters, http)
+        yield Relay(
+            listen, address, device.public, store, desk, service, front.counters, monitoring
+        )
 
 
 class _Front:
@@ -204,18 +207,6 @@ class _Front:
             log.info("a stream ended: %s", fault.code)
         finally:
             self._service.end_line(line)
-
-
-def _pages(service: RelayService, metrics: RelayMetrics) -> dict[str, Page]:
-    def health() -> Answer:
-        report = service.health.report()
-        status = HTTPStatus.OK if report.status == OK else HTTPStatus.SERVICE_UNAVAILABLE
-        return Answer.of_json(report.to_json(), status)
-
-    return {
-        "/health": health,
-        "/metrics": lambda: Answer(HTTPStatus.OK, CONTENT_TYPE, metrics.text()),
-    }
 
 
 async def _audit(
