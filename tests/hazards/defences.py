@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.hazards.blob_defences import BLOBS
 from tests.hazards.by_hand_defences import BY_HAND
 from tests.hazards.capnp_defences import CAPNP
 from tests.hazards.defence import Defence
@@ -20,6 +21,7 @@ DEFENCES: tuple[Defence, ...] = (
     + CAPNP
     + RPC_TABLES
     + RELAY
+    + BLOBS
     + NODE
     + BY_HAND
     + PATHS

@@ -1,0 +1,96 @@
+"""Of blobs: what a relay checks before anybody reads one, and what a reader checks."""
+
+from __future__ import annotations
+
+from tests.hazards.defence import Defence, Removal, defence
+
+_METHODS = "tests/relay/test_blobs.py"
+_STORE = "tests/relay/store/test_blobs.py"
+_SEALED = "tests/identity/test_sealed_blob.py"
+_NODE = "tests/node/delivery/test_blobs.py"
+_SQL = "relay/store/sqlite/blobs.py"
+
+BLOBS = (
+    defence(
+        "a blob that is not what its id says",
+        "relay/blob_methods.py",
+        "            if found != blob:",
+        "            if False:",
+        f"{_METHODS}::test_a_wrong_whole_is_refused_at_its_last_chunk_and_forgotten",
+    ),
+    defence(
+        "a chunk that is none",
+        "relay/blob_methods.py",
+        "    if not total or (chunk and (offset % BLOB_CHUNK or len(chunk) != there)):",
+        "    if False:",
+        f"{_METHODS}::test_what_is_no_chunk_of_a_blob",
+    ),
+    defence(
+        "a blob of which a part is there",
+        _SQL,
+        "WHERE id = ? AND whole AND expires > ?",
+        "WHERE id = ? AND expires > ?",
+        f"{_METHODS}::test_it_goes_up_and_down_and_is_whole_before_anybody_sees_it",
+        f"{_STORE}::test_nobody_reads_what_is_not_finished[sqlite]",
+    ),
+    defence(
+        "an upload that another device spoils",
+        _SQL,
+        '" WHERE device = ? AND id = ? AND expires > ?"',
+        '" WHERE (device = ? OR 1) AND id = ? AND expires > ?"',
+        f"{_METHODS}::test_another_device_cannot_spoil_an_upload",
+    ),
+    defence(
+        "chunks that the disk flipped",
+        _SQL,
+        "    if found is None or zlib.crc32(found[0]) != found[1]:",
+        "    if found is None:",
+        f"{_METHODS}::test_a_flipped_chunk_is_never_served",
+    ),
+    defence(
+        "blobs of one device",
+        _SQL,
+        "    if uploads >= quotas.device_blobs or reserved + total > quotas.device_blob_bytes:",
+        "    if False:",
+        f"{_METHODS}::test_quotas_of_a_device_and_of_the_relay",
+        f"{_STORE}::test_quotas[sqlite]",
+    ),
+    defence(
+        "blobs of strangers",
+        "relay/store/sqlite/usage.py",
+        "            not stranger or usage.strangers_blob_bytes + size <= share",
+        "            True",
+        f"{_METHODS}::test_quotas_of_a_device_and_of_the_relay",
+        f"{_STORE}::test_strangers_share_a_part_of_the_room[sqlite]",
+    ),
+    defence(
+        "a blob that is verified without end",
+        "relay/blob_methods.py",
+        "        if upload in self._verifying:",
+        "        if False:",
+        f"{_METHODS}::test_one_that_vanishes_while_it_is_verified_asks_again",
+    ),
+    Defence(
+        "a sealed blob that is cut off",
+        (
+            Removal("identity/sealed_blob.py", "last=index + 1 == number", "last=False"),
+            Removal("identity/sealed_blob.py", "last=following is None", "last=False"),
+            Removal("identity/sealed_blob.py", "    if left:\n        raise _damaged()\n", ""),
+        ),
+        (f"{_SEALED}::test_what_was_changed_moved_or_cut_off_does_not_open",),
+    ),
+    defence(
+        "a relay that shows another blob",
+        "node/delivery/blobs.py",
+        "    if digest.digest() != blob.id:",
+        "    if False:",
+        f"{_NODE}::test_a_download_goes_on_from_what_a_file_holds",
+    ),
+    defence(
+        "a relay that takes chunk after chunk and has none",
+        "node/delivery/blobs.py",
+        "        if offset > self._best:",
+        "        if True:",
+        f"{_NODE}::test_a_relay_that_takes_nothing_is_not_asked_for_ever",
+    ),
+)
