@@ -38,10 +38,11 @@ SECONDS ?= 1800
 soak: setup ## nodes and a relay under traffic, kill -9 and a bad network (SECONDS=1800)
 	@$(PY) -m tests.soak --seconds $(SECONDS)
 
-# A third of the time goes to the two Rust targets, side by side, once they are compiled.
+# A third of the time goes to the three Rust targets, two of them side by side, once compiled.
 fuzz: setup ## coverage-guided fuzzers of all that reads strangers' bytes (SECONDS=1800)
 	@$(PY) -m tests.fuzz --seconds $$(($(SECONDS) * 2 / 3))
-	@$(MAKE) --no-print-directory -j2 -Otarget -C bindings/mls-rs-python/fuzz SECONDS=$$((($(SECONDS) + 2) / 3)) PYTHON=$(CURDIR)/$(PY)
+	@$(MAKE) --no-print-directory -j2 -Otarget -C bindings/mls-rs-python/fuzz SECONDS=$$((($(SECONDS) + 3) / 4)) PYTHON=$(CURDIR)/$(PY)
+	@$(MAKE) --no-print-directory -C bindings/opaque-ke-python/fuzz SECONDS=$$((($(SECONDS) + 11) / 12)) PYTHON=$(CURDIR)/$(PY)
 
 docs: setup ## the computed parts of docs/ written anew, every link looked at
 	@$(PY) -m tests.docs

@@ -89,6 +89,12 @@ impl Fault {
         Self::new(Meaning::Used, USED, text)
     }
 
+    /// A message was bad, and nothing else.
+    #[cfg(fuzzing)]
+    pub fn is_of_peers(&self) -> bool {
+        matches!(self.meaning, Meaning::Decode | Meaning::Login)
+    }
+
     fn raise(self, py: Python<'_>) -> PyResult<PyErr> {
         let text = format!("{} [{}]", self.text, self.code);
         let error = match self.meaning {

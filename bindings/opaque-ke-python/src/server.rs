@@ -60,7 +60,8 @@ impl ServerSetup {
     }
 
     pub fn register(&self, request: &[u8], credential_id: &[u8]) -> Result<Vec<u8>, Fault> {
-        let request = suite::REGISTRATION_REQUEST.read(request, RegistrationRequest::deserialize)?;
+        let request =
+            suite::REGISTRATION_REQUEST.read(request, RegistrationRequest::deserialize)?;
         let answer = ServerRegistration::<Suite>::start(&self.inner, request, credential_id)?;
         Ok(answer.message.serialize().to_vec())
     }
@@ -163,7 +164,10 @@ impl ServerLogin {
         let state = self.state.take()?;
         let message = suite::KE3.read(finalization, CredentialFinalization::deserialize)?;
         // 3DH has context and identities in the state already.
-        let done = state.as_ref().clone().finish(message, ServerLoginParameters::default())?;
+        let done = state
+            .as_ref()
+            .clone()
+            .finish(message, ServerLoginParameters::default())?;
         Ok(suite::secret(done.session_key))
     }
 }
