@@ -18,10 +18,12 @@ from node.delivery.obtain import Obtainer, parse_relays
 from node.delivery.outcomes import OutcomeDesk
 from node.delivery.path_rules import forbidden
 from node.delivery.patience import Patience
+from node.delivery.relay_client import RelayRefused
+from node.delivery.relay_moves import RelayMoves
 from node.delivery.relay_pool import WRONG_PEER, RelayPool
 from node.delivery.turns import Turns
 from node.engine.commands import LookUpPeer, Outcome, TakeDue
-from node.engine.values import OutboxItem
+from node.engine.values import OutboxItem, PeerView
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Malformed
 from schemas.frames import ErrorFrame
@@ -49,6 +51,7 @@ class Means:
     dialer: Dialer
     pool: RelayPool
     obtainer: Obtainer
+    moves: RelayMoves
     desk: OutcomeDesk
     limits: DeliveryLimits
     counters: Counter[str]
@@ -174,14 +177,17 @@ class _Courier:
         items = await self._with_keys(items)
         linked = link is not None and not link.closed
         relays: list[RelayAddress] = []
+        peer: PeerView | None = None
         if items and (not linked or self._patience.at_an_end(self._device)):
             peer = await self._means.ask(LookUpPeer(self._device))
             relays = parse_relays(peer) if peer.policy.by_relay else []
             if not peer.policy.by_relay and not linked:
                 self._wait_for_path(items, peer.policy)
                 return
-        if relays:
-            await self._leave_at_relay(relays, items)
+        if relays and peer is not None:
+            self._means.moves.left_at(peer)
+            if not await self._leave_at_relay(relays, items):
+                self._means.moves.refused(peer)
         elif linked:
             await self._hand_over(items)
         else:
@@ -280,27 +286,30 @@ class _Courier:
 
     # --- by relay
 
-    async def _leave_at_relay(self, relays: list[RelayAddress], items: list[OutboxItem]) -> None:
+    async def _leave_at_relay(self, relays: list[RelayAddress], items: list[OutboxItem]) -> bool:
+        """Whether all of it was taken."""
         batch: list[Parcel] = []
         size = 0
+        taken = True
         for item in items:
             for parcel in self._seal([item]):  # a relay learns no more than when each came
                 full = len(batch) >= self._limits.relay_batch_items
                 if batch and (full or size + len(parcel.sealed) > self._limits.relay_batch_bytes):
-                    await self._enqueue(relays, batch)
+                    taken &= await self._enqueue(relays, batch)
                     batch, size = [], 0
                 batch.append(parcel)
                 size += len(parcel.sealed)
         if batch:
-            await self._enqueue(relays, batch)
+            taken &= await self._enqueue(relays, batch)
+        return taken
 
-    async def _enqueue(self, relays: Iterable[RelayAddress], batch: list[Parcel]) -> None:
-        """At the first of the relays that takes them, each parcel for itself."""
+    async def _enqueue(self, relays: Iterable[RelayAddress], batch: list[Parcel]) -> bool:
+        """At the first of the relays that takes them, each parcel for itself; whether all were."""
         refusals: dict[ParcelId, tuple[str, float | None]] = {}
         for relay in relays:
             left = [p for p in batch if p.id in self._out]
             if not left:
-                return
+                return True
             try:
                 client = await self._means.pool.client(relay, owner=self._device)
                 results = await client.enqueue(
@@ -310,6 +319,8 @@ class _Courier:
                 self._means.counters[f"enqueue-{fault.code}"] += 1
                 log.info("%r took nothing: %s", relay, fault)
                 code = RELAY_KEY_CHANGED if fault.code == WRONG_PEER else RELAY_UNREACHABLE
+                if isinstance(fault, RelayRefused):
+                    code = fault.code
                 for parcel in left:
                     refusals.setdefault(parcel.id, (code, None))
                 continue
@@ -320,9 +331,11 @@ class _Courier:
                     refusals[parcel.id] = (result.code, wait)
                 else:
                     self._settle(Outcome(parcel.id, held=(str(client.address), result.expires)))
-        for parcel in batch:
+        left = [p for p in batch if p.id in self._out]
+        for parcel in left:
             reason, wait = refusals.get(parcel.id, (RELAY_UNREACHABLE, None))
             self._settle(Outcome(parcel.id, reason=reason, retry_after_s=wait))
+        return not left
 
     def _settle(self, outcome: Outcome) -> None:
         """The one outcome of a parcel that is out; whatever comes after it is dropped."""

@@ -29,18 +29,20 @@ from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.meeting import MeetingMeans, Meetings
 from node.delivery.observed import ObservedAddresses
-from node.delivery.obtain import Obtainer
+from node.delivery.obtain import Obtainer, read_relays
 from node.delivery.outcomes import OutcomeDesk
 from node.delivery.own_relays import OwnRelays, RelayMeans
 from node.delivery.path_rules import PathRules
 from node.delivery.paths import Paths
 from node.delivery.peer_addresses import PeerAddresses
+from node.delivery.relay_moves import RelayMoves
 from node.delivery.relay_pool import RelayPool
 from node.delivery.requests import RequestServer
 from node.delivery.router_port import RouterPort
 from node.delivery.sockets import Sockets
 from node.delivery.whereabouts import Whereabouts
 from node.engine.commands import BundleWish, WhoAmI
+from node.engine.relay_commands import ListFormerRelays
 from node.engine.values import (
     BundleChanged,
     ContactsChanged,
@@ -53,7 +55,7 @@ from node.engine.values import (
     PolicyChanged,
     SummaryReady,
 )
-from schemas.addresses import Address, RelayAddress
+from schemas.addresses import Address
 from schemas.dht import DHT_ALPN
 from schemas.errors import Fault
 from schemas.frames import P2P_ALPN, Meet, MeetRequest
@@ -219,6 +221,14 @@ class Delivery:
         self.obtainer = Obtainer(
             self._ask, self.links, self.dialer, self.pool, limits, self.counters
         )
+        moves = RelayMoves(
+            self._ask,
+            self.obtainer.relay_statement,
+            lambda: self.pool.keep,
+            limits,
+            self.counters,
+        )
+        stack.push_async_callback(moves.close)
         self.desk = OutcomeDesk(self._ask, self.counters)
         reporting = self._tasks.start(self.desk.run(), name="outcomes")
         stack.callback(reporting.cancel)
@@ -230,6 +240,7 @@ class Delivery:
                 self.dialer,
                 self.pool,
                 self.obtainer,
+                moves,
                 self.desk,
                 limits,
                 self.counters,
@@ -303,11 +314,11 @@ class Delivery:
     async def _renew_self(self) -> None:
         """Our relays, bundle or record may be new: connect, publish, and greet."""
         try:
-            me = await self._ask(WhoAmI())
+            me, former = await self._ask(WhoAmI()), await self._ask(ListFormerRelays())
         except Fault as fault:
             log.info("not renewed: %s", fault)
             return
-        self.own_relays.set([RelayAddress.parse(text) for text in me.relays])
+        self.own_relays.set(read_relays(me.relays), read_relays(each.relay for each in former))
         self.own_relays.publish()
         if self.dht is not None:
             self.dht.renewed()

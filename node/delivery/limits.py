@@ -80,6 +80,9 @@ class DeliveryLimits:
     relay_return_last_s: float = 900.0
     relay_steady_s: float = 600.0  # one that held so long failed by accident: it begins anew
     relay_list_s: float = 600.0  # between two looks at which processes there are, and two changes
+    statement_every_s: float = 600.0  # a recipient's relays are asked whether it moved
+    statement_failed_s: float = 15.0  # … and others, too, while none of them takes anything
+    statement_relays: int = 8  # asked at once
     relays_at_once: int = 32
     key_package_stock: int = 20  # per suite and relay
 

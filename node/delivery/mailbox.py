@@ -38,6 +38,7 @@ class Mailbox:
         self._waiting: dict[int, float] = {}  # sequence: when to look again (loop time)
         self._refused = 0  # parcels of no use, of the batch in hand
         self._reading = asyncio.Lock()  # pushes and looks, one after another
+        self.empty = False  # as the last look found it
         self.refused_since: int | None = None  # it was full then, and may be still (Unix seconds)
 
     def reset(self) -> None:
@@ -90,6 +91,7 @@ class Mailbox:
         page = await client.peek(after, self._limits.poll_page)
         if page.parcels and page.parcels[0].sequence <= after:
             raise Malformed("malformed-mailbox", "the relay shows what was not asked for")
+        self.empty = page.highest == 0
         shown = {parcel.sequence for parcel in page.parcels}
         reached = max(shown, default=self._seen)
         for sequence in [s for s in self._waiting if after < s <= reached and s not in shown]:

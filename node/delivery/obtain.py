@@ -193,6 +193,13 @@ class Obtainer:
         if core is not None:
             await self._ask(ReceiveBundle(core))
 
+    async def relay_statement(self, relay: RelayAddress, peer: PeerView) -> Signed | None:
+        """Where the peer's person reads their mail, by what this relay holds. Raises Fault."""
+        if peer.identity is None:
+            return None
+        client = await self._pool.client(relay, owner=peer.device)
+        return await client.relay_statement(peer.identity)
+
     async def _attempt(self, work: Awaitable[None], identity: IdentityKey, before: int) -> bool:
         """Whether the work brought a newer bundle; its failure is counted."""
         try:
@@ -203,10 +210,11 @@ class Obtainer:
         return await self._ask(KnownNumber(identity)) > before
 
     async def relays_of(self, devices: Iterable[DeviceKey]) -> list[RelayAddress]:
-        """The devices' relays in their order, then ours; each once."""
+        """The devices' relays in their order, others that may know, then ours; each once."""
         relays: list[RelayAddress] = []
         for device in devices:
-            relays += parse_relays(await self._ask(LookUpPeer(device)))
+            peer = await self._ask(LookUpPeer(device))
+            relays += read_relays((*peer.relays, *peer.hint_relays))
         return each_once([*relays, *self._pool.keep])
 
     def _note(self, what: str, fault: Fault) -> None:
@@ -215,11 +223,16 @@ class Obtainer:
 
 
 def parse_relays(peer: PeerView) -> list[RelayAddress]:
+    """Those that take parcels for it; skips what this version cannot read."""
+    return read_relays(peer.relays)
+
+
+def read_relays(texts: Iterable[str]) -> list[RelayAddress]:
     """Skips what this version cannot read."""
     found = []
-    for text in peer.relays:
+    for text in texts:
         try:
             found.append(RelayAddress.parse(text))
         except Refused as fault:
-            log.info("a relay of %r is skipped: %s", peer.device, fault)
+            log.info("a relay is skipped: %s", fault)
     return found

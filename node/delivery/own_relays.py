@@ -14,20 +14,25 @@ from discovery.record import dialable
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.mailbox import Mailbox
-from node.delivery.publish import publish_records, top_up, upload_last_resort
-from node.delivery.relay_client import RelayClient
+from node.delivery.publish import (
+    UNKNOWN_METHOD,
+    publish_records,
+    publish_relays,
+    top_up,
+    upload_last_resort,
+)
+from node.delivery.relay_client import RelayClient, RelayRefused
 from node.delivery.relay_pool import RelayPool
 from node.engine.commands import FollowRelay
+from node.engine.relay_commands import FormerRelayEmpty
 from node.engine.values import Event
 from schemas.addresses import Address, RelayAddress, each_once
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
-from schemas.node_service import UNIMPLEMENTED, StoredParcel
+from schemas.node_service import StoredParcel
 from transport import Connection
 from transport.rpc_guard import RpcError
 from transport.supervise import Supervisor
-
-RPC_FAILED = "rpc-failed"  # an older relay may know nothing of the method
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +71,12 @@ class OwnRelays:
     @property
     def addresses(self) -> list[RelayAddress]:
         """In the order of preference."""
-        return [keeper.address for keeper in self._keepers.values()]
+        return [keeper.address for keeper in self._keepers.values() if not keeper.former]
 
-    def set(self, relays: Iterable[RelayAddress]) -> None:
-        """These are our relays now."""
-        wanted = {relay.device: relay for relay in each_once(relays)}
+    def set(self, relays: Iterable[RelayAddress], former: Iterable[RelayAddress] = ()) -> None:
+        """These are our relays now; the `former` ones are read on, and nothing else."""
+        ours = {relay.device: relay for relay in each_once(relays)}
+        wanted = {relay.device: relay for relay in former} | ours
         for device in [device for device in self._keepers if device not in wanted]:
             self._keepers.pop(device).stop()
         fresh = {}
@@ -81,14 +87,20 @@ class OwnRelays:
                 keeper.task = self._tasks.start(keeper.run(), name="own-relay")
             else:
                 keeper.is_at(address)
+            keeper.become(former=device not in ours)
             fresh[device] = keeper
-        self._keepers = fresh
+        self._keepers = {device: fresh[device] for device in wanted | ours}
         self._means.pool.keep = tuple(wanted.values())
 
     def refused_since(self, address: RelayAddress) -> int | None:
         """Since when that relay of ours has refused parcels for us, our mailbox being full."""
         keeper = self._keepers.get(address.device)
         return None if keeper is None else keeper.refused_since
+
+    def trouble(self, address: RelayAddress) -> str | None:
+        """Why we do not have that relay of ours as it should be; the code of a Fault."""
+        keeper = self._keepers.get(address.device)
+        return None if keeper is None else keeper.trouble
 
     def publish(self) -> None:
         """Our bundle or endpoint record is new."""
@@ -139,6 +151,9 @@ class _Keeper:
         self._unstocked = means.public
         self._no_last_resort = means.public
         self._list_due = 0.0  # loop time
+        self.former = False  # it was ours: read on, until the engine lets it go
+        self.trouble: str | None = None  # the code of the last Fault, while it lasts
+        self._refusals = 0  # in a row
         self._stir = asyncio.Event()
         self._client: RelayClient | None = None
         self.looked = asyncio.Event()
@@ -153,6 +168,13 @@ class _Keeper:
         if address != self.address:
             self.address = address
             self._stir.set()
+
+    def become(self, *, former: bool) -> None:
+        """Ours, or one that was."""
+        if former != self.former:
+            self.former = former
+            self._unstocked = self._no_last_resort = self.means.public
+            self.publish()
 
     def publish(self) -> None:
         self._unpublished = True
@@ -190,9 +212,11 @@ class _Keeper:
             except Fault as fault:
                 self._counters[f"own-relay-{fault.code}"] += 1
                 log.info("our relay %r: %s", self.address, fault)
+                self._note_trouble(fault)
                 client = None
-                wait = max(self.means.pool.retry_in(self.address), self._limits.relay_retry_first_s)
+                wait = max(self.means.pool.retry_in(self.address), self._pause_s(fault))
             else:
+                self.trouble, self._refusals = None, 0
                 wait = self._limits.check_push_s if self._subscribed else self._limits.poll_s
                 for due_in in (
                     self._mailbox.due_in(),
@@ -201,11 +225,31 @@ class _Keeper:
                     wait = wait if due_in is None else min(wait, due_in)
             await self._rest(client, wait)
 
+    def _note_trouble(self, fault: Fault) -> None:
+        if fault.code != self.trouble and isinstance(fault, RelayRefused):
+            relay = str(self.address)
+            event = {"relay": relay, "reason": fault.code, "hint": fault.hint}
+            self.means.announce(Event("relay-refuses", dict[str, object](event)))
+        self.trouble = fault.code
+        if self.former:
+            self.looked.set()  # it may be gone for good: commands do not wait for it
+
+    def _pause_s(self, fault: Fault) -> float:
+        """A relay that answers no is asked ever more seldom, or when it says so."""
+        limits = self._limits
+        if not isinstance(fault, RelayRefused):
+            return limits.relay_retry_first_s
+        pause = min(limits.relay_retry_first_s * 2.0**self._refusals, limits.check_push_s)
+        self._refusals = min(self._refusals + 1, 16)
+        return max(pause, min(fault.retry_after_s, limits.check_push_s))
+
     async def _look(self, client: RelayClient) -> None:
         """Also while it pushes, now and then: it may have forgotten that we wait."""
         if await self._mailbox.read(client) and self._subscribed:
             self._counters["push-missed"] += 1
             self._subscribed = False
+        if self.former and self._mailbox.empty:
+            await self.means.ask(FormerRelayEmpty(str(self.address)))
         full = self._mailbox.refused_since
         if full is not None and full != self._told_full:
             self.means.announce(Event("mailbox-full", {"relay": str(self.address), "since": full}))
@@ -218,7 +262,7 @@ class _Keeper:
         try:
             await client.subscribe(self._mailbox.seen, _Subscriber(self, client))
         except Fault as fault:
-            if fault.code not in (UNIMPLEMENTED, RPC_FAILED):
+            if fault.code not in UNKNOWN_METHOD:
                 raise
             self._pushes = False  # an older relay: it is asked instead
         else:
@@ -247,7 +291,7 @@ class _Keeper:
         try:
             self.means.on_seen(client.connection, await client.observe_address())
         except Fault as fault:
-            if fault.code not in (UNIMPLEMENTED, RPC_FAILED):
+            if fault.code not in UNKNOWN_METHOD:
                 raise
 
     async def _follow_processes(self, client: RelayClient) -> None:
@@ -281,10 +325,15 @@ class _Keeper:
         if self._unpublished:
             self._unpublished = False
             try:
-                await publish_records(self.means.ask, client, endpoint=self.means.public)
+                if self.former:
+                    await publish_relays(self.means.ask, client)
+                else:
+                    await publish_records(self.means.ask, client, endpoint=self.means.public)
             except Fault:
                 self._unpublished = True
                 raise
+        if self.former:
+            return
         if self._no_last_resort:
             await upload_last_resort(self.means.ask, client)
             self._no_last_resort = False

@@ -14,8 +14,12 @@ from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.relay_client import RelayClient, RelayRefused
 from node.engine.commands import MakeKeyPackage, OwnHybridKey, OwnRecords
+from node.engine.relay_commands import OwnRelayStatement
+from schemas.errors import Fault
+from schemas.node_service import UNIMPLEMENTED
 
 SUITES: Final[dict[int, str]] = {mls_rs.HYBRID: "hybrid", mls_rs.CLASSIC: "classic"}
+UNKNOWN_METHOD: Final = (UNIMPLEMENTED, "rpc-failed")  # what an older relay answers
 _FULL: Final = "key-packages-full"  # the relay's code
 
 
@@ -29,10 +33,21 @@ class Uploaded:
     last_resort: bool
 
 
-async def publish_records(ask: Ask, client: RelayClient, *, endpoint: bool) -> None:
-    """Our bundle and hybrid key, and with `endpoint` where we are. Raises as RelayClient."""
-    core, record = await ask(OwnRecords())
+async def publish_relays(ask: Ask, client: RelayClient) -> None:
+    """Where we read our mail, also to a relay where we do so no more. Raises as RelayClient."""
+    try:
+        await client.publish_relay_statement(await ask(OwnRelayStatement()))
+    except Fault as fault:
+        if fault.code not in UNKNOWN_METHOD:
+            raise
+    core, _ = await ask(OwnRecords())
     await client.publish_bundle(core)
+
+
+async def publish_records(ask: Ask, client: RelayClient, *, endpoint: bool) -> None:
+    """Our relays, bundle and hybrid key; with `endpoint` where we are. Raises as RelayClient."""
+    await publish_relays(ask, client)
+    _, record = await ask(OwnRecords())
     await client.upload_hybrid_key(*await ask(OwnHybridKey()))
     if endpoint and record is not None:
         await client.publish_endpoint(record)

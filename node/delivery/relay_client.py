@@ -261,6 +261,22 @@ class RelayClient:
         with blaming_the_peer("relay-answer"):
             return None if _missing(answer) else read_signed(answer.bundle, wire.BUNDLE)
 
+    async def publish_relay_statement(self, statement: Signed) -> None:
+        request = self._request("relayStatement")
+        request.identity = statement.signer
+        fill_signed(request.init("statement"), statement)
+        _check(await self._send(request))
+
+    async def relay_statement(self, identity: IdentityKey) -> Signed | None:
+        """Where a person reads their mail, by what the relay holds; nobody has checked it."""
+        request = self._request("relayStatement")
+        request.identity = bytes(identity)
+        answer = await self._send(request)
+        with blaming_the_peer("relay-answer"):
+            if _missing(answer):
+                return None
+            return read_signed(answer.statement, wire.RELAY_STATEMENT)
+
     async def publish_endpoint(self, record: Signed) -> None:
         request = self._request("publishEndpoint")
         request.identityKey = bytes(self._own)
