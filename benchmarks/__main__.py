@@ -25,6 +25,7 @@ BENCHMARKS: Final[dict[str, str]] = {
     "direct": "benchmarks.direct",
     "process": "benchmarks.process",
     "relay": "benchmarks.relay",
+    "relay_idle": "benchmarks.relay_idle",
     "transport": "benchmarks.transport",
     "fork_choice": "benchmarks.fork_choice",
     "healing": "benchmarks.healing",

@@ -62,7 +62,7 @@ def rows(quick: bool) -> list[Row]:
                 spent = time.monotonic() - before[2]
                 cpu = 100 * (cpu_s(ours) - before[0]) / spent
                 bare_cpu = 100 * (cpu_s(theirs) - before[1]) / spent
-                memory, bare_memory = _pss_mib(ours), _pss_mib(theirs)
+                memory, bare_memory = pss_mib(ours), pss_mib(theirs)
         finally:
             relay.stop()
     median = statistics.median
@@ -142,7 +142,7 @@ def cpu_s(pid: int) -> float:
     return sum(int(text.split()[0]) for text in spent) / 1e9
 
 
-def _pss_mib(pid: int) -> float:
+def pss_mib(pid: int) -> float:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024

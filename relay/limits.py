@@ -50,11 +50,13 @@ class RelayLimits:
     target_meetings_burst: int = 50
 
     # At one time
-    connections: int = 1_000
+    connections: int = 6_000  # idle and subscribed, each takes some 60 KiB
     connections_per_prefix: int = 256
     connections_per_device: int = 8  # a reconnecting phone leaves some behind until they time out
     waits_per_connection: int = 8  # fetchWait; far below the calls in flight, which they occupy
-    subscriptions: int = 4_000  # each may hold one batch of PUSH_BYTES
+    streams_per_connection: int = 4
+    calls_per_stream: int = 64  # Cap'n Proto has no flow limit of its own
+    subscriptions: int = 6_000
     subscriptions_per_connection: int = 4
     subscriptions_per_device: int = 16
 

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import transport
@@ -56,7 +56,7 @@ DISTRIBUTION = "quicnprotochat"
 SWEEP_EVERY_S = 60.0
 PROBE_EVERY_S = 5.0  # while the disk refuses
 STOP_DEADLINE_S = 5.0  # for calls that run when the relay is told to stop
-RPC_STREAMS = 4  # per connection; the transport bounds the calls in flight of each
+NOT_CALLERS = 1_000  # connections that are being refused, and those of the DHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,11 @@ async def open_relay(
             limits=config.limits,
         )
         desk = CallDesk(service, metrics.observe_call)
+        limits = replace(
+            limits,
+            max_connections=config.limits.connections + NOT_CALLERS,
+            rpc_calls_in_flight=config.limits.calls_per_stream,
+        )
         front = _Front(desk, service, limits)
         # Up until the end: health says that the relay drains.
         monitoring = await stack.enter_async_context(monitored(config, service, metrics, clock))
@@ -188,7 +193,7 @@ class _Front:
                     stream = await connection.accept_stream()
                 except ConnectionLost:
                     return
-                if len(streams) >= RPC_STREAMS:
+                if len(streams) >= self._service.callers.limits.streams_per_connection:
                     self.counters["too-many-streams"] += 1
                     stream.cancel(StreamCode.REFUSED)
                     continue

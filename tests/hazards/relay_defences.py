@@ -19,7 +19,7 @@ RELAY = (
     defence(
         "streams per connection of a relay",
         "relay/server.py",
-        "                if len(streams) >= RPC_STREAMS:",
+        "                if len(streams) >= self._service.callers.limits.streams_per_connection:",
         "                if False:",
         f"{_DESK}::test_too_many_streams_are_refused_and_the_others_live",
     ),

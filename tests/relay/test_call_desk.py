@@ -16,8 +16,9 @@ import pytest
 
 import transport
 from relay.call import Line
+from relay.limits import RelayLimits
 from relay.rpc import CallDesk, NodeServer
-from relay.server import RPC_STREAMS, Relay, open_relay
+from relay.server import Relay, open_relay
 from relay.service import METHODS, RelayService
 from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Blame, Fault
@@ -136,7 +137,7 @@ async def test_capnp_bombs_are_refused_quickly_by_every_method(relay: Relay, bom
 async def test_too_many_streams_are_refused_and_the_others_live(relay: Relay) -> None:
     async with client_of(relay) as client:
         assert await client.code("health") == ""  # the first stream
-        for _ in range(RPC_STREAMS):
+        for _ in range(RelayLimits().streams_per_connection):
             stream = await client.connection.open_stream()
             await stream.write(b"\0")
         with pytest.raises(transport.StreamReset):
