@@ -1,0 +1,53 @@
+"""`capacity`: measures really, leaves nothing behind, and says what it has assumed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from relay.capacity.disk import PARCEL_BYTES
+from relay.capacity.estimate import Assumptions, Measured, estimate, told
+from tests.relay.process import RelayProcess, run_relay
+
+MACHINE = Measured(
+    acks_per_s=1000, subscriber_bytes=100_000, memory_available=10**9, disk_free=10**12
+)
+
+
+def test_users_are_what_the_scarcest_resource_bears() -> None:
+    """50 messages to 5 devices: 250 parcels a day, 37.5 in the busiest hour, two writes each."""
+    found = estimate(MACHINE, Assumptions())
+    assert found.by == {
+        "processor and disk speed": 24_000,  # 1000 / 2 / 2 a second, for 37.5 an hour
+        "disk space": int(0.5 * 10**12 / (250 * 0.1 * 7 * PARCEL_BYTES) / 10**5) * 10**5,
+        "memory": 10_000,  # half of 1 GB, for half of the users
+    }
+    assert (found.users, found.bound) == (10_000, "memory")
+    slow = estimate(replace(MACHINE, acks_per_s=100), Assumptions())
+    assert (slow.users, slow.bound) == (2_400, "processor and disk speed")
+    assert estimate(replace(MACHINE, disk_free=10**7), Assumptions()).bound == "disk space"
+    blind = replace(MACHINE, subscriber_bytes=None)
+    assert "memory" not in estimate(blind, Assumptions()).by
+    text = told(found, Assumptions())
+    assert "about 10,000 users who write 50 messages a day" in text
+    assert "memory is what ends first" in text
+
+
+def test_this_machine_is_measured_beside_a_relay_that_runs_and_nothing_stays(
+    tmp_path: Path,
+) -> None:
+    with RelayProcess(tmp_path):
+        before = {file.name for file in tmp_path.iterdir()}
+        done = run_relay("capacity", "--data-dir", str(tmp_path), "--seconds", "2", "--json")
+        assert done.code == 0, done.err
+        assert {file.name for file in tmp_path.iterdir()} == before
+    told = json.loads(done.out)
+    assert told["users"] == min(told["by"].values()) > 0
+    assert set(told["store"]) == set(told["quic"]) == {"1", "16", "64"}
+    for rate in (told["fsync"], *told["store"].values(), *told["quic"].values()):
+        assert 0 < rate["p50_ms"] <= rate["p99_ms"]
+        assert rate["per_s"] > 0
+    assert told["subscriber_bytes"] is None or told["subscriber_bytes"] < 10**7
+    assert told["assumptions"]["messages_per_day"] == 50
+    assert not (tmp_path / "nowhere").exists()
