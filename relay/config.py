@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import platformdirs
 
+from discovery.record import dialable
 from relay.limits import DEFAULT_RELAY_LIMITS, RelayLimits
 from relay.store.contract import Quotas
 from schemas import limits
@@ -40,6 +41,7 @@ class RelayConfig:
     """Everything that can be set. Durations in seconds, sizes in bytes."""
 
     listen: Address
+    advertise: Address | None  # where nodes reach it, if not where it listens
     data_dir: Path
     store_backend: str
     db_path: Path | None
@@ -104,6 +106,13 @@ def _address(value: object) -> Address:
         return Address.parse(_text(value), default_port=DEFAULT_PORT)
     except Refused as refused:
         raise ValueError(refused.hint) from refused
+
+
+def _reachable(value: object) -> Address:
+    address = _address(value)
+    if not dialable(address):
+        raise ValueError("write HOST:PORT as nodes elsewhere reach it")
+    return address
 
 
 def _path(value: object) -> Path:
@@ -192,6 +201,7 @@ _LIMIT_NAMES: Final = tuple(field.name for field in dataclasses.fields(RelayLimi
 SETTINGS: Final[dict[str, Setting]] = {
     # IPv4 binds on every machine; "[::]:7000" serves both where there is IPv6.
     "listen": Setting(_address, lambda: f"0.0.0.0:{DEFAULT_PORT}"),
+    "advertise": Setting(_reachable, lambda: None),
     "data_dir": Setting(_path, _default_data_dir),
     "store_backend": Setting(_backend, lambda: "sqlite"),
     "db_path": Setting(_database_path, lambda: None),
@@ -205,7 +215,7 @@ SETTINGS: Final[dict[str, Setting]] = {
     "parcel_ttl_s": Setting(_number(60, 30 * 86400), lambda: 7 * 86400),
     "audit_days": Setting(_number(1, 36_500), lambda: 365),
     "log_level": Setting(_level, lambda: "info"),
-    "dht": Setting(_switch, lambda: True),
+    "dht": Setting(_switch, lambda: None),
     "dht_bootstrap": Setting(_bootstrap, tuple),
     "log_format": Setting(_log_format, lambda: "text"),
     "mailbox_parcels": Setting(_number(1, 1_000_000), lambda: limits.MAILBOX_PARCELS),
@@ -264,6 +274,8 @@ def load_config(
             )
             raise Refused("bad-setting", f"{source} cannot be {shown}", hint=str(error)) from error
     _check_metrics(values)
+    if values["dht"] is None:  # a node of the DHT is its key: of several processes one may be it
+        values["dht"] = values["store_backend"] == "sqlite"
     quotas = Quotas(**{name: values.pop(name) for name in _QUOTA_NAMES})
     bounds = RelayLimits(**{name: values.pop(name) for name in _LIMIT_NAMES})
     return RelayConfig(**values, quotas=quotas, limits=bounds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from cryptography import x509
@@ -10,9 +11,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from identity.keys import SEED_LENGTH, KeyPair, device_from_seed, new_seed
 from relay.config import RelayConfig
+from relay.store.processes import Processes
 from schemas.errors import Blame, Fault, Refused
 from schemas.ids import DeviceKey
 from storage.files import write_private_file
+
+log = logging.getLogger(__name__)
 
 
 def relay_device(config: RelayConfig) -> KeyPair[DeviceKey]:
@@ -20,22 +24,47 @@ def relay_device(config: RelayConfig) -> KeyPair[DeviceKey]:
 
     Raises Fault `damaged-seed`, `cannot-write-file`; Refused `bad-tls-key`, `bad-tls-cert`.
     """
+    device = _named(config) or read_device(config.seed)
+    if device is None:
+        device = device_from_seed(new_seed())
+        write_private_file(config.seed, device.seed)
+    return device
+
+
+async def shared_device(config: RelayConfig, processes: Processes) -> KeyPair[DeviceKey]:
+    """The key pair of all processes that share a database, which keeps it: the one of `tls_key`,
+    else of the data folder, else a new one, by whoever was the first.
+
+    Raises as `relay_device`, Refused `bad-tls-key` also for another one than the database's.
+    """
+    named = _named(config)
+    ours = named or read_device(config.seed) or device_from_seed(new_seed())
+    device = device_from_seed(await processes.relay_seed(ours.seed))
+    if named is not None and config.tls_key is not None and named.public != device.public:
+        raise _bad("key", config.tls_key, "the relay of this database is known by another key")
+    if device.public != ours.public and config.seed.exists():
+        log.warning("%s is not used: the database holds the relay's key", config.seed)
+    return device
+
+
+def _named(config: RelayConfig) -> KeyPair[DeviceKey] | None:
+    """The key pair of `tls_key`, if that is set."""
     if config.tls_key is None:
         if config.tls_cert is not None:
             raise _bad("cert", config.tls_cert, "tls_cert needs tls_key")
-        return _load_or_make(config.seed)
+        return None
     device = _from_pem(config.tls_key)
     if config.tls_cert is not None:
         _check_certificate(config.tls_cert, device)
     return device
 
 
-def _load_or_make(path: Path) -> KeyPair[DeviceKey]:
+def read_device(path: Path) -> KeyPair[DeviceKey] | None:
+    """The key pair of a seed file; None: there is no file. Raises Fault `damaged-seed`."""
     try:
         seed = path.read_bytes()
     except FileNotFoundError:
-        seed = new_seed()
-        write_private_file(path, seed)
+        return None
     if len(seed) != SEED_LENGTH:
         raise Fault(
             "damaged-seed",

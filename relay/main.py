@@ -21,7 +21,6 @@ from rich.table import Table
 
 from relay import doctor as doctor_checks
 from relay.audit_command import audit_command
-from relay.capacity.command import capacity_command
 from relay.cli import EXIT_FAILED, EXIT_USAGE, owning, telling, with_settings
 from relay.config import LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
 from relay.server import Relay, open_relay
@@ -72,10 +71,15 @@ def main() -> None:
 
 
 main.add_command(audit_command)
-main.add_command(capacity_command)
 
 _listen = click.option(
     "--listen", metavar="ADDR", help="HOST:PORT to bind.  [default: 0.0.0.0:7000]"
+)
+_advertise = click.option(
+    "--advertise",
+    metavar="ADDR",
+    help="HOST:PORT where nodes reach it, behind a NAT or in a container.  [default: where it"
+    " listens]",
 )
 _store = click.option("--store", "store_backend", help="Where mail is kept.  [default: sqlite]")
 
@@ -83,6 +87,7 @@ _store = click.option("--store", "store_backend", help="Where mail is kept.  [de
 @main.command()
 @with_settings
 @_listen
+@_advertise
 @_store
 @click.option("--tls-cert", type=click.Path(dir_okay=False), help="PEM certificate of --tls-key.")
 @click.option(

@@ -20,9 +20,10 @@ from relay.callers import Caller
 from relay.clock import ClockDoubt
 from relay.config import RelayConfig
 from relay.dht import RelayDht
-from relay.keys import relay_device
+from relay.keys import relay_device, shared_device
 from relay.metrics import RelayMetrics
 from relay.monitoring import Monitoring, monitored
+from relay.processes import Membership
 from relay.refusals import TryLater
 from relay.rpc import CallDesk
 from relay.service import RelayService, draining_refusal
@@ -107,10 +108,13 @@ async def open_relay(
         for folder in config.folders:
             stack.enter_context(FolderLock(folder))
         close_to_others(config.private_files)
-        device = relay_device(config)
         metrics = RelayMetrics()
         store = await open_store(config, metrics.observe_commit)
         stack.push_async_callback(store.close)
+        if store.processes is None:
+            device = relay_device(config)
+        else:
+            device = await shared_device(config, store.processes)
         await _audit(store, "relay-started", device.public, clock)
         stack.push_async_callback(_audit, store, "relay-stopped", device.public, clock)
         service = RelayService(
@@ -153,7 +157,18 @@ async def open_relay(
         sweeper = asyncio.create_task(_keep_house(store, clock, config.audit_days), name="house")
         stack.push_async_callback(_end, sweeper)
         listen = Address(*endpoint.address)
-        address = RelayAddress(Address(reachable_host(listen.host), listen.port), device.public)
+        here = config.advertise or Address(reachable_host(listen.host), listen.port)
+        address = RelayAddress(here, device.public)
+        if store.processes is not None:
+            membership = Membership(
+                store.processes,
+                here,
+                version(DISTRIBUTION),
+                named=config.advertise is not None,
+            )
+            await stack.enter_async_context(membership.announced())
+            service.processes = lambda: membership.told
+            address = address.at(membership.live)
         yield Relay(
             listen, address, device.public, store, desk, service, front.counters, monitoring
         )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from relay.store.arrivals import Arrivals
     from relay.store.audit import AuditLog
     from relay.store.channels import ChannelStore
+    from relay.store.processes import Processes
 from relay.store.blobs import BlobStore
 
 MAX_NUMBER = 2**63 - 1  # what a database's integer holds; the wire's are unsigned
@@ -122,6 +123,11 @@ class RelayStore(Protocol):
     def channels(self) -> ChannelStore: ...
     @property
     def delivery_tokens(self) -> DeliveryTokens: ...
+    @property
+    def processes(self) -> Processes | None:
+        """None where one process alone has the store."""
+        ...
+
     @property
     def trouble(self) -> Fault | None: ...
     @property

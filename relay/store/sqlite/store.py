@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 class SqliteStore:
     """A RelayStore. Made by `open`; reads see every change that was acknowledged before them."""
 
+    processes = None
+
     def __init__(self, database: Database, quotas: Quotas) -> None:
         self.database = database
         self._room = database.room

@@ -1,0 +1,81 @@
+"""This process among those that share its database: it says that it is here, and knows all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from relay.store.processes import HEARTBEAT_S, LIVE_S, Process, Processes
+from schemas.addresses import Address
+from schemas.errors import Fault
+from schemas.limits import RELAY_PROCESSES
+
+log = logging.getLogger(__name__)
+
+_WITHDRAW_S = 2.0  # a database that is gone does not hold up the end
+
+
+class Membership:
+    """`told` is what nodes are to know of this relay's processes. Times: see Processes."""
+
+    def __init__(self, store: Processes, address: Address, version: str, *, named: bool) -> None:
+        """`named`: the operator says that nodes reach it at this address."""
+        self._store = store
+        self._address = address
+        self._version = version
+        self._named = named
+        self._run = os.urandom(16)
+        self._replaced = False
+        self.known: list[Process] = []
+
+    @property
+    def live(self) -> list[Address]:
+        """Those that answer now; this one at least."""
+        return [each.address for each in self.known if each.live] or [self._address]
+
+    @property
+    def told(self) -> list[Address]:
+        """Also those that were here of late; none while this one is the only one, and may be
+        known by another address than it believes."""
+        known = [each.address for each in self.known]
+        return known[:RELAY_PROCESSES] if len(known) > 1 or self._named else []
+
+    @asynccontextmanager
+    async def announced(self) -> AsyncIterator[None]:
+        """For the length of the block the others know of this process. Raises as `announce`."""
+        await self._announce()
+        beating = asyncio.create_task(self._beat(), name="heartbeat")
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+            with suppress(Fault, TimeoutError):
+                async with asyncio.timeout(_WITHDRAW_S):
+                    await self._store.withdraw(self._address, self._run)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            try:
+                async with asyncio.timeout(LIVE_S):
+                    await self._announce()
+            except (Fault, TimeoutError) as fault:
+                log.warning("the other processes do not hear of this one: %s", fault)
+
+    async def _announce(self) -> None:
+        before = {each.address for each in self.known if each.live}
+        self.known = await self._store.announce(self._address, self._run, self._version)
+        now = {each.address for each in self.known if each.live}
+        if before and now != before:
+            log.info("processes of this relay: %s", ", ".join(map(str, self.live)))
+        replaced = all(each.run != self._run for each in self.known)
+        if replaced and not self._replaced:
+            log.error(
+                "another process says that it is at %s: give each its own with --advertise",
+                self._address,
+            )
+        self._replaced = replaced
