@@ -21,6 +21,7 @@ from rich.table import Table
 
 from relay import doctor as doctor_checks
 from relay.audit_command import audit_command
+from relay.capacity.command import capacity_command
 from relay.cli import EXIT_FAILED, EXIT_USAGE, owning, telling, with_settings
 from relay.config import LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
 from relay.server import Relay, open_relay
@@ -71,6 +72,7 @@ def main() -> None:
 
 
 main.add_command(audit_command)
+main.add_command(capacity_command)
 
 _listen = click.option(
     "--listen", metavar="ADDR", help="HOST:PORT to bind.  [default: 0.0.0.0:7000]"
