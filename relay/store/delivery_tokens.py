@@ -18,10 +18,12 @@ from schemas.ids import DeviceKey
 @dataclass(frozen=True, slots=True)
 class Bringer:
     """Who brings parcels: by which device key the connection was made, if that says anything, and
-    whether it may bring them to mailboxes that take parcels without a token."""
+    whether it may bring them to mailboxes that take parcels without a token. `making`: a mailbox
+    that nobody has opened yet is made for them."""
 
     device: DeviceKey | None
     admitted: bool = True
+    making: bool = True
 
 
 ANYBODY: Final = Bringer(None)

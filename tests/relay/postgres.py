@@ -10,11 +10,15 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
+
+import asyncpg
 
 OWNER: Final = "nobody"  # runs the server where we are root
 LOCKED: Final = "locked"  # a role that needs a password
@@ -41,6 +45,7 @@ class PostgresServer:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="quicnprotochat-pg-"))
         self.data = self.folder / "data"
+        self._made = 0
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
             owner = pwd.getpwnam(OWNER)
@@ -92,6 +97,25 @@ class PostgresServer:
     def stop(self, mode: str = "fast") -> None:
         """`mode` is `fast` or, as a crash, `immediate`."""
         self._pg_ctl("-m", mode, "stop")
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[str]:
+        """The URL of a new database, which goes with the block."""
+        self._made += 1
+        name = f"t{self._made}"
+        await self.execute(f"CREATE DATABASE {name}")
+        try:
+            yield self.url(name)
+        finally:
+            await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def execute(self, statement: str, *arguments: object, database: str = "postgres") -> Any:
+        """Run a statement as the administrator; its first value."""
+        connection = await asyncpg.connect(self.url(database))
+        try:
+            return await connection.fetchval(statement, *arguments)
+        finally:
+            await connection.close()
 
     def url(self, database: str, *, user: str = "postgres", password: str = "") -> str:
         secret = f":{quote(password)}" if password else ""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import apsw
 
 from relay.store.contract import SWEEP_ROWS, StoredHybridKey
+from relay.store.rules import check_newer
 from relay.store.sqlite.usage import Room, total
-from schemas.errors import Refused
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.records import Signed
 
@@ -87,19 +87,6 @@ def endpoint(connection: apsw.Connection, device: DeviceKey, now: int) -> Signed
         "SELECT signed FROM endpoints WHERE device = ? AND expires > ?", (bytes(device), now)
     ).get
     return None if data is None else Signed.decode(data)
-
-
-def check_newer(held: tuple[int, bytes] | None, number: int, data: bytes) -> bool:
-    """Whether to store; False when the very same is held. Raises Refused `stale`."""
-    if held is None or number > held[0]:
-        return True
-    if held == (number, data):
-        return False
-    raise Refused(
-        "stale",
-        f"number {number} is not newer than {held[0]}, which the relay has",
-        hint="publish again with a higher number",
-    )
 
 
 def sweep(connection: apsw.Connection, room: Room, now: int) -> int:

@@ -8,15 +8,14 @@ import apsw
 
 from relay.store.contract import (
     LAST_RESORT_REQUESTS,
-    LAST_RESORT_SUITES,
     REQUEST_MEMORY_S,
     SWEEP_ROWS,
     TAKEN_MEMORY_S,
     KeyPackageAnswer,
     Quotas,
 )
+from relay.store.rules import check_stock, check_suites, key_package_used
 from relay.store.sqlite.usage import Room, total
-from schemas.errors import Refused
 from schemas.ids import DeviceKey
 
 _IN_STOCK = "device = ? AND last_resort = 0 AND package IS NOT NULL"
@@ -50,11 +49,7 @@ def put(
             (bytes(device), suite, fingerprint, last_resort, package),
         )
     elif known[0]:
-        raise Refused(
-            "key-package-used",
-            "this key package has been handed out already",
-            hint="make a new one; each is good for one group",
-        )
+        raise key_package_used()
     return _stock(connection, device, suite)
 
 
@@ -63,12 +58,7 @@ def _check_room(connection: apsw.Connection, device: DeviceKey, quotas: Quotas) 
         f"SELECT count(*) FROM key_packages WHERE {_IN_STOCK}",  # noqa: S608 - our own text
         (bytes(device),),
     ).get
-    if held >= quotas.key_packages:
-        raise Refused(
-            "key-packages-full",
-            f"the relay keeps {quotas.key_packages} key packages for a device",
-            hint="no more are needed until some were fetched",
-        )
+    check_stock(held, quotas)
 
 
 def _check_suites(connection: apsw.Connection, device: DeviceKey, suite: int) -> None:
@@ -76,10 +66,7 @@ def _check_suites(connection: apsw.Connection, device: DeviceKey, suite: int) ->
         "SELECT count(*) FROM key_packages WHERE device = ? AND last_resort = 1 AND suite != ?",
         (bytes(device), suite),
     ).get
-    if suites >= LAST_RESORT_SUITES:
-        raise Refused(
-            "too-many-suites", f"the relay keeps last resorts of {LAST_RESORT_SUITES} suites"
-        )
+    check_suites(suites)
 
 
 def _drop_last_resort(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import apsw
 
+from relay.store.rules import check_newer
 from relay.store.sqlite.database import Database
-from relay.store.sqlite.directory import check_newer
 from relay.store.sqlite.usage import Room
 from schemas.ids import IdentityKey
 from schemas.records import Signed

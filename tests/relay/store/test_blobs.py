@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -16,20 +14,10 @@ from relay.store.contract import KNOWN_AFTER_S, MailboxName, Quotas, RelayStore
 from schemas.errors import Refused
 from schemas.ids import BlobId, DeviceKey
 from schemas.limits import BLOB_CHUNK
+from tests.relay.store.stores import Opener
 from tests.relay.support import DAY, NOW
-from tests.relay.test_store_contract import STORES, Opener
 
-
-@pytest.fixture(params=sorted(STORES))
-async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opener]:
-    opener = Opener(STORES[request.param], tmp_path)
-    yield opener
-    await opener.close()
-
-
-@pytest.fixture
-async def store(reopen: Opener) -> RelayStore:
-    return await reopen()
+pytestmark = pytest.mark.parametrize("reopen", ["sqlite"], indirect=True)  # PostgreSQL comes
 
 
 @pytest.fixture

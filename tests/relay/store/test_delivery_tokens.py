@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,24 +14,12 @@ from relay.store.delivery_tokens import Bringer, token_hash
 from schemas.errors import Refused
 from schemas.ids import DeviceKey
 from schemas.node_service import Enqueued, EnqueueItem
+from tests.relay.store.stores import Opener
 from tests.relay.support import DAY, NOW, parcel
-from tests.relay.test_store_contract import STORES, Opener
 
 REFUSED, SHARE_USED = "delivery-token-refused", "delivery-token-full"
 STRANGER = Bringer(DeviceKey(b"s" * 32))
 NOBODY = replace(STRANGER, admitted=False)
-
-
-@pytest.fixture(params=sorted(STORES))
-async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opener]:
-    opener = Opener(STORES[request.param], tmp_path)
-    yield opener
-    await opener.close()
-
-
-@pytest.fixture
-async def store(reopen: Opener) -> RelayStore:
-    return await reopen()
 
 
 @pytest.fixture
@@ -101,6 +88,7 @@ async def test_whether_there_is_a_mailbox_shows_in_no_refusal(
         )
         assert all(isinstance(each, Refused) for each in outcomes)
         assert len({(e.code, e.message, e.hint) for e in outcomes if isinstance(e, Refused)}) == 1
+    await store.probe(now=NOW)
     assert store.usage.mailboxes == 2, "and none was made for a stranger"
 
 

@@ -1,16 +1,10 @@
-"""The promises of a RelayStore, whichever database is behind it.
-
-A further store joins by a factory in STORES: given a folder and quotas it opens the data that
-belongs to that folder, the same data each time.
-"""
+"""The promises of a RelayStore about mail, key packages and the directory."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
@@ -25,57 +19,12 @@ from relay.store.contract import (
     RelayStore,
     StoredHybridKey,
 )
-from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Fault, Refused
 from schemas.ids import DeviceKey, IdentityKey, ParcelId
 from schemas.node_service import Enqueued, EnqueueItem, Mailbox
 from schemas.records import Signed
+from tests.relay.store.stores import Opener
 from tests.relay.support import DAY, NOW, SUITE, parcel
-
-Factory = Callable[[Path, Quotas], Awaitable[RelayStore]]
-
-
-async def open_sqlite(folder: Path, quotas: Quotas) -> RelayStore:
-    return await SqliteStore.open(folder / "relay.db", quotas)
-
-
-STORES: dict[str, Factory] = {"sqlite": open_sqlite}
-
-
-class Opener:
-    """Opens the store again and again, as restarts do."""
-
-    def __init__(self, factory: Factory, folder: Path) -> None:
-        self._factory = factory
-        self._folder = folder
-        self._opened: list[RelayStore] = []
-
-    async def __call__(self, quotas: Quotas | None = None) -> RelayStore:
-        await self.close()
-        store = await self._factory(self._folder, quotas or Quotas())
-        self._opened.append(store)
-        return store
-
-    async def close(self) -> None:
-        for store in self._opened:
-            await store.close()
-
-
-@pytest.fixture(params=sorted(STORES))
-async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opener]:
-    opener = Opener(STORES[request.param], tmp_path)
-    yield opener
-    await opener.close()
-
-
-@pytest.fixture
-async def store(reopen: Opener) -> RelayStore:
-    return await reopen()
-
-
-@pytest.fixture
-def bob() -> DeviceKey:
-    return DeviceKey(os.urandom(32))
 
 
 async def put(store: RelayStore, *items: EnqueueItem, now: int = NOW) -> list[Enqueued]:

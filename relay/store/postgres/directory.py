@@ -1,0 +1,111 @@
+"""The directory: hybrid keys and endpoint records per device, bundles per identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relay.store.contract import SWEEP_ROWS, Quotas, StoredHybridKey
+from relay.store.postgres import usage
+from relay.store.postgres.connecting import Connection
+from relay.store.postgres.database import Database, lock
+from relay.store.rules import check_newer
+from schemas.ids import DeviceKey, IdentityKey
+from schemas.records import Signed
+
+
+async def put_hybrid_key(
+    connection: Connection, device: DeviceKey, key: StoredHybridKey, quotas: Quotas
+) -> None:
+    await lock(connection, b"hybrid key", bytes(device))
+    held = await connection.fetchval(
+        "SELECT octet_length(hybrid_key) + octet_length(signature) FROM hybrid_keys"
+        " WHERE device = $1",
+        bytes(device),
+    )
+    added = len(key.hybrid_key) + len(key.signature) - (held or 0)
+    await usage.check_directory(connection, added, quotas)
+    await connection.execute(
+        "INSERT INTO hybrid_keys (device, hybrid_key, signature) VALUES ($1, $2, $3)"
+        " ON CONFLICT (device) DO UPDATE SET hybrid_key = excluded.hybrid_key,"
+        " signature = excluded.signature",
+        *(bytes(device), key.hybrid_key, key.signature),
+    )
+    await usage.add(connection, directory_bytes=added)
+
+
+async def hybrid_keys(
+    database: Database, devices: Sequence[DeviceKey]
+) -> list[StoredHybridKey | None]:
+    rows = await database.fetch(
+        "SELECT device, hybrid_key, signature FROM hybrid_keys WHERE device = ANY ($1::bytea[])",
+        [bytes(device) for device in devices],
+    )
+    found = {row["device"]: StoredHybridKey(row["hybrid_key"], row["signature"]) for row in rows}
+    return [found.get(bytes(device)) for device in devices]
+
+
+async def put_bundle(
+    connection: Connection, identity: IdentityKey, number: int, bundle: Signed, quotas: Quotas
+) -> None:
+    key, data = bytes(identity), bundle.encode()
+    await lock(connection, b"bundle", key)
+    held = await connection.fetchrow("SELECT number, signed FROM bundles WHERE identity = $1", key)
+    if check_newer(None if held is None else tuple(held), number, data):
+        added = len(data) - (0 if held is None else len(held["signed"]))
+        await usage.check_directory(connection, added, quotas)
+        await connection.execute(
+            "INSERT INTO bundles (identity, number, signed) VALUES ($1, $2, $3)"
+            " ON CONFLICT (identity) DO UPDATE SET number = excluded.number,"
+            " signed = excluded.signed",
+            *(key, number, data),
+        )
+        await usage.add(connection, directory_bytes=added)
+
+
+async def bundle(database: Database, identity: IdentityKey) -> Signed | None:
+    rows = await database.fetch("SELECT signed FROM bundles WHERE identity = $1", bytes(identity))
+    return Signed.decode(rows[0]["signed"]) if rows else None
+
+
+async def put_endpoint(
+    connection: Connection,
+    device: DeviceKey,
+    sequence: int,
+    expires: int,
+    record: Signed,
+    quotas: Quotas,
+) -> None:
+    key, data = bytes(device), record.encode()
+    await lock(connection, b"endpoint", key)
+    held = await connection.fetchrow(
+        "SELECT sequence, signed FROM endpoints WHERE device = $1", key
+    )
+    if check_newer(None if held is None else tuple(held), sequence, data):
+        added = len(data) - (0 if held is None else len(held["signed"]))
+        await usage.check_directory(connection, added, quotas)
+        await connection.execute(
+            "INSERT INTO endpoints (device, sequence, expires, signed) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT (device) DO UPDATE SET sequence = excluded.sequence,"
+            " expires = excluded.expires, signed = excluded.signed",
+            *(key, sequence, expires, data),
+        )
+        await usage.add(connection, directory_bytes=added)
+
+
+async def endpoint(database: Database, device: DeviceKey, now: int) -> Signed | None:
+    rows = await database.fetch(
+        "SELECT signed FROM endpoints WHERE device = $1 AND expires > $2", bytes(device), now
+    )
+    return Signed.decode(rows[0]["signed"]) if rows else None
+
+
+async def sweep(connection: Connection, now: int) -> int:
+    gone = await connection.fetch(
+        "DELETE FROM endpoints WHERE device IN (SELECT device FROM endpoints"
+        " WHERE expires <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"
+        " RETURNING octet_length(signed) AS size",
+        now,
+        SWEEP_ROWS,
+    )
+    await usage.add(connection, directory_bytes=-sum(row["size"] for row in gone))
+    return len(gone)

@@ -1,0 +1,112 @@
+"""What the server and the network do to us, as Faults; what our own SQL does wrong stays a bug."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import asyncpg
+
+from relay.refusals import TryLater
+from schemas.errors import Blame, Fault
+
+UNAVAILABLE: Final = "store-unavailable"
+RETRY_MS: Final = 1_000
+
+# Nothing was done, and doing it again may pass.
+AGAIN: Final = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InvalidCachedStatementError,  # another process has migrated the schema
+)
+
+# By SQLSTATE; PostgreSQL's appendix A. (code, message, hint)
+_FAULTS: Final = {
+    asyncpg.InvalidAuthorizationSpecificationError: (
+        "wrong-database-password",
+        "PostgreSQL refuses this user or password",
+        "check the user and password in database_url, or pg_hba.conf",
+    ),
+    asyncpg.InvalidCatalogNameError: (
+        "no-such-database",
+        "PostgreSQL has no database of this name",
+        "make it (createdb), or check the name in database_url",
+    ),
+    asyncpg.InsufficientPrivilegeError: (
+        "database-not-ours",
+        "PostgreSQL does not let this user do that",
+        "make the user the owner of the database",
+    ),
+    asyncpg.DiskFullError: (
+        "disk-full",
+        "the disk of PostgreSQL is full",
+        "free some space there and try again",
+    ),
+    asyncpg.ReadOnlySQLTransactionError: (
+        "disk-read-only",
+        "this PostgreSQL takes no writes: it is a standby, or set to read only",
+        "name the primary in database_url, or add target_session_attrs=read-write",
+    ),
+    asyncpg.DataCorruptedError: (
+        "database-damaged",
+        "PostgreSQL reports damaged data",
+        "restore a backup",
+    ),
+    asyncpg.IndexCorruptedError: (
+        "database-damaged",
+        "PostgreSQL reports a damaged index",
+        "reindex the database, or restore a backup",
+    ),
+}
+_AWAY: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,  # shut down, or a statement took too long
+    asyncpg.PostgresSystemError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    *AGAIN,  # again and again in vain
+)
+
+
+def unavailable(why: str) -> TryLater:
+    """The database cannot be asked now; whether what was under way was done is not known."""
+    return TryLater(
+        UNAVAILABLE,
+        f"the relay's database cannot be reached: {why}",
+        retry_after_ms=RETRY_MS,
+        hint="try again; the relay goes on by itself when PostgreSQL is back",
+    )
+
+
+@contextmanager
+def blaming_the_server() -> Iterator[None]:
+    """Codes: `store-unavailable` (a TryLater), `wrong-database-password`, `no-such-database`,
+    `database-not-ours`, `disk-full`, `disk-read-only`, `database-damaged`.
+
+    No message holds anything of the address or of the data.
+    """
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        fault = _fault_of(error)
+        if fault is None:
+            raise
+        raise fault from error
+    except (TimeoutError, OSError, asyncpg.InternalClientError) as error:
+        # Where the server is (OSError says it) is in the settings, and no caller's business.
+        raise unavailable(type(error).__name__) from error
+    except asyncpg.InterfaceError as error:
+        if isinstance(error, ValueError):  # our own: a wrong type of an argument
+            raise
+        raise unavailable("the connection was lost") from error
+
+
+def _fault_of(error: asyncpg.PostgresError) -> Fault | None:
+    for kind, (code, message, hint) in _FAULTS.items():
+        if isinstance(error, kind):
+            return Fault(code, message, blame=Blame.ENVIRONMENT, hint=hint)
+    if isinstance(error, _AWAY):
+        return unavailable(f"SQLSTATE {error.sqlstate}")
+    return None

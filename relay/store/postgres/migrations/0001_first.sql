@@ -1,0 +1,410 @@
+-- Mailboxes stay when they are empty: their sequence numbers must never go back.
+-- next_seq 0: not begun; it begins at first_seq (see meta), read once the row is ours.
+-- What enqueue changes is in no index, so that its updates stay in the page (HOT).
+CREATE TABLE mailboxes (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    recipient bytea NOT NULL,
+    channel bytea NOT NULL,             -- empty, or 16 bytes
+    next_seq bigint NOT NULL DEFAULT 0,
+    parcels bigint NOT NULL DEFAULT 0,
+    bytes bigint NOT NULL DEFAULT 0,
+    refused_since bigint,               -- when a parcel was first refused for want of room
+    opened bigint,                      -- when the owner first looked
+    known boolean NOT NULL DEFAULT false,
+    guarded boolean NOT NULL DEFAULT false, -- takes nothing without a delivery token
+    UNIQUE (recipient, channel)
+) WITH (fillfactor = 70);
+CREATE INDEX mailboxes_to_know ON mailboxes (opened) WHERE NOT known AND opened IS NOT NULL;
+CREATE INDEX mailboxes_unused ON mailboxes (id) WHERE NOT known AND opened IS NULL;
+
+-- No foreign key: it would cost a look per parcel, and whoever writes here has locked the mailbox.
+CREATE TABLE parcels (
+    mailbox bigint NOT NULL,
+    seq bigint NOT NULL,
+    id bytea NOT NULL,
+    expires bigint NOT NULL,
+    checksum bigint NOT NULL,           -- CRC-32 of sealed, against a disk that lies
+    sealed bytea NOT NULL,
+    token bigint,                       -- the delivery token that it came with, if any
+    PRIMARY KEY (mailbox, seq),
+    UNIQUE (mailbox, id)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1);
+ALTER TABLE parcels ALTER COLUMN sealed SET STORAGE EXTERNAL; -- ciphertext does not compress
+CREATE INDEX parcels_by_expiry ON parcels (expires);
+
+-- Delivery tokens: see relay/store/delivery_tokens.py. Changed under the lock of the mailbox.
+CREATE TABLE delivery_tokens (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    device bytea NOT NULL,
+    hash bytea NOT NULL,                -- SHA-256 of the token
+    parcels bigint NOT NULL DEFAULT 0,  -- that wait in the mailbox and came with it
+    bytes bigint NOT NULL DEFAULT 0,
+    UNIQUE (device, hash)
+) WITH (fillfactor = 70);
+
+-- How much the whole store holds is the sum over the shards: a single row would make every
+-- transaction wait for the fsync of the one before.
+CREATE TABLE usage (
+    shard integer PRIMARY KEY,
+    mailboxes bigint NOT NULL DEFAULT 0,
+    strangers bigint NOT NULL DEFAULT 0,
+    parcels bigint NOT NULL DEFAULT 0,
+    bytes bigint NOT NULL DEFAULT 0,
+    strangers_bytes bigint NOT NULL DEFAULT 0,
+    directory_bytes bigint NOT NULL DEFAULT 0,
+    blobs bigint NOT NULL DEFAULT 0,
+    blob_bytes bigint NOT NULL DEFAULT 0,
+    strangers_blob_bytes bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 10);
+INSERT INTO usage (shard) SELECT generate_series(0, 15);
+
+-- One that was handed out stays for a while without its bytes, so that it is never handed out twice.
+CREATE TABLE key_packages (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    device bytea NOT NULL,
+    suite integer NOT NULL,
+    fingerprint bytea NOT NULL,         -- SHA-256 of package
+    last_resort boolean NOT NULL,
+    package bytea,
+    taken bigint,
+    UNIQUE (device, fingerprint)
+);
+ALTER TABLE key_packages ALTER COLUMN package SET STORAGE EXTERNAL;
+CREATE INDEX key_packages_in_stock ON key_packages (device, suite, last_resort, id)
+    WHERE package IS NOT NULL;
+CREATE INDEX key_packages_by_age ON key_packages (taken) WHERE taken IS NOT NULL;
+
+CREATE TABLE kp_requests (
+    device bytea NOT NULL,
+    suite integer NOT NULL,
+    request bytea NOT NULL,
+    answer bytea,                       -- null: the last resort
+    until bigint NOT NULL,
+    PRIMARY KEY (device, suite, request)
+);
+ALTER TABLE kp_requests ALTER COLUMN answer SET STORAGE EXTERNAL;
+CREATE INDEX kp_requests_by_expiry ON kp_requests (until);
+
+CREATE TABLE hybrid_keys (
+    device bytea PRIMARY KEY,
+    hybrid_key bytea NOT NULL,
+    signature bytea NOT NULL
+);
+
+CREATE TABLE bundles (
+    identity bytea PRIMARY KEY,
+    number bigint NOT NULL,
+    signed bytea NOT NULL
+);
+
+CREATE TABLE endpoints (
+    device bytea PRIMARY KEY,
+    sequence bigint NOT NULL,
+    expires bigint NOT NULL,
+    signed bytea NOT NULL
+);
+CREATE INDEX endpoints_by_expiry ON endpoints (expires);
+
+-- first_seq: where new mailboxes start to count. probed: written to see whether writes are taken.
+CREATE TABLE meta (
+    name text PRIMARY KEY,
+    value bigint NOT NULL
+);
+
+-- Which server and database this is; another one than it was: these data were restored there.
+CREATE TABLE home (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    place text NOT NULL
+);
+
+-- What was taken out of a mailbox because its checksum is wrong, for the operator to look at.
+CREATE TABLE damaged (
+    recipient bytea NOT NULL,
+    channel bytea NOT NULL,
+    seq bigint NOT NULL,
+    id bytea NOT NULL,
+    found bigint NOT NULL
+);
+
+
+-- The processes that share these data, and the key that all of them are known by.
+CREATE TABLE processes (
+    address text PRIMARY KEY,           -- HOST:PORT, where nodes reach it
+    run bytea NOT NULL,                 -- another one each time that it starts
+    former bytea,                       -- the run before, which may not know that it is over
+    version text NOT NULL,
+    started bigint NOT NULL,
+    seen double precision NOT NULL,     -- Unix seconds, by this server's clock
+    withdrawn boolean NOT NULL DEFAULT false
+);
+CREATE TABLE relay_key (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    seed bytea NOT NULL                 -- of the Ed25519 key
+);
+
+-- Every function locks the mailboxes that it changes in the order of (recipient, channel), after it
+-- has made what is missing and before it looks at parcels, and its row of usage last: so no two wait
+-- for each other, and each statement behind the locks sees what others have committed.
+
+-- Deletes parcels of mailboxes that are locked; the answer is the places of those that there were.
+CREATE FUNCTION delete_parcels(
+    in_shard integer, in_mailboxes bigint[], in_seqs bigint[], OUT places bigint[]
+) LANGUAGE plpgsql
+    SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+DECLARE
+    released record;
+BEGIN
+    WITH gone AS (
+        DELETE FROM parcels p USING unnest(in_mailboxes, in_seqs) WITH ORDINALITY
+                AS i (mailbox, seq, n)
+            WHERE p.mailbox = i.mailbox AND p.seq = i.seq
+            RETURNING i.n, p.mailbox, p.token, octet_length(p.sealed) AS size
+    ), refunded AS (
+        UPDATE delivery_tokens t SET parcels = t.parcels - s.parcels, bytes = t.bytes - s.bytes
+            FROM (SELECT token, count(*) AS parcels, sum(size) AS bytes FROM gone
+                WHERE token IS NOT NULL GROUP BY token) s
+            WHERE t.id = s.token
+    ), freed AS (
+        UPDATE mailboxes m SET parcels = m.parcels - s.parcels, bytes = m.bytes - s.bytes
+            FROM (SELECT mailbox, count(*) AS parcels, sum(size) AS bytes FROM gone
+                GROUP BY mailbox) s
+            WHERE m.id = s.mailbox
+            RETURNING s.parcels, s.bytes, m.known
+    )
+    SELECT ARRAY(SELECT n FROM gone ORDER BY n) AS places, sum(parcels) AS parcels,
+           sum(bytes) AS bytes, coalesce(sum(bytes) FILTER (WHERE NOT known), 0) AS strangers
+        INTO released FROM freed;
+    places := released.places;
+    IF released.parcels > 0 THEN
+        UPDATE usage u SET parcels = u.parcels - released.parcels,
+                bytes = u.bytes - released.bytes,
+                strangers_bytes = u.strangers_bytes - released.strangers
+            WHERE u.shard = in_shard;
+    END IF;
+END $$;
+
+-- Forgets parcels, given as columns, none twice; the answer is the places of those that there were.
+CREATE FUNCTION forget_parcels(
+    in_shard integer, in_recipients bytea[], in_channels bytea[], in_seqs bigint[],
+    OUT places bigint[]
+) LANGUAGE plpgsql
+    SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+BEGIN
+    PERFORM FROM mailboxes m WHERE (m.recipient, m.channel) IN (
+            SELECT i.recipient, i.channel FROM unnest(in_recipients, in_channels)
+                AS i (recipient, channel))
+        ORDER BY m.recipient, m.channel FOR NO KEY UPDATE;
+    places := delete_parcels(in_shard, ARRAY(
+        SELECT m.id FROM unnest(in_recipients, in_channels) WITH ORDINALITY
+                AS i (recipient, channel, n)
+            LEFT JOIN mailboxes m ON m.recipient = i.recipient AND m.channel = i.channel
+            ORDER BY i.n), in_seqs);
+END $$;
+
+-- Deletes up to in_limit parcels that have expired; how many there were.
+CREATE FUNCTION expire_parcels(in_now bigint, in_shard integer, in_limit integer) RETURNS bigint
+LANGUAGE plpgsql
+    SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+DECLARE
+    locked bigint[];
+    old_mailboxes bigint[];
+    old_seqs bigint[];
+BEGIN
+    locked := ARRAY(
+        SELECT m.id FROM mailboxes m WHERE m.id IN (
+                SELECT p.mailbox FROM parcels p WHERE p.expires <= in_now
+                    ORDER BY p.expires LIMIT in_limit)
+            ORDER BY m.recipient, m.channel FOR NO KEY UPDATE);
+    SELECT array_agg(o.mailbox), array_agg(o.seq) INTO old_mailboxes, old_seqs FROM (
+        SELECT p.mailbox, p.seq FROM parcels p
+            WHERE p.expires <= in_now AND p.mailbox = ANY (locked)
+            ORDER BY p.expires LIMIT in_limit) o;
+    RETURN cardinality(delete_parcels(
+        in_shard, coalesce(old_mailboxes, '{}'), coalesce(old_seqs, '{}')));
+END $$;
+
+-- Keeps parcels, given as columns; no parcel id twice for one mailbox. An owner brings parcels to a
+-- mailbox of their own; in_tokens holds hashes, or nulls. The answer has a place for each parcel:
+-- (code, seq, expires). Codes: 0 kept, now or before; 1 the mailbox is full; 2 the relay is full;
+-- 3 the bringer is refused; 4 the token's share is used up; 5 there is no mailbox, and may be none.
+CREATE FUNCTION enqueue_parcels(
+    in_now bigint, in_shard integer,
+    in_recipients bytea[], in_channels bytea[], in_ids bytea[], in_expires bigint[],
+    in_sizes bigint[], in_checksums bigint[], in_sealed bytea[],
+    in_owners boolean[], in_admitted boolean[], in_making boolean[], in_tokens bytea[],
+    in_mailbox_parcels bigint, in_mailbox_bytes bigint,
+    in_token_parcels bigint, in_token_bytes bigint,
+    in_total_bytes bigint, in_strangers_bytes bigint,
+    in_total_mailboxes bigint, in_strangers bigint,
+    in_notices text[],
+    OUT codes integer[], OUT seqs bigint[], OUT expiries bigint[]
+) LANGUAGE plpgsql
+    SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+DECLARE
+    n integer := cardinality(in_ids);
+    held record;
+    item record;
+    first_seq bigint;
+    entitled boolean;
+    at integer;
+    -- The mailbox at hand is the last one of those that are written back, a place for each
+    boxes integer;
+    to_ids bigint[];
+    to_next bigint[];
+    to_parcels bigint[];
+    to_bytes bigint[];
+    to_refused bigint[];
+    -- and a place for each token
+    to_tokens bigint[];
+    to_token_parcels bigint[];
+    to_token_bytes bigint[];
+    -- What is kept now, a place for each parcel
+    none bigint[] := array_fill(NULL::bigint, ARRAY[n]);
+    new_boxes bigint[];
+    new_seqs bigint[];
+    new_tokens bigint[];
+    full_boxes bigint[];
+    more_mailboxes bigint;
+    more_parcels bigint;
+    more_bytes bigint;
+    more_strangers bigint; -- bytes
+BEGIN
+    SELECT sum(u.mailboxes) AS mailboxes, sum(u.strangers) AS strangers, sum(u.bytes) AS bytes,
+           sum(u.strangers_bytes) AS strangers_bytes INTO held FROM usage u;
+    INSERT INTO mailboxes (recipient, channel)
+        SELECT DISTINCT i.recipient, i.channel
+            FROM unnest(in_recipients, in_channels, in_owners, in_admitted, in_making)
+                AS i (recipient, channel, owner, admitted, making)
+            WHERE (i.owner OR i.admitted) AND i.making AND NOT EXISTS (SELECT FROM mailboxes m
+                WHERE m.recipient = i.recipient AND m.channel = i.channel)
+            ORDER BY i.recipient, i.channel
+            LIMIT greatest(0, least(
+                in_total_mailboxes - held.mailboxes, in_strangers - held.strangers))
+        ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS more_mailboxes = ROW_COUNT;
+    PERFORM FROM mailboxes m WHERE (m.recipient, m.channel) IN (
+            SELECT i.recipient, i.channel FROM unnest(in_recipients, in_channels)
+                AS i (recipient, channel))
+        ORDER BY m.recipient, m.channel FOR NO KEY UPDATE;
+    first_seq := coalesce((SELECT value FROM meta WHERE name = 'first_seq'), 1);
+
+    -- Decide. Where room is wanting, expired parcels make some, and all is decided anew.
+    FOR attempt IN 1..2 LOOP
+        codes := ARRAY(
+            SELECT CASE WHEN NOT (i.owner OR i.admitted) THEN 3 WHEN NOT i.making THEN 5 ELSE 2 END
+                FROM unnest(in_owners, in_admitted, in_making) WITH ORDINALITY
+                    AS i (owner, admitted, making, n)
+                ORDER BY i.n);
+        seqs := none; expiries := none;
+        new_boxes := none; new_seqs := none; new_tokens := none;
+        boxes := 0; full_boxes := '{}';
+        to_ids := '{}'; to_next := '{}'; to_parcels := '{}'; to_bytes := '{}'; to_refused := '{}';
+        to_tokens := '{}'; to_token_parcels := '{}'; to_token_bytes := '{}';
+        more_parcels := 0; more_bytes := 0; more_strangers := 0;
+        FOR item IN
+            SELECT i.n, i.expires, i.size, i.owner, i.admitted, m.id AS box, m.next_seq, m.parcels,
+                   m.bytes, m.known, m.guarded, t.id AS token, t.parcels AS token_parcels,
+                   t.bytes AS token_bytes, p.seq AS held_seq, p.expires AS held_expires
+                FROM unnest(in_recipients, in_channels, in_ids, in_expires, in_sizes, in_owners,
+                            in_admitted, in_tokens) WITH ORDINALITY
+                    AS i (recipient, channel, id, expires, size, owner, admitted, token, n)
+                JOIN mailboxes m ON m.recipient = i.recipient AND m.channel = i.channel
+                LEFT JOIN parcels p ON p.mailbox = m.id AND p.id = i.id
+                LEFT JOIN delivery_tokens t
+                    ON t.device = i.recipient AND t.hash = i.token AND i.channel = ''
+                ORDER BY m.id, i.n
+        LOOP
+            IF boxes = 0 OR to_ids[boxes] <> item.box THEN
+                boxes := boxes + 1;
+                to_ids[boxes] := item.box;
+                to_next[boxes] := CASE item.next_seq WHEN 0 THEN first_seq ELSE item.next_seq END;
+                to_parcels[boxes] := item.parcels;
+                to_bytes[boxes] := item.bytes;
+                to_refused[boxes] := NULL;
+            END IF;
+            at := NULL;
+            entitled := item.owner;
+            IF item.token IS NOT NULL THEN
+                at := array_position(to_tokens, item.token);
+                IF at IS NULL THEN
+                    at := cardinality(to_tokens) + 1;
+                    to_tokens[at] := item.token;
+                    to_token_parcels[at] := item.token_parcels;
+                    to_token_bytes[at] := item.token_bytes;
+                END IF;
+                IF item.held_expires > in_now OR (to_token_parcels[at] < in_token_parcels
+                        AND to_token_bytes[at] + item.size <= in_token_bytes) THEN
+                    entitled := true;
+                ELSE
+                    at := NULL;
+                END IF;
+            END IF;
+            IF NOT entitled AND (item.guarded OR NOT item.admitted) THEN
+                codes[item.n] := CASE WHEN item.token IS NULL THEN 3 ELSE 4 END;
+            ELSIF item.held_expires > in_now THEN
+                codes[item.n] := 0;
+                seqs[item.n] := item.held_seq;
+                expiries[item.n] := item.held_expires;
+            ELSIF item.held_seq IS NOT NULL OR to_parcels[boxes] >= in_mailbox_parcels
+                    OR to_bytes[boxes] + item.size > in_mailbox_bytes THEN
+                codes[item.n] := 1;
+                to_refused[boxes] := in_now;
+                full_boxes := full_boxes || item.box;
+            ELSIF held.bytes + more_bytes + item.size > in_total_bytes OR NOT (item.known
+                    OR held.strangers_bytes + more_strangers + item.size <= in_strangers_bytes) THEN
+                codes[item.n] := 2;
+            ELSE
+                codes[item.n] := 0;
+                seqs[item.n] := to_next[boxes];
+                expiries[item.n] := item.expires;
+                new_boxes[item.n] := item.box;
+                new_seqs[item.n] := to_next[boxes];
+                to_next[boxes] := to_next[boxes] + 1;
+                to_parcels[boxes] := to_parcels[boxes] + 1;
+                to_bytes[boxes] := to_bytes[boxes] + item.size;
+                IF at IS NOT NULL THEN
+                    new_tokens[item.n] := item.token;
+                    to_token_parcels[at] := to_token_parcels[at] + 1;
+                    to_token_bytes[at] := to_token_bytes[at] + item.size;
+                END IF;
+                more_parcels := more_parcels + 1;
+                more_bytes := more_bytes + item.size;
+                IF NOT item.known THEN
+                    more_strangers := more_strangers + item.size;
+                END IF;
+            END IF;
+        END LOOP;
+        EXIT WHEN attempt = 2 OR full_boxes = '{}';
+        SELECT array_agg(p.mailbox) AS boxes, array_agg(p.seq) AS seqs INTO item FROM parcels p
+            WHERE p.mailbox = ANY (full_boxes) AND p.expires <= in_now;
+        EXIT WHEN item.boxes IS NULL;
+        PERFORM delete_parcels(in_shard, item.boxes, item.seqs);
+    END LOOP;
+
+    INSERT INTO parcels (mailbox, seq, id, expires, checksum, sealed, token)
+        SELECT i.box, i.seq, i.id, i.expires, i.checksum, i.sealed, i.token
+            FROM unnest(new_boxes, new_seqs, in_ids, in_expires, in_checksums, in_sealed, new_tokens)
+                AS i (box, seq, id, expires, checksum, sealed, token)
+            WHERE i.seq IS NOT NULL;
+    UPDATE mailboxes m SET next_seq = t.next_seq, parcels = t.parcels, bytes = t.bytes,
+            refused_since = coalesce(m.refused_since, t.refused)
+        FROM unnest(to_ids, to_next, to_parcels, to_bytes, to_refused)
+            AS t (id, next_seq, parcels, bytes, refused)
+        WHERE m.id = t.id;
+    UPDATE delivery_tokens d SET parcels = t.parcels, bytes = t.bytes
+        FROM unnest(to_tokens, to_token_parcels, to_token_bytes) AS t (id, parcels, bytes)
+        WHERE d.id = t.id;
+    UPDATE usage u SET mailboxes = u.mailboxes + more_mailboxes,
+            strangers = u.strangers + more_mailboxes, parcels = u.parcels + more_parcels,
+            bytes = u.bytes + more_bytes, strangers_bytes = u.strangers_bytes + more_strangers
+        WHERE u.shard = in_shard;
+    PERFORM pg_notify('relay_mail', notice) FROM unnest(in_notices) AS notice;
+END $$;

@@ -1,0 +1,53 @@
+"""How much the whole store holds, and whether there is room for more.
+
+The counts are rows that change in the transactions that they count, spread over shards. A sum over
+them lacks what others have under way: processes together can exceed a quota of the whole store by
+what each of them writes at one moment. Quotas of one mailbox or device are exact.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import fields
+from typing import Final
+
+from relay.refusals import relay_full
+from relay.store.contract import Quotas, Usage
+from relay.store.postgres.connecting import Connection
+
+SHARDS: Final = 16
+_COUNTS: Final = tuple(field.name for field in fields(Usage))
+COUNT: Final = "SELECT {} FROM usage".format(  # noqa: S608 - our own text
+    ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in _COUNTS)
+)
+
+
+async def count(connection: Connection) -> Usage:
+    return Usage(*await connection.fetchrow(COUNT))
+
+
+async def check_directory(connection: Connection, size: int, quotas: Quotas) -> None:
+    """Before bytes are added to the directory. Raises TryLater `relay-full`."""
+    if size <= 0:
+        return
+    held = await connection.fetchval("SELECT sum(directory_bytes) FROM usage")
+    if held + size > quotas.directory_bytes:
+        raise relay_full()
+
+
+async def add(connection: Connection, **changes: int) -> None:
+    """Counts of this transaction's rows, by the names of Usage; its LAST statement.
+
+    The row stays locked until the commit: whoever waited for another lock behind it could wait for
+    us.
+    """
+    names = [name for name in changes if name in _COUNTS]
+    if len(names) != len(changes):
+        raise ValueError(f"counts are {_COUNTS}")
+    if any(changes.values()):
+        sums = ", ".join(f"{name} = {name} + ${at}" for at, name in enumerate(names, 2))
+        await connection.execute(
+            f"UPDATE usage SET {sums} WHERE shard = $1",  # noqa: S608 - our own names
+            random.randrange(SHARDS),  # noqa: S311 - apart from other transactions
+            *(changes[name] for name in names),
+        )
