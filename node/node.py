@@ -52,6 +52,7 @@ from node.views import (
     PeerLinkView,
     PingView,
     RegisterView,
+    RelayView,
 )
 from schemas.addresses import Address, BootstrapAddress, RelayAddress
 from schemas.errors import Fault
@@ -333,6 +334,10 @@ class Node:
     async def health(self, relay: str | None = None) -> tuple[HealthView, ...]:
         """Of one relay (HOST:PORT#KEY), or all of ours. Raises Refused `bad-relay`, `no-relay`."""
         return await self._relaying.health(relay)
+
+    async def relays(self) -> tuple[RelayView, ...]:
+        """Ours in their order, then those that were ours and are read still."""
+        return await self._relaying.relays()
 
     async def register(self) -> tuple[RegisterView, ...]:
         """Make KeyPackages and upload them to our relays; one view per suite and relay.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterable
@@ -10,6 +11,7 @@ from identity.bundle import open_bundle_untrusted
 from node.delivery.asking import Ask
 from node.delivery.courier import RELAY_KEY_CHANGED
 from node.delivery.delivery import Delivery
+from node.delivery.obtain import read_relays
 from node.delivery.publish import (
     SUITES,
     Uploaded,
@@ -19,8 +21,9 @@ from node.delivery.publish import (
 )
 from node.delivery.relay_client import RelayClient
 from node.delivery.relay_pool import WRONG_PEER
-from node.engine.commands import DevicesOf
-from node.views import FetchedKeyView, HealthView, KeyHoldingView, RegisterView
+from node.engine.commands import DevicesOf, WhoAmI
+from node.engine.relay_commands import ListFormerRelays
+from node.views import FetchedKeyView, HealthView, KeyHoldingView, RegisterView, RelayView
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Refused, Unreachable
 from schemas.ids import DeviceKey, IdentityKey
@@ -42,6 +45,33 @@ class Relaying:
         """Raises Refused `bad-relay`, `no-relay`."""
         chosen = self._own() if relay is None else [RelayAddress.parse(relay)]
         return tuple([await self._health(address) for address in chosen])
+
+    async def relays(self) -> tuple[RelayView, ...]:
+        """Ours in their order, then those that were."""
+        ours = read_relays((await self._ask(WhoAmI())).relays)
+        former = await self._ask(ListFormerRelays())
+        return (
+            *(self._relay(relay, number) for number, relay in enumerate(ours, 1)),
+            *(
+                dataclasses.replace(
+                    self._relay(RelayAddress.parse(view.relay), None),
+                    left_at=view.since,
+                    read_until=view.until,
+                )
+                for view in former
+            ),
+        )
+
+    def _relay(self, relay: RelayAddress, order: int | None) -> RelayView:
+        pool, own = self._delivery.pool, self._delivery.own_relays
+        reason = own.trouble(relay) or (None if pool.connected(relay) else pool.why_not(relay))
+        if reason == WRONG_PEER:
+            reason = RELAY_KEY_CHANGED
+        if pool.connected(relay):
+            state = "connected" if reason is None else "refused"
+        else:
+            state = "connecting" if reason is None else "unreachable"
+        return RelayView(str(relay), order, state, reason, own.refused_since(relay))
 
     async def register(self) -> tuple[RegisterView, ...]:
         """Records, last resorts and stock, to each relay of ours that answers.

@@ -36,6 +36,23 @@ class HealthView:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayView:
+    """A relay of ours, or one that was and is read still; times in Unix seconds.
+
+    `order` counts from 1, None for one that was. `state`: "connected"; "connecting"; "refused" or
+    "unreachable" with `reason`, a code.
+    """
+
+    relay: str  # HOST:PORT#KEY
+    order: int | None
+    state: str
+    reason: str | None
+    refused_since: int | None  # our mailbox there is full
+    left_at: float | None = None
+    read_until: float | None = None  # or until it is empty and everybody knows that we left
+
+
+@dataclass(frozen=True, slots=True)
 class RegisterView:
     """A KeyPackage of ours that a relay took. `fingerprint` is SHA-256 of it, in hex."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from node.api import relay_shapes as rs
 from node.api import shapes as s
 
 Q = TypeVar("Q", bound=s.Request)
@@ -53,6 +54,22 @@ BACK_UP = _operation(
 
 SET_RELAYS = _operation(
     "set-relays", "POST", "/account/relays", s.SetRelays, s.Account, "Which relays are ours"
+)
+RELAYS = _operation(
+    "relays",
+    "GET",
+    "/relays",
+    s.Nothing,
+    list[rs.Relay],
+    "Our relays in order, and those that were and are read still",
+)
+CHANGE_RELAYS = _operation(
+    "change-relays",
+    "POST",
+    "/relays",
+    rs.ChangeRelays,
+    list[rs.Relay],
+    "Add relays to ours, drop others; everybody is told",
 )
 REGISTER = _operation(
     "register",

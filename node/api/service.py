@@ -15,6 +15,7 @@ from identity.sealed_file import normalised
 from node.api import convert
 from node.api import operations as op
 from node.api import shapes as s
+from node.api.relay_service import relay_handlers
 from node.backup_file import write_backup
 from node.by_hand import export_parcels, import_parcels
 from node.delivery.dht import DhtStatus
@@ -29,6 +30,7 @@ from node.views import (
     PeerLinkView,
     PingView,
     RegisterView,
+    RelayView,
 )
 from schemas.addresses import Address, RelayAddress
 from schemas.card import PREFIX as CARD_PREFIX
@@ -68,6 +70,7 @@ class ServedNode(Protocol):
     async def add_contact(self, card: str) -> ContactView: ...
     async def ping(self, target: str) -> PingView: ...
     async def health(self, relay: str | None = None) -> tuple[HealthView, ...]: ...
+    async def relays(self) -> tuple[RelayView, ...]: ...
     async def register(self) -> tuple[RegisterView, ...]: ...
     async def refresh_key_package(self) -> tuple[RegisterView, ...]: ...
     async def fetch_key(
@@ -134,6 +137,7 @@ class Service:
             op.IMPORT_PARCELS.name: self.import_parcels,
             op.LEDGER.name: self.ledger,
             op.WHY.name: self.why,
+            **relay_handlers(node),
         }
 
     async def answer(self, operation: op.Operation[op.Q, op.A], request: op.Q) -> op.A:

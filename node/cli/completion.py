@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 commands = Commands("Your node")
 
-_ANSWER_S: Final = 0.5  # a completion that takes longer is worse than none
+ANSWER_S: Final = 0.5  # a completion that takes longer is worse than none
 _PROGRAM: Final = "quicnprotochat"
 _VARIABLE: Final = "_QUICNPROTOCHAT_COMPLETE"
 _SPECIAL: Final = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
@@ -46,23 +46,23 @@ def completion(ctx: click.Context, state: State, shell: str) -> None:
 
 def groups(ctx: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Names of groups; ids of those that have none."""
-    return _matching(begun, _ask(ctx, _groups))
+    return matching(begun, ask(ctx, _groups))
 
 
 def people(ctx: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Names in the address book."""
-    return _matching(begun, _ask(ctx, _people))
+    return matching(begun, ask(ctx, _people))
 
 
 def either(ctx: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
-    return _matching(begun, [*_ask(ctx, _groups), *_ask(ctx, _people)])
+    return matching(begun, [*ask(ctx, _groups), *ask(ctx, _people)])
 
 
 def _groups(client: Client) -> Iterable[str]:
     from node.api import operations as op
     from node.api.shapes import Nothing
 
-    found = client.call(op.GROUPS, Nothing(), timeout_s=_ANSWER_S)
+    found = client.call(op.GROUPS, Nothing(), timeout_s=ANSWER_S)
     return (each.name or each.group[:12] for each in found)
 
 
@@ -70,10 +70,10 @@ def _people(client: Client) -> Iterable[str]:
     from node.api import operations as op
     from node.api.shapes import Nothing
 
-    return (each.name for each in client.call(op.CONTACTS, Nothing(), timeout_s=_ANSWER_S))
+    return (each.name for each in client.call(op.CONTACTS, Nothing(), timeout_s=ANSWER_S))
 
 
-def _ask(ctx: click.Context, what: Any) -> list[str]:
+def ask(ctx: click.Context, what: Any) -> list[str]:
     """Nothing when no node runs, or when it is slow: a completion tells no errors."""
     from node.api.client import Client
     from schemas.errors import Fault
@@ -84,7 +84,7 @@ def _ask(ctx: click.Context, what: Any) -> list[str]:
         return []
 
 
-def _matching(begun: str, names: Iterable[str]) -> list[CompletionItem]:
+def matching(begun: str, names: Iterable[str]) -> list[CompletionItem]:
     # The protocol is line by line: a name with a line break in it cannot be told.
     fitting = sorted({name for name in names if name.startswith(begun) and name.isprintable()})
     if os.environ.get(_VARIABLE) == "bash_complete":  # the other shells quote by themselves

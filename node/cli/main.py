@@ -28,6 +28,7 @@ from node.cli import (
     passphrase,
     people,
     reach,
+    relays,
 )
 from node.cli.command import SectionedGroup, common_options
 from node.cli.output import Output
@@ -60,6 +61,7 @@ for _module in (
     chat,
     network,
     reach,
+    relays,
     dht,
     completion,
     demo,

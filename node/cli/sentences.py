@@ -111,6 +111,11 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         f"your mailbox at {e['relay'].partition('#')[0]} was full, and messages for you were "
         "refused there: their senders try again"
     ),
+    "relay-refuses": lambda e: (
+        f"your relay {e['relay'].partition('#')[0]} refuses this node: {e['reason']}"
+        + (f"; {e['hint']}" if e["hint"] else "")
+    ),
+    "relay-left": lambda e: f"{e['relay'].partition('#')[0]} is not read any more: you left it",
     "port-mapping": lambda e: (
         f"your router forwards {e['address']} to this node ({e['protocol']})"
         if e["address"]

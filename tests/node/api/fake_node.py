@@ -13,6 +13,7 @@ from node.delivery.dht import DhtStatus
 from node.delivery.paths import DevicePaths, PathView
 from node.engine import commands as c
 from node.engine import values as v
+from node.engine.relay_commands import ChangeRelays
 from schemas.addresses import Address
 from schemas.errors import Refused, Unreachable
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
@@ -92,6 +93,7 @@ class FakeNode:
             c.ReadMessages: (INBOX,),
             c.ReadHistory: (INBOX,),
             c.SetRelays: None,
+            ChangeRelays: None,
             c.MoveCursor: None,
             c.ReadLedger: (
                 v.LedgerView(BOB, BOBS, "Bob", v.State.HELD, "relay", RELAY, 9.0, 2.0, None),
@@ -167,6 +169,9 @@ class FakeNode:
 
     async def health(self, relay: str | None = None) -> tuple[views.HealthView, ...]:
         return (views.HealthView(relay or RELAY, "ok", "0.1", 12, None),)
+
+    async def relays(self) -> tuple[views.RelayView, ...]:
+        return (views.RelayView(RELAY, 1, "connected", None, None),)
 
     async def register(self) -> tuple[views.RegisterView, ...]:
         return (views.RegisterView(DEVICE, "ff", RELAY, "hybrid", 20),)

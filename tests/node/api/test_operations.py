@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from node.api import operations as op
+from node.api import relay_shapes as rs
 from node.api import shapes as s
 from node.engine import commands as c
 from node.parcel_file import ParcelFileWriter
@@ -41,6 +42,7 @@ REQUESTS: dict[str, s.Request] = {
     "policies": s.PoliciesOf("Bob"),
     "set-policy": s.SetPolicy("Bob", "relay-only"),
     "set-relays": s.SetRelays([RELAY]),
+    "change-relays": rs.ChangeRelays([RELAY], [RELAY[-64:-50]], first=True),
     "direct": s.ByPerson("Bob"),
     "history": s.ReadHistory("friends", after=3, limit=5),
     "move-cursor": s.MoveCursor("bot", [s.Seen(FRIENDS.hex(), 7)]),
