@@ -17,6 +17,16 @@ class TryLater(Refused):
         self.retry_after_ms = retry_after_ms
 
 
+def rate_exceeded(what: str, wait_s: float) -> TryLater:
+    """More of `what` than a token bucket holds, which has some again in `wait_s`."""
+    return TryLater(
+        "try-later",
+        f"more {what} than this relay allows",
+        retry_after_ms=int(wait_s * 1000) + 1,
+        hint="it goes on by itself, more slowly",
+    )
+
+
 def relay_full() -> TryLater:
     return TryLater(
         "relay-full",
@@ -32,6 +42,14 @@ def mailbox_full() -> TryLater:
         "the recipient's mailbox has no room",
         retry_after_ms=MAILBOX_FULL_RETRY_MS,
         hint="it is sent again by itself; another relay of theirs may have room",
+    )
+
+
+def no_mailbox() -> Refused:
+    return Refused(
+        "no-mailbox",
+        "this relay keeps mail for its members only, and the recipient is none",
+        hint="ask them which relay they use",
     )
 
 
