@@ -14,6 +14,7 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from relay import machine
 from relay.config import RelayConfig
 from relay.store.sqlite.database import MIGRATIONS
 from relay.store.sqlite.usage import count
@@ -29,13 +30,14 @@ METRICS_DEADLINE_S: Final = 2.0
 
 
 def checks(config: RelayConfig, *, now: Callable[[], float] = time.time) -> Iterator[Check]:
-    """Look at everything, changing nothing. Raises nothing."""
+    """Look at everything. Raises nothing."""
     yield _folder(config)
     yield _disk(config)
     running = _running(config)
     yield Check("relay", True, "it runs" if running else "it does not run")
     yield _port(config, running=running)
     yield from _database(config, now())
+    yield from machine.checks(config, now())
 
 
 def limits_of(config: RelayConfig) -> dict[str, float]:

@@ -34,7 +34,12 @@ def test_doctor_checks_and_shows_every_limit(tmp_path: Path) -> None:
         done = run_relay("doctor", "--data-dir", str(tmp_path), "--json")
         *found, limits = lines(done.out)
         assert {str(each["name"]): each["ok"] for each in found} == dict.fromkeys(
-            ("folder", "disk", "relay", "port", "database", "parcels", "clock"), True
+            (
+                *("folder", "disk", "relay", "port", "database", "parcels", "clock"),
+                *("ntp", "disk type", "room", "fsync", "udp buffers", "nofile", "certificate"),
+                "settings",
+            ),
+            True,
         )
         assert done.code == 0
         named = limits["limits"]
