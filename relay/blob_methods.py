@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from relay.admission import Admission
 from relay.call import Call
-from relay.callers import Callers
 from relay.refusals import TryLater
 from relay.store.blobs import BlobStore, Progress, blob_differs
 from relay.store.contract import MAX_NUMBER
@@ -40,10 +40,10 @@ class BlobMethods:
     """They raise Fault to refuse. `clock` gives Unix seconds."""
 
     def __init__(
-        self, blobs: BlobStore, callers: Callers, ttl: BlobTtl, clock: Callable[[], float]
+        self, blobs: BlobStore, admission: Admission, ttl: BlobTtl, clock: Callable[[], float]
     ) -> None:
         self._blobs = blobs
-        self._callers = callers
+        self._admission = admission
         self._ttl = ttl
         self._clock = clock
         self._verifying: set[tuple[DeviceKey, BlobId]] = set()
@@ -53,7 +53,7 @@ class BlobMethods:
             blob = BlobId(params.blob)
             offset, chunk, total = _read_chunk(params)
         call.caller.use(size=len(chunk))
-        self._callers.introduce(call.caller)
+        await self._admission.introduce(call)
         now = int(self._clock())
         if chunk:
             progress = await self._blobs.append(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from relay.limits import RelayLimits
-from relay.refusals import TryLater
+from relay.refusals import TryLater, rate_exceeded
 from relay.store.contract import MailboxName
 from schemas.ids import DeviceKey
 from transport.admission import prefix_of
@@ -44,6 +44,8 @@ class Caller:
         self._tasks: set[asyncio.Task[None]] = set()
         self.waits = 0  # fetchWait calls that run
         self.introduced = False
+        self.registered = False  # its device is one of an account, and was when last looked at
+        self.hang_up: Callable[[str], None] = lambda _: None  # close the connection, for a reason
         self.opened: set[MailboxName] = set()
         self.told_refusal: dict[MailboxName, int] = {}  # `refusedSince` as this connection saw it
         self.taking: dict[MailboxName, asyncio.Task[None]] = {}  # deletions of what was fetched
@@ -54,12 +56,7 @@ class Caller:
         now = self._clock()
         wait_s = max([bucket.wait_s(now) for bucket in self._buckets])
         if wait_s:
-            raise TryLater(
-                "try-later",
-                "more calls or bytes than this relay allows",
-                retry_after_ms=int(wait_s * 1000) + 1,
-                hint="it goes on by itself, more slowly",
-            )
+            raise rate_exceeded("calls or bytes", wait_s)
         for bucket in self._calls:
             bucket.use(1, now)
 
@@ -72,6 +69,11 @@ class Caller:
         if size:
             for bucket in self._bytes:
                 bucket.use(size, now)
+
+    def forget(self) -> None:
+        """Nothing of its device is kept any more; whether to keep anything is asked anew."""
+        self.introduced = self.registered = False
+        self.opened.clear()
 
     def start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Run `work`, which raises nothing, for as long as the connection lives at most."""
@@ -94,7 +96,8 @@ class Callers:
     def __init__(self, limits: RelayLimits, clock: Callable[[], float]) -> None:
         self.limits = limits
         self._clock = clock
-        self._devices: Counter[DeviceKey] = Counter()
+        self._number = 0
+        self._devices: dict[DeviceKey, list[Caller]] = {}
         self._prefixes: Counter[bytes] = Counter()
         self._device_calls = Buckets[DeviceKey](limits.device_calls_rate, limits.device_calls_burst)
         self._device_bytes = Buckets[DeviceKey](limits.device_bytes_rate, limits.device_bytes_burst)
@@ -106,7 +109,19 @@ class Callers:
         self._seen: OrderedDict[DeviceKey, None] = OrderedDict()
 
     def __len__(self) -> int:
-        return self._devices.total()
+        return self._number
+
+    def of(self, device: DeviceKey) -> list[Caller]:
+        """The device's connections."""
+        return list(self._devices.get(device, ()))
+
+    def registered(self) -> set[DeviceKey]:
+        """Devices that are connected, and were in an account when last looked at."""
+        return {
+            device
+            for device, callers in self._devices.items()
+            if any(caller.registered for caller in callers)
+        }
 
     @contextmanager
     def connected(self, device: DeviceKey, host: str) -> Iterator[Caller]:
@@ -118,7 +133,7 @@ class Callers:
         limits = self.limits
         if (
             len(self) >= limits.connections
-            or self._devices[device] >= limits.connections_per_device
+            or len(self._devices.get(device, ())) >= limits.connections_per_device
             or (prefix is not None and self._prefixes[prefix] >= limits.connections_per_prefix)
         ):
             raise TryLater(
@@ -136,11 +151,16 @@ class Callers:
             calls.append(self._prefix_calls.of(prefix))
             volume.append(self._prefix_bytes.of(prefix))
             self._prefixes[prefix] += 1
-        self._devices[device] += 1
+        caller = Caller(device, prefix, tuple(calls), tuple(volume), self._clock)
+        self._number += 1
+        self._devices.setdefault(device, []).append(caller)
         try:
-            yield Caller(device, prefix, tuple(calls), tuple(volume), self._clock)
+            yield caller
         finally:
-            _decrement(self._devices, device)
+            self._number -= 1
+            self._devices[device].remove(caller)
+            if not self._devices[device]:
+                del self._devices[device]
             if prefix is not None:
                 _decrement(self._prefixes, prefix)
 
@@ -154,12 +174,7 @@ class Callers:
         volume = self._token_bytes.of(recipient + token)
         wait_s = max(parcels.wait_s(now), volume.wait_s(now))
         if wait_s:
-            raise TryLater(
-                "try-later",
-                "more parcels or bytes with this delivery token than this relay allows",
-                retry_after_ms=int(wait_s * 1000) + 1,
-                hint="it goes on by itself, more slowly",
-            )
+            raise rate_exceeded("parcels or bytes with this delivery token", wait_s)
         parcels.use(1, now)
         volume.use(size, now)
 

@@ -33,7 +33,8 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 STORE_BACKENDS: Final = {"sqlite": "sqlite", "file": "sqlite", "sql": "sqlite"}
 _HEX_KEY: Final = re.compile("[0-9a-fA-F]{64}")
 LOG_FORMATS: Final = ("text", "json")
-_LATER: Final = ("auth_token",)
+ADMISSIONS: Final = ("open", "invite", "token")
+_SECRETS: Final = ("db_key", "auth_token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class RelayConfig:
     data_dir: Path
     store_backend: str
     db_path: Path | None
-    db_key: str | None
+    db_key: str | None = dataclasses.field(repr=False)
     tls_cert: Path | None
     tls_key: Path | None
     metrics: Address | None
@@ -60,6 +61,8 @@ class RelayConfig:
     audit_days: int
     log_level: str
     log_format: str
+    admission: str  # who may have things kept here: one of ADMISSIONS
+    auth_token: str | None = dataclasses.field(repr=False)
     quotas: Quotas
     limits: RelayLimits
 
@@ -152,6 +155,12 @@ def _log_format(value: object) -> str:
     return str(value)
 
 
+def _admission(value: object) -> str:
+    if value not in ADMISSIONS:
+        raise ValueError(f"write one of: {', '.join(ADMISSIONS)}")
+    return str(value)
+
+
 def _switch(value: object) -> bool:
     known = {"1": True, "true": True, "0": False, "false": False}
     found = known.get(str(value).lower())
@@ -218,6 +227,8 @@ SETTINGS: Final[dict[str, Setting]] = {
     "dht": Setting(_switch, lambda: None),
     "dht_bootstrap": Setting(_bootstrap, tuple),
     "log_format": Setting(_log_format, lambda: "text"),
+    "admission": Setting(_admission, lambda: None),
+    "auth_token": Setting(_text, lambda: None),
     "mailbox_parcels": Setting(_number(1, 1_000_000), lambda: limits.MAILBOX_PARCELS),
     "mailbox_bytes": Setting(_number(limits.PARCEL, 2**40), lambda: limits.MAILBOX_BYTES),
     "key_packages": Setting(_number(1, 10_000), lambda: limits.KEY_PACKAGES_PER_DEVICE),
@@ -248,7 +259,7 @@ def load_config(
 ) -> RelayConfig:
     """The settings in force; a flag that is None was not given.
 
-    Raises Refused: `bad-setting`, `unknown-setting`, `unsupported-setting`, `bad-config-file`.
+    Raises Refused: `bad-setting`, `unknown-setting`, `bad-config-file`.
     """
     table = {} if file is None else _read_file(file)
     values: dict[str, Any] = {}
@@ -270,12 +281,13 @@ def load_config(
         except ValueError as error:
             # A URL can hold a password, which does not belong into logs.
             shown = (
-                "that" if name == "db_key" else "a URL" if "://" in str(value) else repr(value)[:80]
+                "that" if name in _SECRETS else "a URL" if "://" in str(value) else repr(value)[:80]
             )
             raise Refused("bad-setting", f"{source} cannot be {shown}", hint=str(error)) from error
     _check_metrics(values)
     if values["dht"] is None:  # a node of the DHT is its key: of several processes one may be it
         values["dht"] = values["store_backend"] == "sqlite"
+    values["admission"] = _settle_admission(values["admission"], values["auth_token"])
     quotas = Quotas(**{name: values.pop(name) for name in _QUOTA_NAMES})
     bounds = RelayLimits(**{name: values.pop(name) for name in _LIMIT_NAMES})
     return RelayConfig(**values, quotas=quotas, limits=bounds)
@@ -301,6 +313,19 @@ def _check_metrics(values: Mapping[str, Any]) -> None:
         raise Refused(
             "bad-setting", "metrics_tls_cert and metrics_tls_key need each other", hint="set both"
         )
+
+
+def _settle_admission(admission: str | None, auth_token: str | None) -> str:
+    """A relay with a token wants it; without one it is open unless told otherwise."""
+    if admission is None:
+        return "open" if auth_token is None else "token"
+    if (admission == "token") != (auth_token is not None):
+        raise Refused(
+            "bad-setting",
+            f"admission = {admission} does not go with auth_token as it is set",
+            hint="set auth_token for admission = token, and for no other",
+        )
+    return admission
 
 
 def database_key(text: str) -> bytes:
@@ -329,12 +354,6 @@ def _read_file(file: Path) -> dict[str, object]:
             "bad-config-file", f"{str(file)!r} is not TOML: {error}", hint="mend that line"
         ) from error
     for key in table:
-        if key in _LATER:
-            raise Refused(
-                "unsupported-setting",
-                f"{key} in {str(file)!r} is not supported by this version",
-                hint="remove it",
-            )
         if key not in SETTINGS:
             near = difflib.get_close_matches(key, SETTINGS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(SETTINGS)}"

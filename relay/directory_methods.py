@@ -10,8 +10,8 @@ from discovery.record import open_endpoint_record_untrusted
 from identity.bundle import open_bundle_untrusted
 from identity.keys import signature_holds
 from identity.signing import prefixed
+from relay.admission import Admission
 from relay.call import Call, not_your_key
-from relay.callers import Callers
 from relay.refusals import error_frame
 from relay.store.contract import RelayStore, StoredHybridKey
 from schemas import limits
@@ -32,9 +32,9 @@ from schemas.records import (
 class DirectoryMethods:
     """They raise Fault to refuse. `clock` gives Unix seconds."""
 
-    def __init__(self, store: RelayStore, callers: Callers, clock: Callable[[], float]) -> None:
+    def __init__(self, store: RelayStore, admission: Admission, clock: Callable[[], float]) -> None:
         self._store = store
-        self._callers = callers
+        self._admission = admission
         self._clock = clock
 
     # Key packages and hybrid keys
@@ -48,7 +48,7 @@ class DirectoryMethods:
                 raise ValueError("an empty key package")
             last_resort = params.lastResort
         call.require_own(device)
-        self._callers.introduce(call.caller)
+        await self._admission.introduce(call)
         stock = await self._store.put_key_package(device, suite, package, last_resort=last_resort)
         call.results.fingerprint = hashlib.sha256(package).digest()
         call.results.stock = stock
@@ -78,7 +78,7 @@ class DirectoryMethods:
         call.require_own(device)
         if not _signed_by(device, key):
             raise Malformed("bad-signature", "the hybrid key is not signed by its device")
-        self._callers.introduce(call.caller)
+        await self._admission.introduce(call)
         await self._store.put_hybrid_key(device, key)
 
     async def fetch_hybrid_key(self, call: Call) -> None:
@@ -108,7 +108,7 @@ class DirectoryMethods:
             core = open_bundle_untrusted(signed)
         if call.device not in {device.key for device in core.devices}:
             raise not_your_key()
-        self._callers.introduce(call.caller)
+        await self._admission.introduce(call)
         await self._store.put_bundle(core.identity, core.number, signed)
 
     async def resolve_identity(self, call: Call) -> None:
@@ -128,7 +128,7 @@ class DirectoryMethods:
             record = open_endpoint_record_untrusted(signed, now=now)
         call.require_own(device)
         call.require_own(record.device)
-        self._callers.introduce(call.caller)
+        await self._admission.introduce(call)
         await self._store.put_endpoint(device, record.sequence, record.expires, signed)
 
     async def resolve_endpoint(self, call: Call) -> None:

@@ -37,6 +37,18 @@ class RelayLimits:
     token_bytes_rate: int = 1 * MIB
     token_bytes_burst: int = 64 * MIB
 
+    # Accounts; each login and registration costs some multiplications, and is one guess at most
+    prefix_registrations_per_hour: int = 60  # two messages each
+    prefix_registrations_burst: int = 60  # people at one table
+    prefix_logins_per_hour: int = 120
+    prefix_logins_burst: int = 60
+    name_logins_per_hour: int = 60  # guesses of one password, from wherever they come
+    name_logins_burst: int = 20
+    pending_logins: int = 2_000  # about 1 KiB each, for 5 minutes
+    pending_logins_per_prefix: int = 64
+    accounts: int = 100_000
+    devices_per_account: int = 8  # as many as a bundle lists
+
     # Devices that were not here since the start, per prefix
     newcomers_rate: int = 1
     newcomers_burst: int = 500

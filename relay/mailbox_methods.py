@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from relay.admission import Admission
 from relay.call import Call
 from relay.callers import Callers
+from relay.channel_methods import ChannelMethods
 from relay.limits import LONGEST_WAIT_S, PUSH_DEADLINE_S
 from relay.refusals import TryLater, error_frame
 from relay.store.contract import MAX_NUMBER, MailboxName, RelayStore
@@ -45,6 +47,8 @@ class MailboxMethods:
         self,
         store: RelayStore,
         callers: Callers,
+        admission: Admission,
+        channels: ChannelMethods,
         subscriptions: Subscriptions,
         *,
         parcel_ttl_s: int,
@@ -53,6 +57,8 @@ class MailboxMethods:
     ) -> None:
         self._store = store
         self._callers = callers
+        self._admission = admission
+        self._channels = channels
         self._subscriptions = subscriptions
         self._parcel_ttl_s = parcel_ttl_s
         self._clock = clock
@@ -65,12 +71,7 @@ class MailboxMethods:
         with call.request() as params:
             item = read_enqueue_item(params.item)
         call.caller.use(size=len(item.sealed))
-        now = int(self._clock())
-        admitted = self._admitted(item, now)
-        if isinstance(admitted, EnqueueItem):
-            [outcome] = await self._store.enqueue([admitted], now=now, by=_bringer(call))
-        else:
-            outcome = admitted
+        [outcome] = await self._keep(call, [item])
         self._tell(call.results.init("result"), outcome)
         if isinstance(outcome, Refused):
             fill_error(call.results.init("error"), error_frame(outcome))
@@ -80,16 +81,31 @@ class MailboxMethods:
             batch = items(params.items, limits.BATCH_ITEMS, _read_item_or_fault)
         read = [item for item in batch if isinstance(item, EnqueueItem)]
         call.caller.use(calls=len(batch) - 1, size=sum(len(item.sealed) for item in read))
+        outcomes = await self._keep(call, batch)
+        slots = call.results.init("results", len(batch))
+        for slot, outcome in zip(slots, outcomes, strict=True):
+            self._tell(slot, outcome)
+
+    async def _keep(
+        self, call: Call, brought: Sequence[EnqueueItem | Fault]
+    ) -> list[Enqueued | Fault]:
+        """Store what may be stored; an outcome for each."""
         now = int(self._clock())
+        items = [item for item in brought if isinstance(item, EnqueueItem)]
+        names = [MailboxName(item.recipient, item.channel) for item in items]
+        refusals = iter(await self._channels.refusals(call.device, names))
         admitted = [
-            self._admitted(item, now) if isinstance(item, EnqueueItem) else item for item in batch
+            (next(refusals) or self._admitted(item, now)) if isinstance(item, EnqueueItem) else item
+            for item in brought
         ]
         good = [item for item in admitted if isinstance(item, EnqueueItem)]
-        kept = await self._store.enqueue(good, now=now, by=_bringer(call)) if good else ()
-        stored = iter(kept)
-        slots = call.results.init("results", len(batch))
-        for slot, item in zip(slots, admitted, strict=True):
-            self._tell(slot, next(stored) if isinstance(item, EnqueueItem) else item)
+        by = await self._bringer(call)
+        stored = iter(await self._store.enqueue(good, now=now, by=by) if good else ())
+        return [next(stored) if isinstance(item, EnqueueItem) else item for item in admitted]
+
+    async def _bringer(self, call: Call) -> Bringer:
+        admitted = await self._admission.admits(call)
+        return Bringer(call.device, admitted=admitted, making=not self._admission.by_invitation)
 
     def _admitted(self, item: EnqueueItem, now: int) -> EnqueueItem | Refused:
         """The item as it will be kept, unless it is too late for it, or too early."""
@@ -117,7 +133,7 @@ class MailboxMethods:
         with call.request() as params:
             hashes = items(params.hashes, limits.DELIVERY_TOKENS, lambda each: exactly(each, 32))
             optional = params.optional
-        self._callers.introduce(call.caller)
+        await self._admission.introduce(call)
         await self._store.delivery_tokens.set(
             call.device, hashes, optional=optional, now=int(self._clock())
         )
@@ -129,7 +145,7 @@ class MailboxMethods:
             name = _read_mailbox_name(params)
             after = min(params.after, MAX_NUMBER)
             limit = _read_limit(params)
-        _require_own_mailbox(call, name)
+        await self._require_own(call, name)
         await self._open(call, name)
         self._answer(call, name, await self._look(name, limit, after=after))
 
@@ -137,7 +153,7 @@ class MailboxMethods:
         with call.request() as params:
             name = _read_mailbox_name(params)
             sequences = items(params.sequences, limits.MAILBOX_PARCELS, int)
-        _require_own_mailbox(call, name)
+        await self._require_own(call, name)
         known = [sequence for sequence in sequences if sequence <= MAX_NUMBER]
         call.results.acknowledged = await self._store.acknowledge(name, known)
 
@@ -146,7 +162,7 @@ class MailboxMethods:
             name = MailboxName(DeviceKey(params.recipientKey))
             after = min(params.after, MAX_NUMBER)
             sink = call.line.rpc.service(params.sink, deadline_s=PUSH_DEADLINE_S)
-        _require_own_mailbox(call, name)
+        await self._require_own(call, name)
         await self._open(call, name)
         self._subscriptions.start(Subscription(call.caller, call.line, name, after, sink))
 
@@ -156,7 +172,7 @@ class MailboxMethods:
         with call.request() as params:
             name = _read_mailbox_name(params)
             limit = _read_limit(params)
-        _require_own_mailbox(call, name)
+        await self._require_own(call, name)
         await self._open(call, name)
         await self._taken(call, name)
         await self._hand_out(call, name, await self._look(name, limit))
@@ -166,7 +182,7 @@ class MailboxMethods:
             name = _read_mailbox_name(params)
             limit = _read_limit(params)
             timeout_s = min(params.timeoutMs / 1000, LONGEST_WAIT_S)
-        _require_own_mailbox(call, name)
+        await self._require_own(call, name)
         caller = call.caller
         if caller.waits >= self._callers.limits.waits_per_connection:
             raise TryLater(
@@ -227,6 +243,15 @@ class MailboxMethods:
 
     # Inside
 
+    async def _require_own(self, call: Call, name: MailboxName) -> None:
+        if name.recipient != call.device:
+            raise Refused(
+                "not-your-mailbox",
+                "a mailbox opens to its own device only",
+                hint="connect with the device key that the mailbox belongs to",
+            )
+        await self._channels.require(call.device, name)
+
     async def _open(self, call: Call, name: MailboxName) -> None:
         """The first look of a connection makes the mailbox its owner's, if there is room.
 
@@ -238,7 +263,7 @@ class MailboxMethods:
             await self._store.forget_refusal(name, told)
         if name in caller.opened or len(caller.opened) >= MAX_OPENED:
             return
-        self._callers.introduce(caller)
+        await self._admission.introduce(call)
         try:
             await self._store.open_mailbox(name, now=int(self._clock()))
         except Fault as fault:  # a relay without room, or with a full disk, can still be read
@@ -258,25 +283,12 @@ class MailboxMethods:
             caller.told_refusal[name] = mailbox.refused_since
 
 
-def _bringer(call: Call) -> Bringer:
-    return Bringer(call.device)
-
-
 def _read_mailbox_name(params: Any) -> MailboxName:
     return MailboxName(DeviceKey(params.recipientKey), read_channel(params.channelId))
 
 
 def _read_limit(params: Any) -> int:
     return min(params.limit or limits.MAILBOX_PARCELS, limits.MAILBOX_PARCELS)
-
-
-def _require_own_mailbox(call: Call, name: MailboxName) -> None:
-    if name.recipient != call.device:
-        raise Refused(
-            "not-your-mailbox",
-            "a mailbox opens to its own device only",
-            hint="connect with the device key that the mailbox belongs to",
-        )
 
 
 def _read_item_or_fault(reader: Any) -> EnqueueItem | Malformed:

@@ -119,9 +119,12 @@ class _State(Collector):
             "reason",
             self._service.subscriptions.counters,
         )
+        logins = self._service.accounts.pending.counters
+        yield _by("logins", "Logins that were begun, and those dropped halfway", "event", logins)
         met = self._service.rendezvous.counters
         yield _by("meetings", "Meetings that were asked for, by outcome", "outcome", met)
         usage = self._store.usage
+        accounts = self._service.accounts.counts
         for name, value in (
             ("mailboxes", usage.mailboxes),
             ("mailboxes_strangers", usage.strangers),
@@ -132,6 +135,11 @@ class _State(Collector):
             ("blobs_held", usage.blobs),
             ("blob_bytes", usage.blob_bytes),
             ("blob_bytes_strangers", usage.strangers_blob_bytes),
+            ("accounts", accounts.accounts),
+            ("account_devices", accounts.devices),
+            ("sessions", accounts.sessions),
+            ("invites", accounts.invites),
+            ("logins_pending", len(self._service.accounts.pending)),
             ("connections", len(self._service.callers)),
             ("subscriptions", len(self._service.subscriptions)),
             ("healthy", self._service.health.report().status == "ok"),

@@ -14,7 +14,7 @@ from typing import Final
 from relay.call import Call
 from relay.callers import Caller
 from relay.limits import MEETING_DEADLINE_S, RelayLimits
-from relay.refusals import TryLater
+from relay.refusals import rate_exceeded
 from relay.subscriptions import Subscriptions
 from schemas.addresses import Address, read_addresses
 from schemas.capnp_codec import blaming_the_peer
@@ -80,12 +80,7 @@ class Rendezvous:
             buckets.append(self._of_prefix.of(caller.prefix))
         wait_s = max(bucket.wait_s(now) for bucket in buckets)
         if wait_s:
-            raise TryLater(
-                "try-later",
-                "more meetings than this relay allows",
-                retry_after_ms=int(wait_s * 1000) + 1,
-                hint="it goes on by itself, later",
-            )
+            raise rate_exceeded("meetings", wait_s)
         for bucket in buckets:
             bucket.use(1, now)
 

@@ -124,6 +124,9 @@ async def open_relay(
             version=version(DISTRIBUTION),
             clock=clock,
             uptime=lambda: loop.time() - started,
+            device=device.public,
+            admission=config.admission,
+            auth_token=config.auth_token,
             limits=config.limits,
         )
         desk = CallDesk(service, metrics.observe_call)
@@ -154,7 +157,8 @@ async def open_relay(
             metrics.watch_dht(dht.service)
         metrics.watch(service, store, lambda: endpoint.counters + front.counters)
         stack.push_async_callback(desk.stop, STOP_DEADLINE_S)
-        sweeper = asyncio.create_task(_keep_house(store, clock, config.audit_days), name="house")
+        house = _keep_house(store, service, clock, config.audit_days)
+        sweeper = asyncio.create_task(house, name="house")
         stack.push_async_callback(_end, sweeper)
         listen = Address(*endpoint.address)
         here = config.advertise or Address(reachable_host(listen.host), listen.port)
@@ -190,6 +194,7 @@ class _Front:
             if self._desk.stopping:
                 raise draining_refusal()
             with self._service.callers.connected(connection.peer, connection.remote.host) as caller:
+                caller.hang_up = lambda reason: connection.close_now(CloseCode.NORMAL, reason)
                 connection.on_moved(lambda: self._service.subscriptions.moved(caller, connection))
                 try:
                     await self._serve_streams(connection, caller, trace)
@@ -238,13 +243,16 @@ async def _audit(
         log.error("the audit log takes no %s: %s", event, fault)
 
 
-async def _keep_house(store: RelayStore, clock: Callable[[], float], audit_days: int) -> None:
-    """At once and then every minute, see whether the disk takes writes, and delete what has
-    expired, in small transactions; more often while the disk does not."""
+async def _keep_house(
+    store: RelayStore, service: RelayService, clock: Callable[[], float], audit_days: int
+) -> None:
+    """At once and then every minute, see whether the disk takes writes and who may still be here,
+    and delete what has expired, in small transactions; more often while the disk does not."""
     doubt = ClockDoubt(clock(), asyncio.get_running_loop().time)
     while True:
         try:
             await store.probe(now=int(clock()))
+            await service.look_again()
             swept = 0
             while doubt.trusts(clock()) and (count := await store.sweep(now=int(clock()))):
                 swept += count

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from identity.relay_statement import open_relay_statement_untrusted
+from relay.admission import Admission
 from relay.call import Call
-from relay.callers import Callers
 from relay.store.contract import RelayStore
 from schemas import limits
 from schemas.errors import Malformed, Refused
@@ -15,9 +15,9 @@ from schemas.records import fill_signed, read_signed
 class StatementMethods:
     """They raise Fault to refuse."""
 
-    def __init__(self, store: RelayStore, callers: Callers) -> None:
+    def __init__(self, store: RelayStore, admission: Admission) -> None:
         self._store = store
-        self._callers = callers
+        self._admission = admission
 
     async def relay_statement(self, call: Call) -> None:
         """A statement is its own proof: whoever brings a newer one may."""
@@ -31,7 +31,7 @@ class StatementMethods:
             return
         if statement.identity != identity:
             raise Malformed("wrong-signer", "the statement is of another person")
-        self._callers.introduce(call.caller)
+        await self._admission.introduce(call)
         await self._store.statements.put(identity, statement.number, signed)
 
     async def _answer(self, call: Call, identity: IdentityKey) -> None:

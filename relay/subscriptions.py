@@ -109,6 +109,11 @@ class Subscriptions:
             if subscription.line is line:
                 self._end(subscription, "stream-over")
 
+    def end_caller(self, caller: Caller, reason: str) -> None:
+        """Whatever is pushed to this connection, no more."""
+        for subscription in list(caller.subscriptions.values()):
+            self._end(subscription, reason)
+
     async def stop(self) -> None:
         """Push nothing more, and give what is under way PUSH_STOP_S to arrive: a peer that is gone
         cannot be told from a slow one."""

@@ -211,6 +211,11 @@ class RpcService:
             return lambda **fields: _Request(self._session, bare(**fields), self._deadline_s)
 
         async def call(*args: Untyped, **fields: Untyped) -> Untyped:
+            if "name" in fields:  # pycapnp takes that word for its own
+                request = getattr(self, f"{name}_request")()
+                for field, value in fields.items():
+                    setattr(request, field, value)
+                return await request.send()
             return await self._session.run(lambda: bare(*args, **fields), self._deadline_s)
 
         return call

@@ -147,7 +147,8 @@ class RelayStore(Protocol):
         A mailbox whose delivery tokens are set, and not optional, takes only what comes with one
         of them or from its owner, else Refused `delivery-token-refused`; so does every mailbox
         from whom is not admitted, whether it is there or not. A token whose share of the mailbox
-        is used up: TryLater `delivery-token-full`. Mailboxes of channels have no tokens.
+        is used up: TryLater `delivery-token-full`. Mailboxes of channels have no tokens. Refused
+        `no-mailbox` for one that is not there and may not be made.
 
         A parcel id that the mailbox holds gets its first outcome again. Sequence numbers of a
         mailbox grow by acceptance and are never given twice, whatever was acknowledged since.

@@ -57,7 +57,9 @@ def test_a_host_alone_takes_the_default_port() -> None:
     [
         ("lisen = 'x'", "unknown-setting", ("lisen", "listen?")),
         ("colour = 'x'", "unknown-setting", ("colour", "known keys")),
-        ("auth_token = 'x'", "unsupported-setting", ("auth_token", "remove")),
+        ("admission = 'closed'", "bad-setting", ("admission", "open, invite, token")),
+        ("admission = 'token'", "bad-setting", ("admission", "auth_token")),
+        ("admission = 'invite'\nauth_token = 'x'", "bad-setting", ("admission", "auth_token")),
         ("metrics = '0.0.0.0:9000'", "bad-setting", ("metrics", "127.0.0.1")),
         ("metrics = 'example.org:9000'", "bad-setting", ("metrics", "127.0.0.1")),
         ("strangers_share = 2", "bad-setting", ("strangers_share", "from 0 to 1")),

@@ -139,7 +139,8 @@ async def test_a_mailbox_opens_to_its_own_device_only(relay: Relay) -> None:
         assert await client.code("peek", recipientKey=b"") == "malformed-request"
         own = bytes(client.device.public)
         assert await client.code("peek", recipientKey=own, channelId=b"x") == "malformed-request"
-        assert await client.code("peek", recipientKey=own, channelId=bytes(16)) == ""
+        unknown = bytes(16)
+        assert await client.code("peek", recipientKey=own, channelId=unknown) == "channel-not-found"
 
 
 async def test_a_look_stays_within_what_a_transport_reads(relay: Relay) -> None:

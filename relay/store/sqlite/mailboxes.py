@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
-from relay.refusals import TryLater, mailbox_full, relay_full, token_refused, token_share_used
+from relay.refusals import (
+    TryLater,
+    mailbox_full,
+    no_mailbox,
+    relay_full,
+    token_refused,
+    token_share_used,
+)
 from relay.store.contract import KNOWN_AFTER_S, SWEEP_ROWS, MailboxName, MailboxState, Quotas
 from relay.store.delivery_tokens import Bringer
 from relay.store.sqlite import token_counts
@@ -58,10 +65,13 @@ def _enqueue_one(
 ) -> Enqueued | Refused:
     token = token_counts.spend(connection, item, room.quotas)
     entitled = token is not None or item.recipient == by.device
-    if entitled or by.admitted:
-        outcome, stored = _place(connection, item, token, room, now, entitled=entitled)
-    else:
+    outcome: Enqueued | Refused
+    if not (entitled or by.admitted):
         outcome, stored = _refuse_bringer(connection, item), False
+    elif not (by.making or _find(connection, MailboxName(item.recipient, item.channel))):
+        outcome, stored = no_mailbox(), False
+    else:
+        outcome, stored = _place(connection, item, token, room, now, entitled=entitled)
     if token is not None and not stored:
         token_counts.refund(connection, [(token, len(item.sealed))])
     return outcome
@@ -318,7 +328,7 @@ def sweep(connection: apsw.Connection, room: Room, now: int) -> tuple[int, int]:
 def _sweep(connection: apsw.Connection, which: str, bindings: tuple[int, ...], room: Room) -> int:
     """Delete up to SWEEP_ROWS parcels; `which` is one of the two conditions above."""
     gone: dict[int, tuple[int, int]] = {}
-    rows = connection.execute(
+    rows: list[Any] = connection.execute(
         "DELETE FROM parcels WHERE rowid IN"  # noqa: S608 - our own text
         f" (SELECT rowid FROM parcels WHERE {which} LIMIT {SWEEP_ROWS})"
         " RETURNING mailbox, length(sealed), token",
