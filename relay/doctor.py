@@ -1,4 +1,4 @@
-"""What `doctor` looks at: clock, disk, folder, database, port; and what `stats` shows."""
+"""What `doctor` looks at: clock, disk, folder, database, port, the machine."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import os
 import shutil
 import socket
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Final
-
-from prometheus_client.parser import text_string_to_metric_families
 
 from relay import machine
 from relay.config import RelayConfig
 from relay.store.sqlite.database import MIGRATIONS
-from relay.store.sqlite.usage import count
-from schemas.errors import Blame, Fault
+from schemas.errors import Fault
 from storage.files import too_open
 from storage.lock import FolderLock
 from storage.sqlite import blaming_the_disk, database_version, load_migrations, open_database
@@ -26,7 +22,6 @@ from telemetry.checks import Check
 
 FREE_BYTES: Final = 1 << 30
 EARLIEST_S: Final = 1_767_225_600  # 2026: no clock that works is before this program
-METRICS_DEADLINE_S: Final = 2.0
 
 
 def checks(config: RelayConfig, *, now: Callable[[], float] = time.time) -> Iterator[Check]:
@@ -139,41 +134,3 @@ def _clock(now: float, probed: int) -> Check:
         ahead = int(probed - now)
         return Check("clock", False, f"it went back by {ahead} s", "set the clock (NTP)")
     return Check("clock", True, shown)
-
-
-def stats(config: RelayConfig) -> dict[str, float]:
-    """What the store holds; with `metrics` set, the running relay's counters as well.
-
-    Raises Fault `no-file` and what opening the database causes.
-    """
-    if not config.database.exists():
-        raise Fault("no-file", f"there is no database at {str(config.database)!r}",
-                    blame=Blame.CALLER, hint="give the relay's data folder")  # fmt: skip
-    with (
-        closing(open_database(config.database, key=config.database_key)) as connection,
-        blaming_the_disk(),
-    ):
-        held: dict[str, float] = dict(asdict(count(connection)))
-    wal = config.database.with_name(config.database.name + "-wal")
-    held["file_bytes"] = config.database.stat().st_size
-    held["wal_bytes"] = wal.stat().st_size if wal.exists() else 0
-    return held | _counters(config)
-
-
-def _counters(config: RelayConfig) -> dict[str, float]:
-    if config.metrics is None:
-        return {}
-    try:
-        url = f"http://{config.metrics}/metrics"
-        with urllib.request.urlopen(url, timeout=METRICS_DEADLINE_S) as answer:
-            text = answer.read().decode()
-    except OSError:
-        return {}
-    return {
-        ".".join(
-            [sample.name.removeprefix("quicnprotochat_"), *sample.labels.values()]
-        ): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if not sample.name.endswith(("_bucket", "_created"))
-    }

@@ -25,6 +25,7 @@ from relay.capacity.command import capacity_command
 from relay.cli import EXIT_FAILED, EXIT_USAGE, owning, telling, with_settings
 from relay.config import LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
 from relay.server import Relay, open_relay
+from relay.stats import look, tables
 from relay.store.sqlite.backup import Copied, back_up
 from relay.store.sqlite.backup import restore as put_back
 from relay.store.sqlite.database import MIGRATIONS
@@ -235,27 +236,20 @@ def stats(config: Path | None, as_json: bool, every: float, **flags: object) -> 
     """
     with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
-        now = doctor_checks.stats(settings)
+        now = look(settings)
         if as_json:
-            print(json.dumps(now))
+            print(json.dumps(now.to_json()))
             return
         console = Console()
         if not console.is_terminal:
-            console.print(_stats_table(now, now))
+            console.print(tables(now, now, every))
             return
-        with suppress(KeyboardInterrupt), Live(_stats_table(now, now), console=console) as live:
+        every = max(every, 0.1)
+        with suppress(KeyboardInterrupt), Live(tables(now, now, every), console=console) as live:
             while True:
-                time.sleep(max(every, 0.1))
-                before, now = now, doctor_checks.stats(settings)
-                live.update(_stats_table(now, before))
-
-
-def _stats_table(now: dict[str, float], before: dict[str, float]) -> Table:
-    table = Table("what", "now", "change")
-    for name, value in now.items():
-        change = value - before.get(name, 0)
-        table.add_row(name, f"{value:,.6g}", f"{change:+,.6g}" if change else "")
-    return table
+                time.sleep(every)
+                before, now = now, look(settings)
+                live.update(tables(now, before, every))
 
 
 def _tell_copied(what: str, copied: Copied, *, as_json: bool) -> None:

@@ -114,3 +114,13 @@ def count(connection: apsw.Connection) -> Usage:
     ).fetchall()
     held: list[Any] = [*mailboxes, directory, *blobs]
     return Usage(*held)
+
+
+def mailboxes_near_quota(connection: apsw.Connection, quotas: Quotas, share: float) -> int:
+    """How many have this share of what one may have, in parcels or in bytes."""
+    return int(
+        connection.execute(
+            "SELECT count(*) FROM mailboxes WHERE parcels >= ? OR bytes >= ?",
+            (quotas.mailbox_parcels * share, quotas.mailbox_bytes * share),
+        ).get
+    )
