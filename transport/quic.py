@@ -23,6 +23,7 @@ from schemas.limits import KIB
 
 from .limits import TransportLimits
 from .probing import ProbingConnection
+from .settled import forget_handshake, share_frame_handlers
 from .tls import MutualContext, PeerPolicy
 
 # aioquic warns of each broken handshake, so strangers could fill our log; we count them instead.
@@ -56,6 +57,7 @@ class MutualQuicConnection(ProbingConnection):
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
+        share_frame_handlers(self)
         self._logger = QuicConnectionAdapter(_quic_log, {"id": self.host_cid.hex()})
         self._policy = policy
         self._reset_token = reset_token
@@ -66,6 +68,10 @@ class MutualQuicConnection(ProbingConnection):
         # Also called again after Retry and after version negotiation.
         super()._initialize(peer_cid)
         self.tls: tls.Context = MutualContext(self.tls, self._policy, self._configuration)
+
+    def _confirm_handshake(self) -> None:
+        super()._confirm_handshake()
+        forget_handshake(self)
 
     # What the handshake found out
 
