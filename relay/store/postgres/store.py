@@ -23,6 +23,7 @@ from relay.store.contract import (
 )
 from relay.store.delivery_tokens import ANYBODY, Bringer
 from relay.store.postgres import directory, key_packages, mailboxes
+from relay.store.postgres.audit import PostgresAudit
 from relay.store.postgres.connecting import Connection
 from relay.store.postgres.database import Database
 from relay.store.postgres.delivery_tokens import PostgresDeliveryTokens
@@ -52,6 +53,7 @@ class PostgresStore:
         self.database = database
         self.processes = PostgresProcesses(database)
         self.arrivals = Arrivals()
+        self.audit = PostgresAudit(database)
         self.delivery_tokens = PostgresDeliveryTokens(database)
         self.counters: Counter[str] = Counter()
         self._mail = mailboxes.Mail(database, origin)

@@ -408,3 +408,20 @@ BEGIN
         WHERE u.shard = in_shard;
     PERFORM pg_notify('relay_mail', notice) FROM unnest(in_notices) AS notice;
 END $$;
+
+-- The audit log: see relay/store/audit.py. Subject and salt are null once they were erased.
+CREATE TABLE audit (
+    number bigint PRIMARY KEY,
+    time bigint NOT NULL,
+    event text NOT NULL,
+    subject text,
+    salt bytea,
+    commitment bytea NOT NULL,
+    hash bytea NOT NULL
+);
+CREATE INDEX audit_by_subject ON audit (subject text_pattern_ops) WHERE subject IS NOT NULL;
+CREATE INDEX audit_by_time ON audit (time);
+-- What the first row follows, after trimming; and the last row, which whoever appends locks.
+CREATE TABLE audit_places (name text PRIMARY KEY, number bigint NOT NULL, hash bytea NOT NULL);
+INSERT INTO audit_places (name, number, hash)
+    SELECT name, 0, sha256('quicnprotochat relay audit v1') FROM unnest('{begin, head}'::text[]) AS name;
