@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONNECTIONS: Final = 6  # per process, for everything but mail
-MAIL_CONNECTIONS: Final = 2  # one takes parcels, one forgets them
+MAIL_CONNECTIONS: Final = 3  # two take parcels, one forgets them
 ATTEMPTS: Final = 5
 RETRY_S: Final = 0.02
 

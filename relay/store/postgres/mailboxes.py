@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -15,13 +16,14 @@ from relay.store.postgres.batching import Batcher
 from relay.store.postgres.connecting import Connection
 from relay.store.postgres.database import Database, own_shard
 from relay.store.postgres.wakeups import notices
-from schemas.errors import Refused
+from schemas.errors import Fault, Refused
 from schemas.ids import ParcelId
 from schemas.node_service import Enqueued, EnqueueItem, Mailbox, StoredParcel
 
+LANES: Final = 2  # one works while the other waits for its fsync
 PARCEL_OVERHEAD: Final = 64  # bytes of a StoredParcel on the wire besides `sealed`
 
-_KEPT: Final = 0  # the codes of enqueue_parcels
+# By the codes of enqueue_parcels.
 _REFUSALS: Final = {
     1: mailbox_full,
     2: relay_full,
@@ -55,7 +57,7 @@ _PEEK: Final = """
 
 
 class _Bringing(NamedTuple):
-    items: Sequence[EnqueueItem]
+    item: EnqueueItem
     by: Bringer
     now: int
 
@@ -72,19 +74,33 @@ class Mail:
         self._database = database
         self._origin = origin
         self._shard = own_shard()
-        self._bringing: Batcher[_Bringing, list[Enqueued | Refused]] = Batcher(self._enqueue)
+        self._bringing: list[Batcher[_Bringing, Enqueued | Refused]] = [
+            Batcher(self._enqueue) for _ in range(LANES)
+        ]
         self._forgetting: Batcher[_Forgetting, int] = Batcher(self._forget)
 
-    def enqueue(
+    async def enqueue(
         self,
         items: Sequence[EnqueueItem],
         by: Bringer,
         now: int,
-        then: Callable[[list[Enqueued | Refused]], None],
-    ) -> asyncio.Future[list[Enqueued | Refused]]:
-        """As RelayStore.enqueue; `then` as Batcher.submit's."""
-        size = sum(len(item.sealed) for item in items)
-        return self._bringing.submit(_Bringing(items, by, now), cost=size, then=then)
+        then: Callable[[MailboxName, Enqueued | Refused], None],
+    ) -> list[Enqueued | Refused]:
+        """As RelayStore.enqueue; `then` as Batcher.submit's, for each item."""
+        outcomes: list[asyncio.Future[Enqueued | Refused]] = []
+        try:
+            for item in items:
+                # A mailbox has its lane: what comes for it keeps its order, and lanes do not meet.
+                lane = self._bringing[bytes(item.recipient)[0] % LANES]
+                tell = functools.partial(then, MailboxName(item.recipient, item.channel))
+                outcomes.append(
+                    lane.submit(_Bringing(item, by, now), cost=len(item.sealed), then=tell)
+                )
+        except Fault:
+            for outcome in outcomes:  # they are kept; nobody hears of it
+                outcome.cancel()
+            raise
+        return await asyncio.gather(*outcomes)
 
     def forget(
         self, name: MailboxName, sequences: Sequence[int], then: Callable[[int], None]
@@ -92,29 +108,23 @@ class Mail:
         """As RelayStore.acknowledge; `then` as Batcher.submit's."""
         return self._forgetting.submit(_Forgetting(name, frozenset(sequences)), then=then)
 
-    async def _enqueue(self, jobs: Sequence[_Bringing]) -> list[list[Enqueued | Refused]]:
-        brought = [(item, job.by) for job in jobs for item in job.items]
+    async def _enqueue(self, jobs: Sequence[_Bringing]) -> list[Enqueued | Refused]:
         found: dict[int, Enqueued | Refused] = {}
-        for numbers in _rounds([item for item, _ in brought]):
+        for numbers in _rounds(jobs):
             some = await self._database.mail(
-                self._enqueue_once, [brought[n] for n in numbers], jobs[-1].now, jobs=len(jobs)
+                self._enqueue_once, [jobs[n] for n in numbers], jobs=len(numbers)
             )
             found |= zip(numbers, some, strict=True)
-        outcomes = [found[n] for n in range(len(brought))]
-        answers = []
-        for job in jobs:
-            answers.append(outcomes[: len(job.items)])
-            outcomes = outcomes[len(job.items) :]
-        return answers
+        return [found[n] for n in range(len(jobs))]
 
     async def _enqueue_once(
-        self, connection: Connection, brought: Sequence[tuple[EnqueueItem, Bringer]], now: int
+        self, connection: Connection, jobs: Sequence[_Bringing]
     ) -> list[Enqueued | Refused]:
         quotas = self._database.quotas
-        items = [item for item, _ in brought]
+        items = [job.item for job in jobs]
         codes, sequences, expiries = await connection.fetchrow(
             _ENQUEUE,
-            now,
+            jobs[-1].now,
             self._shard,
             [bytes(item.recipient) for item in items],
             [item.channel for item in items],
@@ -123,9 +133,9 @@ class Mail:
             [len(item.sealed) for item in items],
             [zlib.crc32(item.sealed) for item in items],
             [item.sealed for item in items],
-            [item.recipient == by.device for item, by in brought],
-            [by.admitted for _, by in brought],
-            [by.making for _, by in brought],
+            [job.item.recipient == job.by.device for job in jobs],
+            [job.by.admitted for job in jobs],
+            [job.by.making for job in jobs],
             [token_hash(item.token) if item.token else None for item in items],
             quotas.mailbox_parcels,
             quotas.mailbox_bytes,
@@ -138,8 +148,8 @@ class Mail:
             notices(self._origin, (item.recipient for item in items)),
         )
         return [
-            Enqueued(sequence, expires) if code == _KEPT else _REFUSALS[code]()
-            for code, sequence, expires in zip(codes, sequences, expiries, strict=True)
+            _REFUSALS[code]() if seq is None else Enqueued(seq, expires or item.expires)
+            for item, code, seq, expires in zip(items, codes, sequences, expiries, strict=True)
         ]
 
     async def _forget(self, jobs: Sequence[_Forgetting]) -> list[int]:
@@ -163,8 +173,8 @@ class Mail:
         return counts
 
     async def close(self) -> None:
-        await self._bringing.close()
-        await self._forgetting.close()
+        for batcher in (*self._bringing, self._forgetting):
+            await batcher.close()
 
 
 async def _forget_once(connection: Connection, *columns: object) -> list[int]:
@@ -172,11 +182,12 @@ async def _forget_once(connection: Connection, *columns: object) -> list[int]:
     return places
 
 
-def _rounds(items: Sequence[EnqueueItem]) -> list[list[int]]:
-    """The places of the items, apart where one parcel comes twice: a statement takes it once."""
+def _rounds(jobs: Sequence[_Bringing]) -> list[list[int]]:
+    """The places of the jobs, apart where one parcel comes twice: a statement takes it once."""
     rounds: list[list[int]] = []
     seen: dict[tuple[bytes, bytes, bytes], int] = {}
-    for number, item in enumerate(items):
+    for number, job in enumerate(jobs):
+        item = job.item
         key = (bytes(item.recipient), item.channel, bytes(item.id))
         turn = seen[key] = seen.get(key, -1) + 1
         if turn == len(rounds):

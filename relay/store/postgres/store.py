@@ -127,12 +127,11 @@ class PostgresStore:
     async def enqueue(
         self, items: Sequence[EnqueueItem], *, now: int, by: Bringer = ANYBODY
     ) -> list[Enqueued | Refused]:
-        def on_disk(outcomes: list[Enqueued | Refused]) -> None:
+        def on_disk(name: MailboxName, outcome: Enqueued | Refused) -> None:
             self._count_soon()
-            for item, outcome in zip(items, outcomes, strict=True):
-                if isinstance(outcome, Enqueued):
-                    self.counters["accepted"] += 1
-                    self.arrivals.announce(MailboxName(item.recipient, item.channel))
+            if isinstance(outcome, Enqueued):
+                self.counters["accepted"] += 1
+                self.arrivals.announce(name)
 
         return await self._mail.enqueue(items, by, now, on_disk)
 

@@ -121,7 +121,7 @@ async def test_a_token_that_leaked_fills_its_share_and_no_more(
     await allow(store, bob, ada, leaked)
     assert await bring(store, with_token(bob, leaked)) == SHARE_USED, "counts outlive a new set"
     state = await store.mailbox_state(MailboxName(bob))
-    assert state.refused_since is None, "whoever has a leaked token cannot cry wolf"
+    assert state.refused_since == NOW, "the owner learns that mail was refused"
     assert await store.acknowledge(MailboxName(bob), [1, 2]) == 2
     assert [await bring(store, with_token(bob, leaked)) for _ in range(3)] == [
         "there",

@@ -142,6 +142,9 @@ CREATE TABLE relay_key (
     seed bytea NOT NULL                 -- of the Ed25519 key
 );
 
+-- Plans are made once, maybe while the tables are empty: each row is looked up by the index that finds
+-- it alone, whatever the statistics say.
+--
 -- Every function locks the mailboxes that it changes in the order of (recipient, channel), after it
 -- has made what is missing and before it looks at parcels, and its row of usage last: so no two wait
 -- for each other, and each statement behind the locks sees what others have committed.
@@ -152,6 +155,7 @@ CREATE FUNCTION delete_parcels(
 ) LANGUAGE plpgsql
     SET plan_cache_mode = force_generic_plan
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET random_page_cost = 1 SET cpu_index_tuple_cost = 0.1
 AS $$
 DECLARE
     released record;
@@ -192,6 +196,7 @@ CREATE FUNCTION forget_parcels(
 ) LANGUAGE plpgsql
     SET plan_cache_mode = force_generic_plan
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET random_page_cost = 1 SET cpu_index_tuple_cost = 0.1
 AS $$
 BEGIN
     PERFORM FROM mailboxes m WHERE (m.recipient, m.channel) IN (
@@ -210,6 +215,7 @@ CREATE FUNCTION expire_parcels(in_now bigint, in_shard integer, in_limit integer
 LANGUAGE plpgsql
     SET plan_cache_mode = force_generic_plan
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET random_page_cost = 1 SET cpu_index_tuple_cost = 0.1
 AS $$
 DECLARE
     locked bigint[];
@@ -230,9 +236,10 @@ BEGIN
 END $$;
 
 -- Keeps parcels, given as columns; no parcel id twice for one mailbox. An owner brings parcels to a
--- mailbox of their own; in_tokens holds hashes, or nulls. The answer has a place for each parcel:
--- (code, seq, expires). Codes: 0 kept, now or before; 1 the mailbox is full; 2 the relay is full;
--- 3 the bringer is refused; 4 the token's share is used up; 5 there is no mailbox, and may be none.
+-- mailbox of their own; in_tokens holds hashes, or nulls. The answer has a place for each parcel: its
+-- number, if it is kept now or was before (then with the expiry of then); else a code: 1 the mailbox is
+-- full; 2 the relay is full; 3 the bringer is refused; 4 the token's share is used up; 5 there is no
+-- mailbox, and may be none.
 CREATE FUNCTION enqueue_parcels(
     in_now bigint, in_shard integer,
     in_recipients bytea[], in_channels bytea[], in_ids bytea[], in_expires bigint[],
@@ -247,35 +254,39 @@ CREATE FUNCTION enqueue_parcels(
 ) LANGUAGE plpgsql
     SET plan_cache_mode = force_generic_plan
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET random_page_cost = 1 SET cpu_index_tuple_cost = 0.1
 AS $$
 DECLARE
-    n integer := cardinality(in_ids);
+    none bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(in_ids)]);
     held record;
     item record;
     first_seq bigint;
+    room bigint;
+    room_strangers bigint;
     entitled boolean;
     at integer;
-    -- The mailbox at hand is the last one of those that are written back, a place for each
-    boxes integer;
+    -- The mailbox at hand
+    box bigint;
+    box_next bigint;
+    box_parcels bigint;
+    box_bytes bigint;
+    box_refused bigint;
+    -- What is written back: a place for each mailbox,
     to_ids bigint[];
     to_next bigint[];
     to_parcels bigint[];
     to_bytes bigint[];
     to_refused bigint[];
-    -- and a place for each token
+    -- a place for each token,
     to_tokens bigint[];
     to_token_parcels bigint[];
     to_token_bytes bigint[];
-    -- What is kept now, a place for each parcel
-    none bigint[] := array_fill(NULL::bigint, ARRAY[n]);
+    -- and for each parcel, null unless it is kept now
     new_boxes bigint[];
-    new_seqs bigint[];
     new_tokens bigint[];
     full_boxes bigint[];
     more_mailboxes bigint;
     more_parcels bigint;
-    more_bytes bigint;
-    more_strangers bigint; -- bytes
 BEGIN
     SELECT sum(u.mailboxes) AS mailboxes, sum(u.strangers) AS strangers, sum(u.bytes) AS bytes,
            sum(u.strangers_bytes) AS strangers_bytes INTO held FROM usage u;
@@ -303,32 +314,38 @@ BEGIN
                 FROM unnest(in_owners, in_admitted, in_making) WITH ORDINALITY
                     AS i (owner, admitted, making, n)
                 ORDER BY i.n);
-        seqs := none; expiries := none;
-        new_boxes := none; new_seqs := none; new_tokens := none;
-        boxes := 0; full_boxes := '{}';
+        seqs := none; expiries := none; new_boxes := none; new_tokens := none;
+        box := NULL; full_boxes := '{}';
         to_ids := '{}'; to_next := '{}'; to_parcels := '{}'; to_bytes := '{}'; to_refused := '{}';
         to_tokens := '{}'; to_token_parcels := '{}'; to_token_bytes := '{}';
-        more_parcels := 0; more_bytes := 0; more_strangers := 0;
+        room := in_total_bytes - held.bytes;
+        room_strangers := in_strangers_bytes - held.strangers_bytes;
         FOR item IN
-            SELECT i.n, i.expires, i.size, i.owner, i.admitted, m.id AS box, m.next_seq, m.parcels,
+            SELECT i.n, i.size, i.owner, i.admitted, m.id AS box, m.next_seq, m.parcels,
                    m.bytes, m.known, m.guarded, t.id AS token, t.parcels AS token_parcels,
                    t.bytes AS token_bytes, p.seq AS held_seq, p.expires AS held_expires
-                FROM unnest(in_recipients, in_channels, in_ids, in_expires, in_sizes, in_owners,
+                FROM unnest(in_recipients, in_channels, in_ids, in_sizes, in_owners,
                             in_admitted, in_tokens) WITH ORDINALITY
-                    AS i (recipient, channel, id, expires, size, owner, admitted, token, n)
+                    AS i (recipient, channel, id, size, owner, admitted, token, n)
                 JOIN mailboxes m ON m.recipient = i.recipient AND m.channel = i.channel
                 LEFT JOIN parcels p ON p.mailbox = m.id AND p.id = i.id
                 LEFT JOIN delivery_tokens t
                     ON t.device = i.recipient AND t.hash = i.token AND i.channel = ''
                 ORDER BY m.id, i.n
         LOOP
-            IF boxes = 0 OR to_ids[boxes] <> item.box THEN
-                boxes := boxes + 1;
-                to_ids[boxes] := item.box;
-                to_next[boxes] := CASE item.next_seq WHEN 0 THEN first_seq ELSE item.next_seq END;
-                to_parcels[boxes] := item.parcels;
-                to_bytes[boxes] := item.bytes;
-                to_refused[boxes] := NULL;
+            IF box IS DISTINCT FROM item.box THEN
+                IF box IS NOT NULL THEN
+                    to_ids := to_ids || box;
+                    to_next := to_next || box_next;
+                    to_parcels := to_parcels || box_parcels;
+                    to_bytes := to_bytes || box_bytes;
+                    to_refused := to_refused || box_refused;
+                END IF;
+                box := item.box;
+                box_next := CASE item.next_seq WHEN 0 THEN first_seq ELSE item.next_seq END;
+                box_parcels := item.parcels;
+                box_bytes := item.bytes;
+                box_refused := NULL;
             END IF;
             at := NULL;
             entitled := item.owner;
@@ -349,36 +366,33 @@ BEGIN
             END IF;
             IF NOT entitled AND (item.guarded OR NOT item.admitted) THEN
                 codes[item.n] := CASE WHEN item.token IS NULL THEN 3 ELSE 4 END;
+                IF item.token IS NOT NULL THEN
+                    box_refused := in_now;
+                END IF;
             ELSIF item.held_expires > in_now THEN
-                codes[item.n] := 0;
                 seqs[item.n] := item.held_seq;
                 expiries[item.n] := item.held_expires;
-            ELSIF item.held_seq IS NOT NULL OR to_parcels[boxes] >= in_mailbox_parcels
-                    OR to_bytes[boxes] + item.size > in_mailbox_bytes THEN
+            ELSIF item.held_seq IS NOT NULL OR box_parcels >= in_mailbox_parcels
+                    OR box_bytes + item.size > in_mailbox_bytes THEN
                 codes[item.n] := 1;
-                to_refused[boxes] := in_now;
+                box_refused := in_now;
                 full_boxes := full_boxes || item.box;
-            ELSIF held.bytes + more_bytes + item.size > in_total_bytes OR NOT (item.known
-                    OR held.strangers_bytes + more_strangers + item.size <= in_strangers_bytes) THEN
+            ELSIF item.size > room OR (NOT item.known AND item.size > room_strangers) THEN
                 codes[item.n] := 2;
             ELSE
-                codes[item.n] := 0;
-                seqs[item.n] := to_next[boxes];
-                expiries[item.n] := item.expires;
-                new_boxes[item.n] := item.box;
-                new_seqs[item.n] := to_next[boxes];
-                to_next[boxes] := to_next[boxes] + 1;
-                to_parcels[boxes] := to_parcels[boxes] + 1;
-                to_bytes[boxes] := to_bytes[boxes] + item.size;
+                seqs[item.n] := box_next;
+                new_boxes[item.n] := box;
+                box_next := box_next + 1;
+                box_parcels := box_parcels + 1;
+                box_bytes := box_bytes + item.size;
+                room := room - item.size;
+                IF NOT item.known THEN
+                    room_strangers := room_strangers - item.size;
+                END IF;
                 IF at IS NOT NULL THEN
                     new_tokens[item.n] := item.token;
                     to_token_parcels[at] := to_token_parcels[at] + 1;
                     to_token_bytes[at] := to_token_bytes[at] + item.size;
-                END IF;
-                more_parcels := more_parcels + 1;
-                more_bytes := more_bytes + item.size;
-                IF NOT item.known THEN
-                    more_strangers := more_strangers + item.size;
                 END IF;
             END IF;
         END LOOP;
@@ -391,20 +405,25 @@ BEGIN
 
     INSERT INTO parcels (mailbox, seq, id, expires, checksum, sealed, token)
         SELECT i.box, i.seq, i.id, i.expires, i.checksum, i.sealed, i.token
-            FROM unnest(new_boxes, new_seqs, in_ids, in_expires, in_checksums, in_sealed, new_tokens)
+            FROM unnest(new_boxes, seqs, in_ids, in_expires, in_checksums, in_sealed, new_tokens)
                 AS i (box, seq, id, expires, checksum, sealed, token)
-            WHERE i.seq IS NOT NULL;
+            WHERE i.box IS NOT NULL;
+    GET DIAGNOSTICS more_parcels = ROW_COUNT;
     UPDATE mailboxes m SET next_seq = t.next_seq, parcels = t.parcels, bytes = t.bytes,
             refused_since = coalesce(m.refused_since, t.refused)
-        FROM unnest(to_ids, to_next, to_parcels, to_bytes, to_refused)
+        FROM unnest(to_ids || box, to_next || box_next, to_parcels || box_parcels,
+                    to_bytes || box_bytes, to_refused || box_refused)
             AS t (id, next_seq, parcels, bytes, refused)
         WHERE m.id = t.id;
-    UPDATE delivery_tokens d SET parcels = t.parcels, bytes = t.bytes
-        FROM unnest(to_tokens, to_token_parcels, to_token_bytes) AS t (id, parcels, bytes)
-        WHERE d.id = t.id;
+    IF to_tokens <> '{}' THEN
+        UPDATE delivery_tokens d SET parcels = t.parcels, bytes = t.bytes
+            FROM unnest(to_tokens, to_token_parcels, to_token_bytes) AS t (id, parcels, bytes)
+            WHERE d.id = t.id;
+    END IF;
     UPDATE usage u SET mailboxes = u.mailboxes + more_mailboxes,
             strangers = u.strangers + more_mailboxes, parcels = u.parcels + more_parcels,
-            bytes = u.bytes + more_bytes, strangers_bytes = u.strangers_bytes + more_strangers
+            bytes = u.bytes + (in_total_bytes - held.bytes - room), strangers_bytes =
+                u.strangers_bytes + (in_strangers_bytes - held.strangers_bytes - room_strangers)
         WHERE u.shard = in_shard;
     PERFORM pg_notify('relay_mail', notice) FROM unnest(in_notices) AS notice;
 END $$;
