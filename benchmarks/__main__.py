@@ -27,6 +27,7 @@ BENCHMARKS: Final[dict[str, str]] = {
     "relay": "benchmarks.relay",
     "relay_idle": "benchmarks.relay_idle",
     "transport": "benchmarks.transport",
+    "opaque": "benchmarks.opaque",
     "fork_choice": "benchmarks.fork_choice",
     "healing": "benchmarks.healing",
     "alternatives": "benchmarks.alternatives",
