@@ -17,6 +17,7 @@ from schemas.ids import DeviceKey, IdentityKey
 SESSIONS_PER_ACCOUNT: Final = 16  # the oldest ends
 REVOKED_PER_ACCOUNT: Final = 64  # remembered, so that they stay out; the oldest is forgotten
 INVITE_ID: Final = 8  # hex digits that name an invite to the operator
+EXPIRED_INVITE_S: Final = 30 * 86400  # kept for so long, for the operator to see who came by it
 
 
 @dataclass(frozen=True, slots=True)

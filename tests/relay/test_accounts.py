@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,7 @@ async def test_registrations_of_one_name_at_once_make_one_account(relay: Relay) 
 @pytest.mark.parametrize("name", ["", "a", "a" * 40, "a b", "ann\u202e", "payp\u0430l"])
 async def test_odd_names_are_refused_by_every_method(relay: Relay, name: str) -> None:
     async with client_of(relay) as client:
-        methods = {
+        methods: dict[str, dict[str, Any]] = {
             "opaqueRegisterStart": {"request": framed(1, bytes(32))},
             "opaqueRegisterFinish": {"upload": framed(1, bytes(192))},
             "opaqueLoginStart": {"request": framed(1, bytes(96))},
@@ -275,8 +276,9 @@ async def test_devices_are_registered_listed_and_revoked_by_their_owner(relay: R
             package = {"identityKey": own, "suite": SUITE, "package": b"x"}
             assert await phone.code("uploadKeyPackage", **package) == "device-revoked"
             again = await login(phone, relay.device, ann)
-            common = {"name": "phone", "auth": auth(phone, again), "credential": mine}
-            assert await phone.code("registerDevice", device=own, **common) == ""
+            common = {"name": "phone", "auth": auth(phone, again)}
+            again_in = await phone.code("registerDevice", device=own, credential=mine, **common)
+            assert again_in == ""
             mailbox = await phone.peek()
             assert (mailbox.error.code, len(mailbox.parcels)) == ("", 0), "what was there is gone"
 

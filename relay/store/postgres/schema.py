@@ -106,4 +106,5 @@ async def _revive(connection: Connection) -> None:
     await connection.execute(
         "UPDATE usage SET directory_bytes = directory_bytes - $1 WHERE shard = 0", dropped
     )
+    await connection.execute("DELETE FROM sessions")  # some may have been ended since
     log.warning("these data were restored or moved here: sequence numbers jumped ahead")

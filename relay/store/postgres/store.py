@@ -23,7 +23,10 @@ from relay.store.contract import (
 )
 from relay.store.delivery_tokens import ANYBODY, Bringer
 from relay.store.postgres import directory, key_packages, mailboxes
+from relay.store.postgres.accounts import PostgresAccounts
+from relay.store.postgres.accounts import sweep as sweep_accounts
 from relay.store.postgres.audit import PostgresAudit
+from relay.store.postgres.channels import PostgresChannels
 from relay.store.postgres.connecting import Connection
 from relay.store.postgres.database import Database
 from relay.store.postgres.delivery_tokens import PostgresDeliveryTokens
@@ -54,6 +57,8 @@ class PostgresStore:
         self.processes = PostgresProcesses(database)
         self.arrivals = Arrivals()
         self.audit = PostgresAudit(database)
+        self.accounts = PostgresAccounts(database)
+        self.channels = PostgresChannels(database)
         self.delivery_tokens = PostgresDeliveryTokens(database)
         self.counters: Counter[str] = Counter()
         self._mail = mailboxes.Mail(database, origin)
@@ -218,7 +223,7 @@ class PostgresStore:
         if mail is not None:
             self.counters["expired"] += mail.expired
             swept = mail.expired + mail.others
-        for others in (key_packages.sweep, directory.sweep):
+        for others in (key_packages.sweep, directory.sweep, sweep_accounts):
             swept += await self.database.write(_alone, others, now) or 0
         await self._count()
         return swept

@@ -6,11 +6,9 @@ from typing import Any
 
 import apsw
 
-from relay.store.accounts import INVITE_ID, Invite, about_invite, invite_id
+from relay.store.accounts import EXPIRED_INVITE_S, INVITE_ID, Invite, about_invite, invite_id
 from relay.store.contract import SWEEP_ROWS
 from relay.store.sqlite.audit import append
-
-_KEEP_S = 30 * 86400  # one that has expired, for the operator to see who came by it
 
 
 def make(connection: apsw.Connection, token: bytes, uses: int, expires: int, now: int) -> Invite:
@@ -67,6 +65,6 @@ def revoke(connection: apsw.Connection, id: str, now: int) -> bool:
 def sweep(connection: apsw.Connection, now: int) -> int:
     connection.execute(
         "DELETE FROM invites WHERE token IN (SELECT token FROM invites WHERE expires <= ? LIMIT ?)",
-        (now - _KEEP_S, SWEEP_ROWS),
+        (now - EXPIRED_INVITE_S, SWEEP_ROWS),
     )
     return connection.changes()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -18,19 +16,11 @@ from relay.store.accounts import (
     about_account,
 )
 from relay.store.contract import RelayStore
-from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Refused
 from schemas.ids import DeviceKey, IdentityKey
 from tests.relay.support import DAY, NOW
 
 MOST = 8
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[RelayStore]:
-    store = await SqliteStore.open(tmp_path / "relay.db")
-    yield store
-    await store.close()
 
 
 def device() -> DeviceKey:

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from relay.store.accounts import Account
 from relay.store.channels import CHANNELS_PER_DEVICE, Channel
 from relay.store.contract import RelayStore
-from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Refused
 from schemas.ids import DeviceKey, IdentityKey
 from tests.relay.support import NOW
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[RelayStore]:
-    store = await SqliteStore.open(tmp_path / "relay.db")
-    yield store
-    await store.close()
 
 
 def device() -> DeviceKey:

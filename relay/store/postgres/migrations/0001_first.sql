@@ -444,3 +444,51 @@ CREATE INDEX audit_by_time ON audit (time);
 CREATE TABLE audit_places (name text PRIMARY KEY, number bigint NOT NULL, hash bytea NOT NULL);
 INSERT INTO audit_places (name, number, hash)
     SELECT name, 0, sha256('quicnprotochat relay audit v1') FROM unnest('{begin, head}'::text[]) AS name;
+
+-- Accounts: an identity with a name, the record of its password (OPAQUE), and devices.
+CREATE TABLE relay_secrets (
+    name text PRIMARY KEY,              -- opaque-setup: without it no record can be used
+    value bytea NOT NULL
+);
+CREATE TABLE accounts (
+    identity bytea PRIMARY KEY,
+    name text NOT NULL UNIQUE,          -- in its normal form
+    record bytea NOT NULL,              -- 1 byte, the version of the key stretching, and OPAQUE's
+    made bigint NOT NULL,
+    invite bytea                        -- the one it was made with
+);
+CREATE INDEX accounts_by_invite ON accounts (invite) WHERE invite IS NOT NULL;
+CREATE TABLE account_devices (
+    device bytea PRIMARY KEY,
+    identity bytea NOT NULL REFERENCES accounts (identity) ON DELETE CASCADE,
+    name text NOT NULL,
+    registered bigint NOT NULL,
+    revoked bigint                      -- when; it stays so that it stays out
+);
+CREATE INDEX account_devices_by_identity ON account_devices (identity, registered);
+CREATE TABLE sessions (
+    device bytea PRIMARY KEY,           -- one at a time; need not be one of the account's devices
+    identity bytea NOT NULL REFERENCES accounts (identity) ON DELETE CASCADE,
+    token bytea NOT NULL,               -- SHA-256
+    issued bigint NOT NULL,
+    expires bigint NOT NULL
+);
+CREATE INDEX sessions_by_identity ON sessions (identity, issued);
+CREATE INDEX sessions_by_expiry ON sessions (expires);
+CREATE TABLE invites (
+    token bytea PRIMARY KEY,            -- SHA-256
+    uses bigint NOT NULL,
+    used bigint NOT NULL DEFAULT 0,
+    made bigint NOT NULL,
+    expires bigint NOT NULL
+);
+CREATE INDEX invites_by_expiry ON invites (expires);
+
+-- Channels: an id for each pair of devices. A member that was forgotten is null.
+CREATE TABLE channels (
+    id bytea PRIMARY KEY,
+    low bytea,
+    high bytea,
+    UNIQUE (low, high)
+);
+CREATE INDEX channels_by_high ON channels (high);
