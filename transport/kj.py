@@ -18,6 +18,7 @@ import capnp
 
 from schemas.errors import Fault
 
+from .collector import collecting_here
 from .limits import TransportLimits
 from .rpc_messages import read_message_untrusted, read_own_message
 from .rpc_tables import RpcTables
@@ -38,7 +39,8 @@ async def kj_loop() -> AsyncIterator[None]:
     need it. Raises RuntimeError when it already runs in this thread.
     """
     async with capnp.kj_loop():
-        yield
+        with collecting_here():
+            yield
 
 
 def new_capability(interface: Untyped, server: object) -> Untyped:
