@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,12 @@ from relay.audit_command import audit_command
 from relay.capacity.command import capacity_command
 from relay.cli import EXIT_FAILED, EXIT_USAGE, owning, telling, with_settings
 from relay.config import LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
+from relay.moving.command import migrate_command
 from relay.server import Relay, open_relay
 from relay.stats import look, tables
 from relay.store.sqlite.backup import Copied, back_up
 from relay.store.sqlite.backup import restore as put_back
-from relay.store.sqlite.database import MIGRATIONS
 from relay.systemd import told_to_systemd
-from storage.sqlite import database_version, migrate, open_database
 from telemetry import logs
 from transport import kj_loop
 
@@ -73,6 +72,7 @@ def main() -> None:
 
 
 main.add_command(audit_command)
+main.add_command(migrate_command)
 main.add_command(capacity_command)
 
 _listen = click.option(
@@ -167,27 +167,6 @@ def restore(config: Path | None, as_json: bool, file: Path, **flags: object) -> 
         with owning(settings):
             copied = put_back(file.absolute(), settings.database, key=settings.database_key)
         _tell_copied("Restored", copied, as_json=as_json)
-
-
-@main.command("migrate")
-@with_settings
-def migrate_now(config: Path | None, as_json: bool, **flags: object) -> None:
-    """Bring the database of a stopped relay to this program's version; `run` does so by itself.
-
-    \b
-    Example:
-      quicnprotochat-relay migrate --data-dir relay-data
-    """
-    with telling(as_json=as_json):
-        settings = load_config(flags, os.environ, config)
-        file, key = settings.database, settings.database_key
-        with owning(settings), closing(open_database(file, key=key)) as connection:
-            migrate(connection, MIGRATIONS)
-            number = database_version(connection)
-        if as_json:
-            print(json.dumps({"version": number}))
-        else:
-            print(f"The database has version {number}.")
 
 
 @main.command()

@@ -1,0 +1,1 @@
+"""All that a relay keeps, moved from one database into another: see move.py."""

@@ -1,0 +1,123 @@
+"""The command `migrate`: to this program's version, or from one database to another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from relay.cli import owning, telling, with_settings
+from relay.config import DATABASE_FILE, load_config
+from relay.moving.move import Moved, move
+from relay.moving.postgres_side import postgres_source, postgres_target
+from relay.moving.side import OpenedSource, OpenedTarget
+from relay.moving.sqlite_side import sqlite_source, sqlite_target
+from relay.store.postgres.url import check_url
+from relay.store.sqlite.database import MIGRATIONS
+from storage.sqlite import database_version, migrate, open_database
+
+_SQLITE = "sqlite:"
+_TELL_EVERY_S = 1.0
+
+
+class _Place(click.ParamType[Path | str]):
+    """`sqlite:` and a data folder or database file, or PostgreSQL's URL."""
+
+    name = "DATABASE"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | str:
+        text = str(value)
+        if text.startswith(_SQLITE):
+            path = Path(text.removeprefix(_SQLITE)).expanduser().absolute()
+            return path if path.suffix == ".db" else path / DATABASE_FILE
+        try:
+            check_url(text)
+        except ValueError as error:
+            self.fail(f"write sqlite:FOLDER, or {error}".replace("or write", "or"), param, ctx)
+        return text
+
+
+@click.command("migrate")
+@with_settings
+@click.option(
+    "--from", "source", type=_Place(), help="Where all data come from; it stays as it is."
+)
+@click.option("--to", "target", type=_Place(), help="Where they go: an empty database.")
+def migrate_command(
+    config: Path | None,
+    as_json: bool,
+    source: Path | str | None,
+    target: Path | str | None,
+    **flags: object,
+) -> None:
+    """Move a stopped relay to another database: mail, accounts, its key, everything.
+
+    DATABASE is sqlite:FOLDER (or FILE.db), or postgresql://USER@HOST/NAME; a password belongs into
+    PGPASSWORD or ~/.pgpass. Nodes notice nothing: key and address stay. Do not start the old one
+    again afterwards.
+
+    Without --from and --to: bring the database to this program's version, as `run` does by itself.
+
+    \b
+    Example:
+      quicnprotochat-relay migrate --from sqlite:relay-data --to postgresql://relay@/relay
+    """
+    if (source is None) != (target is None):
+        raise click.UsageError("--from and --to go together")
+    with telling(as_json=as_json):
+        settings = load_config(flags, os.environ, config)
+        key = settings.database_key
+        if source is None or target is None:
+            with owning(settings), closing(open_database(settings.database, key=key)) as connection:
+                migrate(connection, MIGRATIONS)
+                number = database_version(connection)
+            shown = json.dumps({"version": number})
+            print(shown if as_json else f"The database has version {number}.")
+            return
+        moving = move(_source(source, key), _target(target, key), _Progress(as_json=as_json))
+        _tell(asyncio.run(moving), as_json=as_json)
+
+
+def _source(place: Path | str, key: bytes | None) -> OpenedSource:
+    return postgres_source(place) if isinstance(place, str) else sqlite_source(place, key)
+
+
+def _target(place: Path | str, key: bytes | None) -> OpenedTarget:
+    return postgres_target(place) if isinstance(place, str) else sqlite_target(place, key)
+
+
+class _Progress:
+    """Tells now and then: on standard output as JSON, else on standard error."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._next = time.monotonic() + _TELL_EVERY_S
+
+    def __call__(self, table: str, done: int, number: int) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _TELL_EVERY_S
+        if self._as_json:
+            print(json.dumps({"table": table, "rows": done, "of": number}), flush=True)
+        else:
+            print(f"{table}: {done:,} of {number:,} rows", file=sys.stderr)
+
+
+def _tell(moved: Moved, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"moved": moved.rows, "key": moved.keyed}))
+        return
+    rows = ", ".join(f"{number:,} {table}" for table, number in moved.rows.items() if number)
+    print(f"Moved and compared: {rows or 'nothing, there was nothing'}.")
+    if moved.keyed:
+        print("The relay's key came along: its address stays.")
+    else:
+        print("The relay's key was not there: give the relay the same tls_key as before.")

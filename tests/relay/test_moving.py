@@ -1,0 +1,403 @@
+"""A relay's data move to another database: all of them, as they were, or nothing of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+
+import apsw
+import asyncpg
+import pytest
+
+from relay.audit import verify
+from relay.config import DATABASE_FILE, SEED_FILE
+from relay.moving.move import Moved, move
+from relay.moving.postgres_side import PostgresSide, postgres_source, postgres_target
+from relay.moving.side import NOT_MOVED, Row
+from relay.moving.sqlite_side import SqliteSide, sqlite_source, sqlite_target
+from relay.store.contract import (
+    KeyPackageAnswer,
+    MailboxName,
+    Quotas,
+    RelayStore,
+    StoredHybridKey,
+    Usage,
+)
+from relay.store.delivery_tokens import Bringer
+from relay.store.postgres.database import Database
+from relay.store.postgres.processes import PostgresProcesses
+from relay.store.postgres.store import PostgresStore
+from relay.store.sqlite.database import MIGRATIONS
+from relay.store.sqlite.store import SqliteStore
+from schemas.addresses import Address
+from schemas.errors import Fault, Refused
+from schemas.ids import DeviceKey
+from schemas.node_service import Enqueued, EnqueueItem
+from storage.lock import FolderLock
+from storage.sqlite import migrate, open_database
+from tests.relay.process import run_relay
+from tests.relay.support import NOW, bundle, endpoint_record, new_device, new_identity, parcel
+
+SEED = b"s" * 32
+# Parts that do not keep anything in PostgreSQL yet; whoever adds one takes its tables out here.
+AWAITED = frozenset(
+    {
+        "account_devices",
+        "accounts",
+        "blob_chunks",
+        "blobs",
+        "channels",
+        "invites",
+        "relay_secrets",
+        "relay_statements",
+        "sessions",
+    }
+)
+
+
+def quiet(table: str, done: int, number: int) -> None:
+    pass
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """The database of a relay that was stopped, with its key beside it."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / SEED_FILE).write_bytes(SEED)
+    with closing(open_database(folder / DATABASE_FILE)) as connection:
+        migrate(connection, MIGRATIONS)
+    return folder / DATABASE_FILE
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Path:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    return folder / DATABASE_FILE
+
+
+async def to_postgres(old: Path, url: str) -> Moved:
+    return await move(sqlite_source(old, None), postgres_target(url), quiet)
+
+
+async def to_sqlite(url: str, new: Path) -> Moved:
+    return await move(postgres_source(url), sqlite_target(new, None), quiet)
+
+
+async def columns_of(url: str) -> dict[str, tuple[str, ...]]:
+    async with postgres_source(url) as side:
+        return await side.tables()
+
+
+async def columns_in(file: Path) -> dict[str, tuple[str, ...]]:
+    async with sqlite_source(file, None) as side:
+        return await side.tables()
+
+
+async def test_the_stores_have_the_same_tables(old: Path, database_url: str) -> None:
+    """What only one of them has is not moved: that must be meant, not forgotten."""
+    here, there = await columns_in(old), await columns_of(database_url)
+    for names in (here, there):
+        for name in NOT_MOVED:
+            names.pop(name, None)
+    assert set(there) <= set(here)
+    assert set(here) - set(there) <= AWAITED
+    for table, columns in there.items():
+        assert columns == here[table], table
+
+
+def fill_every_table(file: Path, tables: Sequence[str], rows: int) -> None:
+    """Rows of any kind: what they mean is nobody's business here."""
+    with closing(apsw.Connection(str(file))) as connection:
+        connection.execute("PRAGMA foreign_keys = off; BEGIN")
+        for table in tables:
+            found = connection.execute(
+                "SELECT name, type FROM pragma_table_info(?)", (table,)
+            ).fetchall()
+            names = [str(name) for name, _ in found]
+            for n in range(1, rows + 1):
+                flags = {"last_resort", "known", "guarded", "whole", "stranger"}
+                values = [
+                    1
+                    if name in flags
+                    else {"INTEGER": n, "BLOB": n.to_bytes(2, "big") * 8, "TEXT": f"t{n}"}[
+                        str(kind)
+                    ]
+                    for name, kind in found
+                ]
+                connection.execute(
+                    f"INSERT INTO {table} ({', '.join(names)})"
+                    f" VALUES ({', '.join('?' * len(names))})",
+                    values,
+                )
+        connection.execute("COMMIT")
+
+
+def content(file: Path, tables: Sequence[str]) -> dict[str, list[Row]]:
+    with closing(apsw.Connection(str(file))) as connection:
+        return {
+            table: sorted(connection.execute(f"SELECT * FROM {table}").fetchall(), key=repr)
+            for table in tables
+        }
+
+
+async def test_every_row_of_every_table_comes_along_and_back(
+    old: Path, new: Path, database_url: str
+) -> None:
+    there = await columns_of(database_url)
+    tables = sorted(set(await columns_in(old)) & set(there) - set(NOT_MOVED))
+    fill_every_table(old, tables, 5_000 // len(tables))
+    before = content(old, tables)
+    moved = await to_postgres(old, database_url)
+    assert moved.rows == {table: len(rows) for table, rows in before.items()}
+    assert moved.keyed
+    back = await to_sqlite(database_url, new)
+    assert back.rows == moved.rows
+    assert content(new, tables) == before
+    assert (new.parent / SEED_FILE).read_bytes() == SEED
+    assert content(old, tables) == before, "the source stays as it is"
+
+
+async def test_the_relay_goes_on_where_it_was(old: Path, new: Path, database_url: str) -> None:
+    """Numbers that were given are not given again, and what was consumed stays consumed."""
+    bob, ada = new_device(), new_identity()
+    items = [parcel(bob.public, size=400 + n) for n in range(5)]
+    first: RelayStore = await SqliteStore.open(old)
+    await first.open_mailbox(MailboxName(bob.public), now=NOW)
+    await first.enqueue(items, now=NOW)
+    await first.acknowledge(MailboxName(bob.public), [1, 5])
+    await first.put_key_package(bob.public, 1, b"first", last_resort=False)
+    await first.put_key_package(bob.public, 1, b"second", last_resort=False)
+    taken = await first.take_key_package(bob.public, 1, b"r" * 16, now=NOW)
+    assert taken == KeyPackageAnswer(b"first", last_resort=False)
+    await first.put_hybrid_key(bob.public, StoredHybridKey(b"h" * 100, b"s" * 64))
+    await first.put_bundle(ada.public, 7, bundle(ada, bob, 7))
+    await first.put_endpoint(bob.public, 3, NOW + 60, endpoint_record(bob, 3))
+    await first.delivery_tokens.set(bob.public, [b"t" * 32], optional=False, now=NOW)
+    usage = first.usage
+    await first.close()
+
+    await to_postgres(old, database_url)
+    second: RelayStore = await PostgresStore.open(database_url)  # type: ignore[assignment] # parts come
+    await goes_on(second, bob.public, items, usage)
+    await second.close()
+    await to_sqlite(database_url, new)
+    third: RelayStore = await SqliteStore.open(new)
+    box = await third.peek(MailboxName(bob.public), after=0, limit=9, max_bytes=2**20, now=NOW)
+    assert [each.sequence for each in box.parcels] == [2, 3, 4, 6]
+    await third.close()
+
+
+async def goes_on(
+    store: RelayStore, bob: DeviceKey, items: list[EnqueueItem], usage: Usage
+) -> None:
+    assert store.usage == usage
+    name = MailboxName(bob)
+    box = await store.peek(name, after=0, limit=9, max_bytes=2**20, now=NOW)
+    assert [each.sequence for each in box.parcels] == [2, 3, 4]
+    assert [each.sealed for each in box.parcels] == [each.sealed for each in items[1:4]]
+    [next_one] = await store.enqueue([parcel(bob)], now=NOW, by=Bringer(bob))
+    assert isinstance(next_one, Enqueued)
+    assert next_one.sequence == 6
+    with pytest.raises(Refused) as refused:
+        await store.put_key_package(bob, 1, b"first", last_resort=False)
+    assert refused.value.code == "key-package-used"
+    again = await store.take_key_package(bob, 1, b"r" * 16, now=NOW)
+    assert again == KeyPackageAnswer(b"first", last_resort=False)
+    other = await store.take_key_package(bob, 1, b"q" * 16, now=NOW)
+    assert other == KeyPackageAnswer(b"second", last_resort=False)
+
+
+async def test_the_audit_log_is_one_chain_across_moves(
+    old: Path, new: Path, database_url: str
+) -> None:
+    first: RelayStore = await SqliteStore.open(old)
+    for now in (NOW, NOW + 10, NOW + 20):
+        await first.audit.append("relay-started", "x", now=now)
+    await first.audit.trim(NOW + 5, now=NOW + 30)
+    await first.close()
+    await to_postgres(old, database_url)
+    second: RelayStore = await PostgresStore.open(database_url)  # type: ignore[assignment] # parts come
+    await second.audit.append("relay-stopped", "x", now=NOW + 40)
+    await second.close()
+    await to_sqlite(database_url, new)
+    third: RelayStore = await SqliteStore.open(new)
+    await third.audit.append("relay-started", "x", now=NOW + 50)
+    verdict = await verify(third.audit)
+    await third.close()
+    assert not verdict.fault
+    assert verdict.head.number == 6
+
+
+# --- refusals, and failures on the way
+
+
+async def rows_there(url: str) -> int:
+    database = await Database.open(url, Quotas())
+    try:
+        return sum(
+            [
+                (await database.fetch(f"SELECT count(*) FROM {table}"))[0][0]
+                for table in ("mailboxes", "parcels", "meta", "relay_key")
+            ]
+        )
+    finally:
+        await database.close()
+
+
+async def test_two_relays_are_not_mixed(old: Path, new: Path, database_url: str) -> None:
+    fill_every_table(old, ["mailboxes"], 1)
+    await to_postgres(old, database_url)
+    with pytest.raises(Refused) as refused:
+        await to_postgres(old, database_url)
+    assert refused.value.code == "target-not-empty"
+    new.touch()
+    with pytest.raises(Refused) as refused:
+        await to_sqlite(database_url, new)
+    assert refused.value.code == "target-not-empty"
+    new.unlink()
+    (new.parent / SEED_FILE).write_bytes(b"o" * 32)
+    with pytest.raises(Refused) as refused:
+        await to_sqlite(database_url, new)
+    assert refused.value.code == "target-not-empty"
+    assert [each.name for each in new.parent.iterdir() if each.name != "lock"] == [SEED_FILE]
+    assert (new.parent / SEED_FILE).read_bytes() == b"o" * 32
+
+
+async def test_a_database_whose_key_alone_is_there_is_a_relay_s(
+    old: Path, database_url: str
+) -> None:
+    database = await Database.open(database_url, Quotas())
+    await PostgresProcesses(database).relay_seed(b"k" * 32)
+    await database.close()
+    with pytest.raises(Refused) as refused:
+        await to_postgres(old, database_url)
+    assert refused.value.code == "target-not-empty"
+
+
+async def test_nothing_moves_under_a_running_relay(old: Path, new: Path, database_url: str) -> None:
+    with FolderLock(old.parent), pytest.raises(Refused) as refused:
+        await to_postgres(old, database_url)
+    assert refused.value.code == "already-running"
+    database = await Database.open(database_url, Quotas())
+    processes = PostgresProcesses(database)
+    try:
+        await processes.announce(Address("relay.example", 7000), b"r" * 16, "1.0")
+        for moving in (to_postgres(old, database_url), to_sqlite(database_url, new)):
+            with pytest.raises(Refused) as refused:
+                await moving
+            assert refused.value.code == "already-running"
+        await processes.withdraw(Address("relay.example", 7000), b"r" * 16)
+    finally:
+        await database.close()
+    await to_postgres(old, database_url)
+
+
+async def test_while_it_moves_nobody_writes(old: Path, database_url: str) -> None:
+    """A process that starts meanwhile waits, and then sees all that came."""
+    fill_every_table(old, ["mailboxes"], 3)
+    async with AsyncExitStack() as stack:
+        target = await stack.enter_async_context(postgres_target(database_url))
+        connection = await asyncpg.connect(database_url)
+        stack.push_async_callback(connection.close)
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await connection.execute("SET lock_timeout = '50ms'; DELETE FROM mailboxes")
+        assert not target.finished
+
+
+async def test_a_backup_is_not_the_relay(old: Path, database_url: str) -> None:
+    with closing(apsw.Connection(str(old))) as connection:
+        connection.execute("INSERT INTO meta VALUES ('is_backup', 1)")
+    with pytest.raises(Refused) as refused:
+        await to_postgres(old, database_url)
+    assert refused.value.code == "is-backup"
+
+
+@pytest.mark.parametrize("forth", [True, False])
+async def test_what_is_cut_off_leaves_nothing_and_can_be_begun_again(
+    old: Path, new: Path, database_url: str, forth: bool
+) -> None:
+    fill_every_table(old, ["mailboxes", "parcels", "meta"], 100)
+    if not forth:
+        await to_postgres(old, database_url)
+
+    def stop(table: str, done: int, number: int) -> None:
+        if table == "parcels" and done:
+            raise asyncio.CancelledError
+
+    def moving(progress: object = quiet) -> object:
+        if forth:
+            return move(sqlite_source(old, None), postgres_target(database_url), progress)  # type: ignore[arg-type]
+        return move(postgres_source(database_url), sqlite_target(new, None), progress)  # type: ignore[arg-type]
+
+    with pytest.raises(asyncio.CancelledError):
+        await moving(stop)  # type: ignore[misc]
+    if forth:
+        assert await rows_there(database_url) == 0
+    else:
+        assert {each.name for each in new.parent.iterdir()} <= {"lock"}
+    await moving()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("side", [SqliteSide, PostgresSide])
+async def test_what_arrives_otherwise_than_it_left_is_not_kept(
+    old: Path, new: Path, database_url: str, side: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk or a driver that lies: the relay must not start on what is left of it."""
+    fill_every_table(old, ["mailboxes", "parcels"], 10)
+    if side is SqliteSide:
+        await to_postgres(old, database_url)
+    write = side.write  # type: ignore[attr-defined]
+
+    async def lossy(self: object, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        if table == "parcels":
+            at = columns.index("sealed")
+            rows = [(*row[:at], b"?", *row[at + 1 :]) for row in rows]
+        await write(self, table, columns, rows)
+
+    monkeypatch.setattr(side, "write", lossy)
+    with pytest.raises(Fault) as fault:
+        await (
+            to_sqlite(database_url, new) if side is SqliteSide else to_postgres(old, database_url)
+        )
+    assert fault.value.code == "move-damaged"
+    if side is PostgresSide:
+        assert await rows_there(database_url) == 0
+    assert not new.exists()
+
+
+async def test_what_has_no_place_there_is_not_left_behind(old: Path, database_url: str) -> None:
+    with closing(apsw.Connection(str(old))) as connection:
+        connection.execute("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT")
+    await to_postgres(old, database_url)  # it is empty
+
+    with closing(apsw.Connection(str(old))) as connection:
+        connection.execute("INSERT INTO later VALUES (1)")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("TRUNCATE relay_key")
+    await connection.close()
+    with pytest.raises(Fault) as fault:
+        await to_postgres(old, database_url)
+    assert fault.value.code == "cannot-move"
+
+
+def test_the_command(old: Path, new: Path, tmp_path: Path, database_url: str) -> None:
+    fill_every_table(old, ["mailboxes"], 3)
+    source = f"sqlite:{old.parent}"
+    ended = run_relay("migrate", "--from", source, "--to", database_url, "--json")
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out.splitlines()[-1])
+    assert told["moved"]["mailboxes"] == 3
+    assert told["key"] is True
+    again = run_relay("migrate", "--from", source, "--to", database_url, "--json")
+    assert (again.code, again.error["code"]) == (1, "target-not-empty")
+    ended = run_relay("migrate", "--from", database_url, "--to", f"sqlite:{new.parent}")
+    assert (ended.code, "3 mailboxes" in ended.out) == (0, True), ended.err
+    assert "Traceback" not in ended.err + again.err
+    for wrong in (("--from", source), ("--from", source, "--to", "nonsense")):
+        ended = run_relay("migrate", *wrong, "--json")
+        assert (ended.code, ended.error["code"]) == (2, "usage")
