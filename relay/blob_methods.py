@@ -69,7 +69,10 @@ class BlobMethods:
         if progress.received == progress.total:
             if not progress.whole:
                 await self._verify(call, blob, progress.total, again=not chunk)
-            await self._blobs.finish(call.device, blob, expires=now + self._ttl.whole_s)
+            if not await self._blobs.finish(
+                call.device, blob, expires=now + self._ttl.whole_s
+            ):  # its account was deleted meanwhile, say
+                progress = Progress(total, 0)
         call.results.received = progress.received
 
     async def _verify(self, call: Call, blob: BlobId, total: int, *, again: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from relay.store.postgres import channels, usage
+from relay.store.postgres import blobs, channels, usage
 from relay.store.postgres.connecting import Connection
 from schemas.ids import DeviceKey, IdentityKey
 
@@ -31,6 +31,7 @@ async def forget(
     changes = await _forget_mailboxes(connection, keys)
     await connection.execute("DELETE FROM delivery_tokens WHERE device = ANY ($1::bytea[])", keys)
     await connection.execute("DELETE FROM damaged WHERE recipient = ANY ($1::bytea[])", keys)
+    await blobs.drop_all(connection, keys)
     freed = 0
     for table, size in _OF_DEVICE:
         freed += await _delete(connection, table, "device", size, keys)

@@ -26,6 +26,8 @@ from relay.store.postgres import directory, key_packages, mailboxes
 from relay.store.postgres.accounts import PostgresAccounts
 from relay.store.postgres.accounts import sweep as sweep_accounts
 from relay.store.postgres.audit import PostgresAudit
+from relay.store.postgres.blobs import PostgresBlobs
+from relay.store.postgres.blobs import sweep as sweep_blobs
 from relay.store.postgres.channels import PostgresChannels
 from relay.store.postgres.connecting import Connection
 from relay.store.postgres.database import Database
@@ -57,6 +59,7 @@ class PostgresStore:
         self.processes = PostgresProcesses(database)
         self.arrivals = Arrivals()
         self.audit = PostgresAudit(database)
+        self.blobs = PostgresBlobs(database)
         self.accounts = PostgresAccounts(database)
         self.channels = PostgresChannels(database)
         self.delivery_tokens = PostgresDeliveryTokens(database)
@@ -225,6 +228,10 @@ class PostgresStore:
             swept = mail.expired + mail.others
         for others in (key_packages.sweep, directory.sweep, sweep_accounts):
             swept += await self.database.write(_alone, others, now) or 0
+        blobs = await self.database.write(_alone, sweep_blobs, now)
+        if blobs is not None:
+            self.blobs.counters["expired"] += blobs.expired
+            swept += blobs.expired + blobs.rows
         await self._count()
         return swept
 

@@ -492,3 +492,28 @@ CREATE TABLE channels (
     UNIQUE (low, high)
 );
 CREATE INDEX channels_by_high ON channels (high);
+
+-- Blobs: sealed bytes of any kind, in chunks of 256 KiB. Each device's upload is a row of its own,
+-- so nobody's wrong bytes spoil another's. What is dropped gets a random id and `expires` 0, and its
+-- chunks go in small transactions.
+CREATE TABLE blobs (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id bytea NOT NULL,                  -- SHA-256 of all the bytes
+    device bytea NOT NULL,              -- who uploads it, and whose quota it takes
+    total bigint NOT NULL,
+    received bigint NOT NULL DEFAULT 0,
+    whole boolean NOT NULL DEFAULT false, -- all there, and they are what the id says
+    stranger boolean NOT NULL,          -- its device was not known here when it began
+    expires bigint NOT NULL,
+    UNIQUE (device, id)
+);
+CREATE INDEX blobs_to_read ON blobs (id, expires) WHERE whole;
+CREATE INDEX blobs_by_expiry ON blobs (expires);
+CREATE TABLE blob_chunks (
+    blob bigint NOT NULL REFERENCES blobs (number),
+    part integer NOT NULL,              -- 0, 1, 2, …
+    checksum bigint NOT NULL,           -- CRC-32, against a disk that lies
+    data bytea NOT NULL,
+    PRIMARY KEY (blob, part)
+);
+ALTER TABLE blob_chunks ALTER COLUMN data SET STORAGE EXTERNAL;
