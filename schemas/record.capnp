@@ -36,6 +36,7 @@ struct BundleCore {
   name @2 :Text;
   devices @3 :List(Device);
   relays @4 :List(RelayAddress);  # in order of preference
+  bringsTokens @5 :Bool;          # this person's program brings parcels with delivery tokens
 
   struct Device {
     key @0 :Data;

@@ -159,17 +159,24 @@ class BundleDevice:
 
 @dataclass(frozen=True, slots=True)
 class BundleCore:
-    """What one needs to reach and seal to a person; public; newest number wins."""
+    """What one needs to reach and seal to a person; public; newest number wins.
+
+    `brings_tokens`: this person's program presents delivery tokens to relays.
+    """
 
     identity: IdentityKey
     number: int
     name: str
     devices: tuple[BundleDevice, ...]
     relays: tuple[RelayAddress, ...]
+    brings_tokens: bool = False
 
     def encode(self) -> bytes:
         message = _record.BundleCore.new_message(
-            identity=bytes(self.identity), number=self.number, name=self.name
+            identity=bytes(self.identity),
+            number=self.number,
+            name=self.name,
+            bringsTokens=self.brings_tokens,
         )
         for slot, device in zip(
             message.init("devices", len(self.devices)), self.devices, strict=True
@@ -193,6 +200,7 @@ class BundleCore:
                 text(reader.name, limits.DISPLAY_NAME),
                 items(reader.devices, limits.BUNDLE_DEVICES, _read_bundle_device),
                 items(reader.relays, limits.BUNDLE_RELAYS, _read_relay),
+                bool(reader.bringsTokens),
             )
 
 

@@ -9,6 +9,7 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.addresses import Address
+from schemas.ids import DeviceKey
 
 from .connection import Connection
 from .endpoint import Endpoint, utc_clock
@@ -20,8 +21,11 @@ from .udp import Bind
 class AnonymousEndpoint(Endpoint):
     """Dials only, with a key made for it and from a port of its own.
 
-    On a port that a device uses as well, the port would say whose device dialled.
+    On a port that a device uses as well, the port would say whose device dialled. `device` is the
+    key that peers see.
     """
+
+    device: DeviceKey
 
     @classmethod
     async def open_anonymous(
@@ -34,8 +38,9 @@ class AnonymousEndpoint(Endpoint):
         bind: Bind | None = None,
     ) -> Self:
         """`listen` says from which host; the port is any free one. Raises as `open`."""
-        return await cls.open(
-            Ed25519PrivateKey.generate(),
+        private = Ed25519PrivateKey.generate()
+        endpoint = await cls.open(
+            private,
             Address(listen.host, 0),
             handlers={},
             limits=limits,
@@ -43,6 +48,8 @@ class AnonymousEndpoint(Endpoint):
             post_quantum_only=post_quantum_only,
             bind=bind,
         )
+        endpoint.device = DeviceKey(private.public_key().public_bytes_raw())
+        return endpoint
 
     async def dial_unpinned(
         self, address: Address, *, alpn: str, deadline_s: float | None = None

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from identity.envelope import seal_all
+from node.delivery.anonymous_relays import AnonymousRelays
 from node.delivery.asking import Ask
+from node.delivery.departures import Departures
 from node.delivery.dialer import Dialer
 from node.delivery.limits import DeliveryLimits
 from node.delivery.link import CONNECTION_LOST
@@ -18,9 +20,10 @@ from node.delivery.obtain import Obtainer, parse_relays
 from node.delivery.outcomes import OutcomeDesk
 from node.delivery.path_rules import forbidden
 from node.delivery.patience import Patience
-from node.delivery.relay_client import RelayRefused
+from node.delivery.relay_client import RelayClient, RelayRefused
 from node.delivery.relay_moves import RelayMoves
-from node.delivery.relay_pool import WRONG_PEER, RelayPool
+from node.delivery.relay_pool import WRONG_PEER
+from node.delivery.token_choice import TOKEN_REFUSED, TokenChoice
 from node.delivery.turns import Turns
 from node.engine.commands import LookUpPeer, Outcome, TakeDue
 from node.engine.values import OutboxItem, PeerView
@@ -29,7 +32,7 @@ from schemas.errors import Fault, Malformed
 from schemas.frames import ErrorFrame
 from schemas.ids import DeviceKey, ParcelId
 from schemas.limits import KIB
-from schemas.node_service import EnqueueItem
+from schemas.node_service import Enqueued, EnqueueItem
 from schemas.parcels import Parcel, pad
 from schemas.path_policy import PathPolicy
 from transport.supervise import Supervisor
@@ -49,7 +52,9 @@ class Means:
     ask: Ask
     links: Links
     dialer: Dialer
-    pool: RelayPool
+    anonymous: AnonymousRelays
+    departures: Departures
+    tokens: TokenChoice
     obtainer: Obtainer
     moves: RelayMoves
     desk: OutcomeDesk
@@ -186,7 +191,8 @@ class _Courier:
                 return
         if relays and peer is not None:
             self._means.moves.left_at(peer)
-            if not await self._leave_at_relay(relays, items):
+            await self._means.departures.turn(self._device)
+            if not await self._leave_at_relay(relays, items, peer.tokens):
                 self._means.moves.refused(peer)
         elif linked:
             await self._hand_over(items)
@@ -286,7 +292,9 @@ class _Courier:
 
     # --- by relay
 
-    async def _leave_at_relay(self, relays: list[RelayAddress], items: list[OutboxItem]) -> bool:
+    async def _leave_at_relay(
+        self, relays: list[RelayAddress], items: list[OutboxItem], tokens: Sequence[bytes]
+    ) -> bool:
         """Whether all of it was taken."""
         batch: list[Parcel] = []
         size = 0
@@ -295,15 +303,17 @@ class _Courier:
             for parcel in self._seal([item]):  # a relay learns no more than when each came
                 full = len(batch) >= self._limits.relay_batch_items
                 if batch and (full or size + len(parcel.sealed) > self._limits.relay_batch_bytes):
-                    taken &= await self._enqueue(relays, batch)
+                    taken &= await self._enqueue(relays, batch, tokens)
                     batch, size = [], 0
                 batch.append(parcel)
                 size += len(parcel.sealed)
         if batch:
-            taken &= await self._enqueue(relays, batch)
+            taken &= await self._enqueue(relays, batch, tokens)
         return taken
 
-    async def _enqueue(self, relays: Iterable[RelayAddress], batch: list[Parcel]) -> bool:
+    async def _enqueue(
+        self, relays: Iterable[RelayAddress], batch: list[Parcel], tokens: Sequence[bytes]
+    ) -> bool:
         """At the first of the relays that takes them, each parcel for itself; whether all were."""
         refusals: dict[ParcelId, tuple[str, float | None]] = {}
         for relay in relays:
@@ -311,10 +321,8 @@ class _Courier:
             if not left:
                 return True
             try:
-                client = await self._means.pool.client(relay, owner=self._device)
-                results = await client.enqueue(
-                    [EnqueueItem(p.recipient, p.id, p.expires, p.sealed) for p in left]
-                )
+                async with self._means.anonymous.client(relay, self._device) as client:
+                    results = await self._bring(client, left, tokens)
             except Fault as fault:
                 self._means.counters[f"enqueue-{fault.code}"] += 1
                 log.info("%r took nothing: %s", relay, fault)
@@ -337,6 +345,26 @@ class _Courier:
             self._settle(Outcome(parcel.id, reason=reason, retry_after_s=wait))
         return not left
 
+    async def _bring(
+        self, client: RelayClient, batch: Sequence[Parcel], tokens: Sequence[bytes]
+    ) -> list[Enqueued | ErrorFrame]:
+        """One result per parcel. What one delivery token does not open, the next one may."""
+        choice = self._means.tokens
+        results: dict[ParcelId, Enqueued | ErrorFrame] = {}
+        left = list(batch)
+        for token in choice.order(self._device, tokens) or [b""]:
+            answers = await client.enqueue(
+                [EnqueueItem(p.recipient, p.id, p.expires, p.sealed, token=token) for p in left]
+            )
+            results |= {p.id: answer for p, answer in zip(left, answers, strict=True)}
+            refused = [p for p in left if _token_refused(results[p.id])]
+            if len(refused) < len(left):
+                choice.worked(self._device, token)
+            left = refused
+            if not left:
+                break
+        return [results[p.id] for p in batch]
+
     def _settle(self, outcome: Outcome) -> None:
         """The one outcome of a parcel that is out; whatever comes after it is dropped."""
         item = self._out.pop(outcome.parcel, None)
@@ -344,3 +372,7 @@ class _Courier:
             self._out_bytes -= len(item.body)
             self._means.desk.report(outcome)
             self._stir.set()
+
+
+def _token_refused(result: Enqueued | ErrorFrame) -> bool:
+    return isinstance(result, ErrorFrame) and result.code == TOKEN_REFUSED

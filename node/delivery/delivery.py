@@ -16,11 +16,13 @@ from discovery.resolver import Resolver
 from discovery.scope import NetworksNow, OwnNetworks
 from discovery.sources import ELSEWHERE
 from identity.keys import KeyPair
+from node.delivery.anonymous_relays import AnonymousRelays
 from node.delivery.asking import Ask
 from node.delivery.better_paths import BetterPaths
 from node.delivery.candidates import Candidates
 from node.delivery.config import DeliveryConfig
 from node.delivery.courier import Couriers, Means
+from node.delivery.departures import Departures
 from node.delivery.dht import Dht, DhtMeans
 from node.delivery.dialer import Dialer
 from node.delivery.greet import Greeter
@@ -40,6 +42,7 @@ from node.delivery.relay_pool import RelayPool
 from node.delivery.requests import RequestServer
 from node.delivery.router_port import RouterPort
 from node.delivery.sockets import Sockets
+from node.delivery.token_choice import TokenChoice
 from node.delivery.whereabouts import Whereabouts
 from node.engine.commands import BundleWish, WhoAmI
 from node.engine.relay_commands import ListFormerRelays
@@ -54,6 +57,7 @@ from node.engine.values import (
     OutboxReady,
     PolicyChanged,
     SummaryReady,
+    TokensChanged,
 )
 from schemas.addresses import Address
 from schemas.dht import DHT_ALPN
@@ -63,7 +67,7 @@ from schemas.group_records import SUMMARY_BYTES
 from schemas.ids import DeviceKey
 from schemas.records import Signed
 from schemas.visibility import LanVisibility
-from transport import Handler
+from transport import AnonymousEndpoint, Handler
 from transport.supervise import Supervisor
 
 log = logging.getLogger(__name__)
@@ -126,11 +130,14 @@ class Delivery:
                     self.public,
                     config.dht_visibility,
                     self.networks,
-                    lambda: self._sockets.open_anonymous(self.endpoint.address),
+                    self._open_anonymous,
                     lambda device: self.dialer.news(device),
                     lambda device, at, address: self.observed.saw(device, at, address),
                 )
             )
+
+    async def _open_anonymous(self) -> AnonymousEndpoint:
+        return await self._sockets.open_anonymous(self.endpoint.address)
 
     @property
     def mdns(self) -> Mdns | None:
@@ -169,6 +176,13 @@ class Delivery:
             self.endpoint, own, limits, self.counters, transport_limits=config.transport_limits
         )
         stack.push_async_callback(self.pool.close)
+        self.anonymous = AnonymousRelays(
+            self._open_anonymous,
+            limits,
+            self.counters,
+            transport_limits=config.transport_limits,
+        )
+        stack.push_async_callback(self.anonymous.close)
         stack.push_async_callback(self.links.close)
         others = PeerAddresses(self._ask, self._clock, self._relays_records)
         if self.dht is not None:
@@ -180,7 +194,9 @@ class Delivery:
             elsewhere=ELSEWHERE,
         )
         candidates = Candidates(self._clock, limits.devices_remembered)
-        self.paths = Paths(self._ask, self.links, candidates, self.pool, self.networks, self._clock)
+        self.paths = Paths(
+            self._ask, self.links, candidates, self.anonymous, self.networks, self._clock
+        )
         self.dialer = Dialer(
             self.endpoint,
             self.links,
@@ -219,7 +235,7 @@ class Delivery:
         stack.push_async_callback(self.dialer.close)
         stack.push_async_callback(self.better_paths.close)
         self.obtainer = Obtainer(
-            self._ask, self.links, self.dialer, self.pool, limits, self.counters
+            self._ask, self.links, self.dialer, self.pool, self.anonymous, limits, self.counters
         )
         moves = RelayMoves(
             self._ask,
@@ -238,7 +254,9 @@ class Delivery:
                 self._ask,
                 self.links,
                 self.dialer,
-                self.pool,
+                self.anonymous,
+                Departures(limits.spread_s, asyncio.get_running_loop().time),
+                TokenChoice(limits.peers_rated),
                 self.obtainer,
                 moves,
                 self.desk,
@@ -297,6 +315,8 @@ class Delivery:
                 self.links.send_summary(device, Signed.decode(summary, limit=SUMMARY_BYTES))
             case BundleChanged():
                 self._tasks.start(self._renew_self(), name="renew")
+            case TokensChanged():
+                self.own_relays.tell_tokens()
             case KeyPackagesLow():
                 self.own_relays.restock()
             case LinkUnwanted(device):
@@ -375,6 +395,7 @@ class Delivery:
         self.own_relays.moved()
         self.better_paths.moved()
         self.pool.prove()
+        self.anonymous.network_changed()
         if self.dht is not None:
             self.dht.network_changed()
         self.dialer.news_of_network()

@@ -84,6 +84,13 @@ class DeliveryLimits:
     statement_failed_s: float = 15.0  # … and others, too, while none of them takes anything
     statement_relays: int = 8  # asked at once
     relays_at_once: int = 32
+    # Relays, anonymously: a guise is a socket, a key and connections for one recipient
+    spread_s: float = 2.0  # parcels for several recipients leave within this time, at random
+    guises_at_once: int = 16  # a handshake is 12 ms of ours: more at once would not be faster
+    guise_life_s: float = 180.0  # half of it at least; then the relay sees somebody else
+    guise_idle_s: float = 20.0
+    guise_look_s: float = 1.0
+
     key_package_stock: int = 20  # per suite and relay
 
     # The DHT

@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from node.delivery.anonymous_relays import AnonymousRelays
 from node.delivery.asking import Ask
 from node.delivery.dialer import Dialer
 from node.delivery.key_packages import checked_key_package_untrusted
@@ -44,6 +45,7 @@ class Obtainer:
         links: Links,
         dialer: Dialer,
         pool: RelayPool,
+        anonymous: AnonymousRelays,
         limits: DeliveryLimits,
         counters: Counter[str],
     ) -> None:
@@ -51,6 +53,7 @@ class Obtainer:
         self._links = links
         self._dialer = dialer
         self._pool = pool
+        self._anonymous = anonymous
         self._limits = limits
         self._counters = counters
 
@@ -159,8 +162,8 @@ class Obtainer:
         last: Fault | None = None
         for relay in await self.relays_of([device]):
             try:
-                client = await self._pool.client(relay, owner=device)
-                package, _ = await client.fetch_key_package(device, suite, request_id)
+                async with self._anonymous.client(relay, device) as client:
+                    package, _ = await client.fetch_key_package(device, suite, request_id)
                 return checked_key_package_untrusted(package, device, suite)
             except Fault as fault:
                 self._note("key-package", fault)
@@ -175,8 +178,8 @@ class Obtainer:
         last: Fault | None = None
         for relay in await self.relays_of([device]):
             try:
-                client = await self._pool.client(relay, owner=device)
-                record = await client.resolve_endpoint(device)
+                async with self._anonymous.client(relay, device) as client:
+                    record = await client.resolve_endpoint(device)
             except Fault as fault:
                 last = fault
             else:
@@ -188,8 +191,9 @@ class Obtainer:
     async def _bundle_at(
         self, relay: RelayAddress, identity: IdentityKey, devices: Sequence[DeviceKey]
     ) -> None:
-        client = await self._pool.client(relay, owner=next(iter(devices), None))
-        core = await client.resolve_identity(identity)
+        about = next(iter(devices), DeviceKey(identity))  # a connection for each whom we ask about
+        async with self._anonymous.client(relay, about) as client:
+            core = await client.resolve_identity(identity)
         if core is not None:
             await self._ask(ReceiveBundle(core))
 
@@ -197,8 +201,8 @@ class Obtainer:
         """Where the peer's person reads their mail, by what this relay holds. Raises Fault."""
         if peer.identity is None:
             return None
-        client = await self._pool.client(relay, owner=peer.device)
-        return await client.relay_statement(peer.identity)
+        async with self._anonymous.client(relay, peer.device) as client:
+            return await client.relay_statement(peer.identity)
 
     async def _attempt(self, work: Awaitable[None], identity: IdentityKey, before: int) -> bool:
         """Whether the work brought a newer bundle; its failure is counted."""

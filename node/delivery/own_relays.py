@@ -18,6 +18,7 @@ from node.delivery.publish import (
     UNKNOWN_METHOD,
     publish_records,
     publish_relays,
+    publish_tokens,
     top_up,
     upload_last_resort,
 )
@@ -107,6 +108,11 @@ class OwnRelays:
         for keeper in self._keepers.values():
             keeper.publish()
 
+    def tell_tokens(self) -> None:
+        """Other delivery tokens open our mailboxes now."""
+        for keeper in self._keepers.values():
+            keeper.tell_tokens()
+
     def restock(self) -> None:
         """A KeyPackage of ours was used up."""
         for keeper in self._keepers.values():
@@ -147,6 +153,7 @@ class _Keeper:
         self._pushes = True  # until the relay says that it does not know how
         self._told_full: int | None = None
         self._unpublished = True
+        self._untold_tokens = True
         self._unseen = True
         self._unstocked = means.public
         self._no_last_resort = means.public
@@ -180,6 +187,10 @@ class _Keeper:
         self._unpublished = True
         self._stir.set()
 
+    def tell_tokens(self) -> None:
+        self._untold_tokens = True
+        self._stir.set()
+
     def restock(self) -> None:
         self._unstocked = True
         self._stir.set()
@@ -202,6 +213,7 @@ class _Keeper:
                     self._subscribed, self._pushes = False, True
                     self._mailbox.reset()
                     self._unpublished = True  # it may have been restored from yesterday
+                    self._untold_tokens = True
                     self._unseen = True
                 await self._look(client)
                 self.looked.set()
@@ -322,6 +334,13 @@ class _Keeper:
         self._stir.clear()
 
     async def _tell_news(self, client: RelayClient) -> None:
+        if self._untold_tokens:
+            self._untold_tokens = False
+            try:
+                await publish_tokens(self.means.ask, client)
+            except Fault:
+                self._untold_tokens = True
+                raise
         if self._unpublished:
             self._unpublished = False
             try:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from discovery.scope import NetworksNow
+from node.delivery.anonymous_relays import AnonymousRelays
 from node.delivery.asking import Ask
 from node.delivery.candidates import ANSWERED, NO_ANSWER, OVERTAKEN, Candidate, Candidates
 from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.obtain import parse_relays
-from node.delivery.relay_pool import RelayPool
 from node.engine.commands import LookUpPeer
 from node.engine.values import Event
 from schemas.addresses import Address, AddressKind
@@ -54,14 +54,14 @@ class Paths:
         ask: Ask,
         links: Links,
         candidates: Candidates,
-        pool: RelayPool,
+        relays: AnonymousRelays,
         networks: NetworksNow,
         clock: Callable[[], float],
     ) -> None:
         self._ask = ask
         self._links = links
         self._candidates = candidates
-        self._pool = pool
+        self._relays = relays
         self._networks = networks
         self._clock = clock
 
@@ -102,7 +102,7 @@ class Paths:
         views = [self._candidate(device, each, link) for each in known]
         if link is not None and used not in {each.endpoint.address for each in known}:
             views.append(self._linked(link))
-        at_relay = next((relay for relay in relays if self._pool.connected(relay)), None)
+        at_relay = next((relay for relay in relays if self._relays.connected(relay)), None)
         views += [
             PathView(
                 device,
@@ -110,7 +110,7 @@ class Paths:
                 RELAY,
                 RELAY,
                 None,
-                "answered" if self._pool.connected(relay) else self._pool.why_not(relay),
+                "answered" if self._relays.connected(relay) else self._relays.why_not(relay),
                 None,
                 link is None and relay == at_relay,
                 None,

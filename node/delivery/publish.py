@@ -13,7 +13,7 @@ import mls_rs
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.relay_client import RelayClient, RelayRefused
-from node.engine.commands import MakeKeyPackage, OwnHybridKey, OwnRecords
+from node.engine.commands import MakeKeyPackage, OwnDeliveryTokens, OwnHybridKey, OwnRecords
 from node.engine.relay_commands import OwnRelayStatement
 from schemas.errors import Fault
 from schemas.node_service import UNIMPLEMENTED
@@ -51,6 +51,15 @@ async def publish_records(ask: Ask, client: RelayClient, *, endpoint: bool) -> N
     await client.upload_hybrid_key(*await ask(OwnHybridKey()))
     if endpoint and record is not None:
         await client.publish_endpoint(record)
+
+
+async def publish_tokens(ask: Ask, client: RelayClient) -> None:
+    """What opens our mailbox; an older relay takes everything. Raises as RelayClient."""
+    try:
+        await client.set_delivery_tokens(await ask(OwnDeliveryTokens()))
+    except Fault as fault:
+        if fault.code not in UNKNOWN_METHOD:
+            raise
 
 
 async def upload(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from node.delivery.limits import DeliveryLimits
+from node.engine.values import OwnTokens
 from schemas import limits as wire
 from schemas.addresses import Address, RelayAddress, read_addresses, read_processes
 from schemas.capnp_codec import blaming_the_peer, counter, exactly, items, sized, text
@@ -145,6 +146,13 @@ class RelayClient:
         request.recipientKey = bytes(self._own)
         request.after = after
         request.sink = self._export(ParcelSink, _Sink(subscriber))
+        _check(await self._send(request))
+
+    async def set_delivery_tokens(self, tokens: OwnTokens) -> None:
+        """From now on these, and no others, open our mailbox."""
+        request = self._request("setDeliveryTokens")
+        request.hashes = list(tokens.hashes)
+        request.optional = tokens.optional
         _check(await self._send(request))
 
     # Meetings

@@ -296,7 +296,7 @@ class RelayPool:
         self._counters[f"relay-{fault.code}"] += 1
         process.fault = fault
         limits = self._limits
-        pause = _growing(limits.relay_retry_first_s, process.failures, limits.relay_retry_last_s)
+        pause = growing(limits.relay_retry_first_s, process.failures, limits.relay_retry_last_s)
         process.failures += 1
         process.not_before = self._loop.time() + pause
         self._set_back(process)
@@ -304,7 +304,7 @@ class RelayPool:
 
     def _set_back(self, process: _Process) -> None:
         limits = self._limits
-        pause = _growing(limits.relay_return_first_s, process.setbacks, limits.relay_return_last_s)
+        pause = growing(limits.relay_return_first_s, process.setbacks, limits.relay_return_last_s)
         process.setbacks += 1
         process.yields_until = self._loop.time() + pause
 
@@ -324,7 +324,7 @@ class RelayPool:
         self._counters[f"{name}-crashed"] += 1
 
 
-def _growing(first_s: float, before: int, last_s: float) -> float:
+def growing(first_s: float, before: int, last_s: float) -> float:
     """The pause after so many others: doubled each time, and spread, or all come at once."""
     pause = min(first_s * 2.0 ** min(before, 16), last_s)
     return pause * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing

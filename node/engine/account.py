@@ -79,7 +79,7 @@ def write_account(
     people.add_hybrid_key(hybrid.public, hybrid.private, now)
     people.set_setting("name", name)
     entry = bundle_device(identity.public, device, "first", hybrid.public, issued=int(now))
-    core = BundleCore(identity.public, number, name, (entry,), relays)
+    core = BundleCore(identity.public, number, name, (entry,), relays, brings_tokens=True)
     people.put_bundle(sign_bundle(identity, core), core)
 
 

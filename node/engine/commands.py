@@ -20,6 +20,7 @@ from node.engine.values import (
     LedgerView,
     MessageView,
     OutboxItem,
+    OwnTokens,
     PeerView,
     PolicyView,
     RequestView,
@@ -85,6 +86,11 @@ class SetName(Command[None]):
 @dataclass(frozen=True, slots=True)
 class OwnRecords(Command[tuple[Signed, Signed | None]]):
     """Our bundle core and endpoint record, to publish."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDeliveryTokens(Command[OwnTokens]):
+    """What opens our mailboxes, to tell our relays."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from node.engine import commands, values
 from node.engine.blocking import Blocking
 from node.engine.catch_up import CatchUp
 from node.engine.core import DISCOVERY_SECRET, Core
+from node.engine.delivery_tokens import DeliveryTokens
 from node.engine.own_bundle import OwnBundle
 from node.engine.relay_commands import ReceiveRelayStatement
 from node.engine.relays import OthersRelays
@@ -30,8 +31,16 @@ _safety_number = lru_cache(maxsize=1024)(safety_number)
 
 
 class Contacts:
-    def __init__(self, core: Core, catch_up: CatchUp, own: OwnBundle, blocking: Blocking) -> None:
+    def __init__(
+        self,
+        core: Core,
+        catch_up: CatchUp,
+        own: OwnBundle,
+        tokens: DeliveryTokens,
+        blocking: Blocking,
+    ) -> None:
         self._core = core
+        self._tokens = tokens
         self._catch_up = catch_up
         self._own = own
         self._blocking = blocking
@@ -125,8 +134,21 @@ class Contacts:
             raise Malformed("wrong-reader", "a private part for somebody else")
         wanted = core.people.contact(private.identity) is not None
         if wanted and not core.people.is_blocked(private.identity):
+            old = core.people.delivery_token(private.identity)
             core.people.put_private(private)
+            if core.people.delivery_token(private.identity) != old:
+                self._try_again(private.identity)
             core.effects.append(values.ContactsChanged())
+
+    def _try_again(self, identity: IdentityKey) -> None:
+        """Their relays may have refused what we had."""
+        core = self._core
+        devices = core.people.devices(identity)
+        for device in devices:
+            core.outbox.bring_forward(device, "queued", core.now)
+        due = frozenset(device for device in devices if core.outbox.has_due(device, core.now))
+        if due:
+            core.effects.append(values.OutboxReady(due))
 
     def _knows(self, identity: IdentityKey) -> bool:
         people = self._core.people
@@ -201,6 +223,7 @@ class Contacts:
             tuple(map(str, relays)),
             self._core.policies.of(identity),
             tuple(map(str, others)),
+            self._tokens.for_device(command.device, identity),
         )
 
     def to_greet(self, command: commands.PeersToGreet) -> tuple[DeviceKey, ...]:

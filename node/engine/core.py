@@ -18,6 +18,7 @@ from node.engine.groups.authority import authorize_commit, info_of
 from node.engine.mls import Library
 from node.engine.values import Counted, Effect, Event
 from node.store.branches import BranchStore
+from node.store.bringers import BringerStore
 from node.store.catch_up import CatchUpStore
 from node.store.database import Database
 from node.store.groups import GroupRow, GroupStore
@@ -81,6 +82,7 @@ class Core:
         self.random = random
         self.library = library
         self.people = PeopleStore(database)
+        self.bringers = BringerStore(database)
         self.policies = PolicyStore(database)
         self.groups = GroupStore(database)
         self.messages = MessageStore(database)

@@ -25,6 +25,7 @@ from node.engine.commands import Command
 from node.engine.contacts import Contacts
 from node.engine.conversation import Conversation
 from node.engine.core import Core
+from node.engine.delivery_tokens import DeliveryTokens
 from node.engine.dht import Dht
 from node.engine.examine import Examine
 from node.engine.explain import Explain
@@ -122,9 +123,10 @@ class Engine:
         membership = Membership(core, self._receipts, epochs, statements, intents, committer)
         self._wishes = Wishes(core, intents, membership)
         self._key_updates = KeyUpdates(core, membership)
-        self._own_bundle = OwnBundle(core, self._outbox)
+        self._tokens = DeliveryTokens(core)
+        self._own_bundle = OwnBundle(core, self._outbox, self._tokens)
         blocking = Blocking(core, self._own_bundle)
-        contacts = Contacts(core, self._catch_up, self._own_bundle, blocking)
+        contacts = Contacts(core, self._catch_up, self._own_bundle, self._tokens, blocking)
         welcomes = Welcomes(core, epochs, contacts)
         entering = Entering(core, epochs, welcomes)
         self._convergence = Convergence(core, epochs, statements, intents, repair, entering, rule)
@@ -163,6 +165,7 @@ class Engine:
             commands.SetName: account.set_name,
             commands.OwnRecords: account.own_records,
             commands.OwnHybridKey: account.own_hybrid_key,
+            commands.OwnDeliveryTokens: self._tokens.own,
             commands.MakeKeyPackage: account.make_key_package,
             commands.AnswerKeyPackage: account.answer_key_package,
             commands.AddContact: contacts.add,
@@ -284,6 +287,8 @@ class Engine:
                 self._repair.seal_for_renewed()
                 self._catch_up.flush()
                 self._receipts.flush()
+                self._own_bundle.flush()
+                self._tokens.flush()
                 core.write_unwritten()
         except Exception as error:
             unexpected = not isinstance(error, Fault) or isinstance(error, Malformed)
@@ -303,6 +308,7 @@ class Engine:
     def _forget_batch(self) -> None:
         self._core.forget_everything()
         self._outbox.undo_batch()
+        self._tokens.look_again()
         self._convergence.undo_batch()
         self._catch_up.undo_batch()
         self._receipts.forget_told()
@@ -366,6 +372,7 @@ class Engine:
             store.sweep(core.clock.believed)
         self._catch_up.sweep()
         self._own_bundle.tick()
+        self._tokens.look_again()
         self._relays.tick()
 
     def _empty_log(self) -> None:

@@ -81,6 +81,14 @@ _QUEUED = {
         "{name}'s device takes no message of this size.",
         "Send it in smaller pieces.",
     ),
+    "delivery-token-refused": (
+        "The relay of {name} takes no parcel from this node: it does not know our delivery token.",
+        "A new one comes with {name}'s next message or when both are online; it is tried again.",
+    ),
+    "delivery-token-full": (
+        "Too much of ours waits in the relay's mailbox of {name}.",
+        "It is tried again by itself; ask {name} to start their node and fetch their mail.",
+    ),
     "mailbox-full": (
         "The relay's mailbox of {name} is full.",
         "It is tried again by itself; ask {name} to start their node and fetch their mail.",

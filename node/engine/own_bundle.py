@@ -16,6 +16,7 @@ from identity.envelope import HybridKeyPair, generate_hybrid
 from identity.signing import sign
 from node.engine import values
 from node.engine.core import DISCOVERY_SECRET, Core
+from node.engine.delivery_tokens import DeliveryTokens
 from node.engine.outbox import MESSAGE_LIFETIME_S, Outbox
 from schemas.addresses import RelayAddress
 from schemas.ids import DeviceKey, IdentityKey
@@ -29,9 +30,11 @@ KIND: Final = "own-bundle"  # of its parcels in the outbox
 
 
 class OwnBundle:
-    def __init__(self, core: Core, outbox: Outbox) -> None:
+    def __init__(self, core: Core, outbox: Outbox, tokens: DeliveryTokens) -> None:
         self._core = core
         self._outbox = outbox
+        self._tokens = tokens
+        self._seen: tuple[int, int] | None = None
 
     @property
     def current(self) -> tuple[Signed, BundleCore]:
@@ -47,7 +50,7 @@ class OwnBundle:
         issued = int(core.clock.believed)
         device = bundle_device(me, core.device, "first", public, issued=issued)
         relays = tuple(RelayAddress.parse(relay) for relay in core.relays)
-        bundle = BundleCore(me, issued, core.account_name, (device,), relays)
+        bundle = BundleCore(me, issued, core.account_name, (device,), relays, brings_tokens=True)
         core.people.put_bundle(sign_bundle(core.identity, bundle), bundle)
 
     @property
@@ -114,14 +117,24 @@ class OwnBundle:
             elif core.people.contact(identity) is None:
                 alike.setdefault(endpoints, []).append(device)
             else:
+                core.people.set_told(identity)
                 private = self._private(bundle, identity)
                 self._outbox.put(KIND, BundlesContent((signed,), endpoints, private), [device])
         for endpoints, readers in alike.items():
             self._outbox.put(KIND, BundlesContent((signed,), endpoints), readers)
 
+    def flush(self) -> None:
+        """At the end of a batch: contacts who are in a group with us now get their private part."""
+        bringers = self._core.bringers
+        if bringers.changed != self._seen:
+            self._seen = bringers.changed
+            for contact in bringers.contacts_to_tell():
+                self.tell(self._core.people.devices(contact))
+
     def _private(self, bundle: BundleCore, reader: IdentityKey) -> Signed:
         secret = self._core.people.secret(DISCOVERY_SECRET) or b""
-        private = BundlePrivate(bundle.identity, bundle.number, reader, secret, b"")
+        token = self._tokens.of_contact(reader)
+        private = BundlePrivate(bundle.identity, bundle.number, reader, secret, token)
         return sign(SignedType.BUNDLE_PRIVATE, self._core.identity, private.encode())
 
     # --- rotation
@@ -130,6 +143,8 @@ class OwnBundle:
         """Makes a new hybrid key when ours is a month old, and deletes what nobody seals to."""
         core = self._core
         now = core.clock.believed
+        if not self.current[1].brings_tokens:  # made by an older version
+            self.revise(brings_tokens=True)
         keys = core.people.hybrid_key_times()  # newest first
         if keys[0][1] > now:  # made while the clock was ahead
             core.people.redate_hybrid_key(keys[0][0], now)

@@ -229,6 +229,15 @@ class PeerView:
     relays: tuple[str, ...]  # HOST:PORT#KEY, in the recipient's order
     policy: PathPolicy = PathPolicy.AUTO
     hint_relays: tuple[str, ...] = ()  # that take nothing for them, and may know who does
+    tokens: tuple[bytes, ...] = field(default=(), repr=False)  # delivery tokens, the best first
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTokens:
+    """Delivery tokens that open our mailboxes, as their SHA-256; `optional`: none is needed."""
+
+    hashes: tuple[bytes, ...]
+    optional: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +313,11 @@ class BundleChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TokensChanged:
+    """Other delivery tokens open our mailboxes now: tell our relays."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeyPackagesLow:
     """A KeyPackage of ours was used: top up the relays' stock."""
 
@@ -348,6 +362,7 @@ Effect = (
     OutboxReady
     | SummaryReady
     | BundleChanged
+    | TokensChanged
     | KeyPackagesLow
     | LinkUnwanted
     | ContactsChanged

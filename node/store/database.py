@@ -23,6 +23,7 @@ class Database:
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
         self.undone = 0  # how often something was: see Remembered
+        self.bringers_changed = 0  # how often rows were that node/store/bringers.py reads
         path = connection.filename  # empty: it is in memory
         self._in_place = FilesInPlace(Path(path)) if path else None
 

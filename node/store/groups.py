@@ -77,6 +77,7 @@ class GroupStore:
             f"INSERT OR REPLACE INTO groups ({_COLUMNS}) VALUES ({_MARKS})",  # noqa: S608
             *(getattr(row, field.name) for field in fields(GroupRow)),
         )
+        self._db.bringers_changed += 1
 
     def save_message(self, row: GroupRow) -> None:
         """What a message changes: the next sequence number, Lamport time and tips."""
@@ -92,6 +93,7 @@ class GroupStore:
         """Everything about a group goes, what was written in it too."""
         self._members.forget()
         self._statements.forget()
+        self._db.bringers_changed += 1
         self._db.run("DELETE FROM groups WHERE id = ?", group)
         for table in _OF_A_GROUP:
             self._db.run(f"DELETE FROM {table} WHERE group_id = ?", group)  # noqa: S608
@@ -114,6 +116,7 @@ class GroupStore:
             "INSERT INTO members VALUES (?, ?, ?, ?)",
             [(group, member.device, member.identity, member.leaf) for member in members],
         )
+        self._db.bringers_changed += 1
 
     # --- MLS state
 

@@ -39,6 +39,7 @@ class PeopleStore:
 
     def set_secret(self, name: str, value: bytes) -> None:
         self._db.run("INSERT OR REPLACE INTO secrets VALUES (?, ?)", name, value)
+        self._db.bringers_changed += 1
 
     def hybrid_keys(self) -> list[tuple[bytes, bytes]]:
         """(public, private), newest first."""
@@ -77,19 +78,28 @@ class PeopleStore:
             card.encode(),
             now,
         )
+        self._db.bringers_changed += 1
 
     def set_verified(self, identity: IdentityKey) -> None:
         self._db.run("UPDATE contacts SET verified = 1 WHERE identity = ?", identity)
+
+    def set_told(self, identity: IdentityKey) -> None:
+        """The private part of our bundle is on its way to this contact."""
+        self._db.run("UPDATE contacts SET told = 1 WHERE identity = ?", identity)
 
     # --- blocked people
 
     def block(self, identity: IdentityKey, now: float) -> None:
         self._db.run("INSERT OR IGNORE INTO blocked VALUES (?, ?)", identity, now)
-        self._blocked.forget()
+        self._blocked_changed()
 
     def unblock(self, identity: IdentityKey) -> None:
         self._db.run("DELETE FROM blocked WHERE identity = ?", identity)
+        self._blocked_changed()
+
+    def _blocked_changed(self) -> None:
         self._blocked.forget()
+        self._db.bringers_changed += 1
 
     def is_blocked(self, identity: IdentityKey) -> bool:
         return identity in self._blocked.value
@@ -134,11 +144,13 @@ class PeopleStore:
 
     def put_bundle(self, signed: Signed, core: BundleCore) -> None:
         self._db.run(
-            "INSERT OR REPLACE INTO bundles VALUES (?, ?, ?)",
+            "INSERT OR REPLACE INTO bundles VALUES (?, ?, ?, ?)",
             core.identity,
             core.number,
             signed.encode(),
+            core.brings_tokens,
         )
+        self._db.bringers_changed += 1
         self._db.run("DELETE FROM bundle_devices WHERE identity = ?", core.identity)
         self._db.many(
             "INSERT OR REPLACE INTO bundle_devices VALUES (?, ?, ?)",
@@ -166,6 +178,13 @@ class PeopleStore:
             return bytes(value)
         contact = self.contact(identity)
         return None if contact is None else contact.card.discovery_secret
+
+    def delivery_token(self, identity: IdentityKey) -> bytes:
+        """The newest that a contact gave us; empty if it gave none."""
+        value = self._db.value(
+            "SELECT delivery_token FROM bundle_privates WHERE identity = ?", identity, default=b""
+        )
+        return bytes(value)
 
     def hybrid_key(self, device: DeviceKey) -> bytes | None:
         value = self._db.value("SELECT hybrid_key FROM bundle_devices WHERE device = ?", device)

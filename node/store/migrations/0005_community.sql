@@ -16,3 +16,8 @@ CREATE TABLE relay_accounts (
     token BLOB NOT NULL,
     expires REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Whether a person's program brings parcels with delivery tokens, as their bundle says
+ALTER TABLE bundles ADD COLUMN brings_tokens INTEGER NOT NULL DEFAULT 0;
+-- Whether a contact has the private part of our bundle, or it is on its way
+ALTER TABLE contacts ADD COLUMN told INTEGER NOT NULL DEFAULT 0;

@@ -67,7 +67,7 @@ def _enqueue_one(
     entitled = token is not None or item.recipient == by.device
     outcome: Enqueued | Refused
     if not (entitled or by.admitted):
-        outcome, stored = _refuse_bringer(connection, item), False
+        outcome, stored = _refuse_bringer(connection, item, now), False
     elif not (by.making or _find(connection, MailboxName(item.recipient, item.channel))):
         outcome, stored = no_mailbox(), False
     else:
@@ -98,7 +98,7 @@ def _place(
             except TryLater as refusal:
                 return refusal, False
         if not entitled and _is_guarded(connection, mailbox):
-            return _refuse_bringer(connection, item), False
+            return _refuse_bringer(connection, item, now), False
         held = _find_held(connection, mailbox, item, room, now)
         if held is not None:
             return held, False
@@ -123,9 +123,14 @@ def _place(
     return _place(connection, item, token, room, now, entitled=entitled)
 
 
-def _refuse_bringer(connection: apsw.Connection, item: EnqueueItem) -> Refused:
-    """Alike whether there is such a mailbox or not."""
-    return token_share_used() if token_counts.is_set(connection, item) else token_refused()
+def _refuse_bringer(connection: apsw.Connection, item: EnqueueItem, now: int) -> Refused:
+    """Alike whether there is such a mailbox or not, to whoever holds no token of it."""
+    if not token_counts.is_set(connection, item):
+        return token_refused()
+    mailbox = _find(connection, MailboxName(item.recipient, item.channel))
+    if mailbox is not None:
+        _mark_refused(connection, mailbox, now)
+    return token_share_used()
 
 
 def _is_guarded(connection: apsw.Connection, mailbox: int) -> bool:
@@ -188,10 +193,15 @@ def _refuse(
 
 
 def _refuse_full(connection: apsw.Connection, mailbox: int, now: int) -> Refused:
+    _mark_refused(connection, mailbox, now)
+    return mailbox_full()
+
+
+def _mark_refused(connection: apsw.Connection, mailbox: int, now: int) -> None:
+    """Its owner is told that mail was refused for want of room."""
     connection.execute(
         "UPDATE mailboxes SET refused_since = ifnull(refused_since, ?) WHERE id = ?", (now, mailbox)
     )
-    return mailbox_full()
 
 
 def open_mailbox(connection: apsw.Connection, name: MailboxName, room: Room, now: int) -> None:

@@ -206,6 +206,8 @@ class FakeEngine:
                 return tuple(r.FormerRelayView(relay, 0.0, 0.0) for relay in self.former_relays)
             case r.FormerRelayEmpty() | r.ReceiveRelayStatement():
                 return False
+            case c.OwnDeliveryTokens():
+                return v.OwnTokens((), optional=True)
             case c.OwnHybridKey():
                 covered = prefixed(SignedType.HYBRID_KEY, self.hybrid.public)
                 return self.hybrid.public, self.device.sign(covered)

@@ -56,6 +56,8 @@ async def test_what_is_handed_out_twice_is_counted_once() -> None:
         nothing,
         nothing,
         nothing,
+        nothing,
+        nothing,
         cast(Any, Desk()),
         DEFAULT_DELIVERY_LIMITS,
         Counter(),

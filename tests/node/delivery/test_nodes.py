@@ -18,6 +18,7 @@ from node.events import EventHub
 from node.home import create_home
 from node.node import Node, NodeConfig
 from relay.server import open_relay
+from relay.store.delivery_tokens import Bringer
 from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Fault, Refused, Unreachable
 from schemas.node_service import EnqueueItem
@@ -141,11 +142,13 @@ async def test_a_relay_that_damages_parcels_causes_no_loss(
         await ledger(ada, await ada.ask(c.Send(group, "before")), DONE)
     original = SqliteStore.enqueue
 
-    async def damage(self: SqliteStore, batch: Sequence[EnqueueItem], *, now: int) -> Any:
+    async def damage(
+        self: SqliteStore, batch: Sequence[EnqueueItem], *, now: int, by: Bringer
+    ) -> Any:
         flipped = [
             dataclasses.replace(i, sealed=i.sealed[:-1] + bytes([i.sealed[-1] ^ 1])) for i in batch
         ]
-        return await original(self, flipped, now=now)
+        return await original(self, flipped, now=now, by=by)
 
     monkeypatch.setattr(SqliteStore, "enqueue", damage)
     sent = await ada.ask(c.Send(group, "through a bad relay"))

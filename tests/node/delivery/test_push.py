@@ -101,7 +101,7 @@ async def test_a_full_mailbox_is_told_to_its_owner(
     kj: None, tmp_path: Path, relays: Relays, page: int
 ) -> None:
     """Otherwise only the senders learn that mail is refused, and the reader wonders."""
-    relay = await relays(quotas=Quotas(mailbox_parcels=3))
+    relay = await relays(quotas=Quotas(mailbox_parcels=3, token_share=1.0))
     ada, bob = Person(tmp_path, "ada"), Person(tmp_path, "bob")
     async with AsyncExitStack() as stack:
         a = await stack.enter_async_context(ada.running())
@@ -112,7 +112,7 @@ async def test_a_full_mailbox_is_told_to_its_owner(
             await ledger(a, await a.ask(c.Send(group, "before")), DONE)
         for n in range(6):
             await a.ask(c.Send(group, f"{n}"))
-        await eventually(lambda: a.counters["enqueue-mailbox-full"])
+        await eventually(lambda: a.counters["enqueue-delivery-token-full"])
         b = await stack.enter_async_context(bob.running(poll_s=60.0, poll_page=page))
         async with asyncio.timeout(5):
             with b.subscribe() as events:

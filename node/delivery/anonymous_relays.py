@@ -1,0 +1,205 @@
+"""Connections to relays that name nobody: for parcels that we bring, and for what we look up.
+
+Each recipient gets a socket, a key and connections of its own, so that a relay cannot tell by them
+that two recipients belong together; after a few minutes there are new ones. What is about our own
+mailbox goes over RelayPool, by our own key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from node.delivery.limits import DeliveryLimits
+from node.delivery.relay_client import RelayClient
+from node.delivery.relay_pool import RelayPool, growing
+from schemas.addresses import RelayAddress
+from schemas.errors import Fault, Unreachable
+from schemas.ids import DeviceKey
+from transport import DEFAULT_LIMITS, AnonymousEndpoint, TransportLimits
+from transport.supervise import Supervisor
+
+log = logging.getLogger(__name__)
+
+OpenAnonymous = Callable[[], Awaitable[AnonymousEndpoint]]
+
+
+@dataclass(slots=True)
+class _Guise:
+    """Who we are to relays for one recipient, for a while."""
+
+    endpoint: AnonymousEndpoint
+    pool: RelayPool
+    until: float  # then a new one is made
+    used_at: float
+    users: int = 0
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class _Silence:
+    """A relay that did not answer: nobody asks it again until then."""
+
+    fault: Fault
+    failures: int
+    until: float
+
+
+class AnonymousRelays:
+    """`client` gives a connected relay, for the length of a block."""
+
+    def __init__(
+        self,
+        open_anonymous: OpenAnonymous,
+        limits: DeliveryLimits,
+        counters: Counter[str],
+        *,
+        transport_limits: TransportLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self._open_anonymous = open_anonymous
+        self._limits = limits
+        self._transport_limits = transport_limits
+        self._counters = counters
+        self._clock = asyncio.get_running_loop().time
+        self._guises: dict[DeviceKey, _Guise] = {}
+        self._silent: dict[RelayAddress, _Silence] = {}
+        self._opening = asyncio.Lock()
+        self._free = asyncio.Event()
+        self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
+        self._tidying: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @asynccontextmanager
+    async def client(
+        self, address: RelayAddress, owner: DeviceKey, *, eager: bool = False
+    ) -> AsyncIterator[RelayClient]:
+        """The relay, for what is `owner`'s. Raises as RelayPool.client."""
+        guise = await self._guise(owner)
+        guise.users += 1
+        guise.unused.clear()
+        try:
+            yield await self._connected(guise, address, owner, eager=eager)
+        finally:
+            guise.users -= 1
+            if not guise.users:
+                guise.unused.set()
+            guise.used_at = self._clock()
+            self._free.set()
+
+    async def _connected(
+        self, guise: _Guise, address: RelayAddress, owner: DeviceKey, *, eager: bool
+    ) -> RelayClient:
+        silent = self._silent.get(address)
+        if silent is not None and silent.until > self._clock() and not eager:
+            raise silent.fault.with_traceback(None)
+        try:
+            client = await guise.pool.client(address, owner=owner, eager=eager)
+        except Fault as fault:
+            failures = 0 if silent is None else silent.failures
+            limits = self._limits
+            pause = growing(limits.relay_retry_first_s, failures, limits.relay_retry_last_s)
+            until = self._clock() + pause
+            self._silent[address] = _Silence(fault, failures + 1, until)
+            while len(self._silent) > limits.relays_at_once:
+                del self._silent[next(iter(self._silent))]
+            raise
+        self._silent.pop(address, None)
+        return client
+
+    def connected(self, address: RelayAddress) -> bool:
+        return any(guise.pool.connected(address) for guise in self._guises.values())
+
+    def why_not(self, address: RelayAddress) -> str | None:
+        """The code of the last failure to connect; None if it was not tried, or went well."""
+        silent = self._silent.get(address)
+        return None if silent is None else silent.fault.code
+
+    def network_changed(self) -> None:
+        """On another network the sockets are of no use, and would tie it to the last one."""
+        self._silent.clear()
+        for owner in list(self._guises):
+            self._retire(owner)
+
+    async def close(self) -> None:
+        self._closing = True
+        self._free.set()
+        for owner in list(self._guises):
+            self._retire(owner)
+        if self._tidying is not None:
+            self._tidying.cancel()
+        await self._tasks.close(self._limits.flush_s)
+
+    # --- guises
+
+    async def _guise(self, owner: DeviceKey) -> _Guise:
+        async with self._opening:
+            guise = self._guises.get(owner)
+            if guise is not None and self._clock() < guise.until:
+                return guise
+            if guise is not None:
+                self._retire(owner)
+            while len(self._guises) >= self._limits.guises_at_once and not self._retire_idle():
+                self._free.clear()
+                await self._free.wait()
+            if self._closing:
+                raise Unreachable("stopping", "the node is stopping")
+            guise = self._guises[owner] = await self._made()
+            if self._tidying is None:
+                self._tidying = self._tasks.start(self._tidy(), name="anonymous-relays")
+            return guise
+
+    async def _made(self) -> _Guise:
+        limits = self._limits
+        try:
+            endpoint = await self._open_anonymous()
+        except OSError as error:
+            raise Unreachable("cannot-bind", f"no socket: {error}") from error
+        pool = RelayPool(
+            endpoint,
+            endpoint.device,
+            limits,
+            self._counters,
+            transport_limits=self._transport_limits,
+        )
+        now = self._clock()
+        life_s = limits.guise_life_s * random.uniform(0.5, 1.0)  # noqa: S311 - not all together
+        guise = _Guise(endpoint, pool, now + life_s, now)
+        guise.unused.set()
+        return guise
+
+    def _retire_idle(self) -> bool:
+        """Make room; whether there is some."""
+        idle = [owner for owner, guise in self._guises.items() if not guise.users]
+        if not idle:
+            return False
+        self._retire(min(idle, key=lambda owner: self._guises[owner].used_at))
+        return True
+
+    def _retire(self, owner: DeviceKey) -> None:
+        self._tasks.start(self._end(self._guises.pop(owner)), name="guise")
+
+    async def _end(self, guise: _Guise) -> None:
+        """Calls that run are answered first."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0 if self._closing else self._limits.relay_call_s):
+                    await guise.unused.wait()
+        finally:
+            await guise.pool.close()
+            await guise.endpoint.close()
+
+    async def _tidy(self) -> None:
+        """For ever: those whose time is over, or that nobody uses, go."""
+        while True:
+            await asyncio.sleep(self._limits.guise_look_s)
+            now = self._clock()
+            for owner, guise in list(self._guises.items()):
+                idle = not guise.users and now - guise.used_at >= self._limits.guise_idle_s
+                if idle or (now >= guise.until and not guise.users):
+                    self._retire(owner)
