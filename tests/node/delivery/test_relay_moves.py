@@ -129,10 +129,11 @@ async def test_moving_while_messages_flow_shows_each_once(relays: Relays, tmp_pa
     ada, bob = Person(tmp_path, "ada"), Person(tmp_path, "bob")
     async with running(ada, hers) as a, running(bob, old) as b:
         group = await talking(a, b)
-        said = []
+        said: list[v.SentView] = []
+        done = asyncio.Event()
 
         async def talk() -> None:
-            while True:
+            while not done.is_set():
                 said.append(await a.ask(c.Send(group.group, f"number {len(said)}")))
                 await asyncio.sleep(0.01)
 
@@ -142,7 +143,8 @@ async def test_moving_while_messages_flow_shows_each_once(relays: Relays, tmp_pa
             await b.ask(c.SetRelays((str(place.address),)))
         await knows(a, b.device, new)
         await asyncio.sleep(0.3)
-        talker.cancel()
+        done.set()
+        await talker
         shown = [m.text for m in await texts(b, len(said) + 1)]
         assert shown == ["hello", *(f"number {n}" for n in range(len(said)))]
 
