@@ -23,7 +23,8 @@ from relay import doctor as doctor_checks
 from relay.audit_command import audit_command
 from relay.capacity.command import capacity_command
 from relay.cli import EXIT_FAILED, EXIT_USAGE, owning, telling, with_settings
-from relay.config import LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
+from relay.config import ADMISSIONS, LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
+from relay.invite_command import invite_command
 from relay.moving.command import migrate_command
 from relay.server import Relay, open_relay
 from relay.stats import look, tables
@@ -72,6 +73,7 @@ def main() -> None:
 
 
 main.add_command(audit_command)
+main.add_command(invite_command)
 main.add_command(migrate_command)
 main.add_command(capacity_command)
 
@@ -100,6 +102,12 @@ _store = click.option("--store", "store_backend", help="Where mail is kept.  [de
 )
 @click.option(
     "--parcel-ttl-s", type=int, help="How long mail is kept, in seconds.  [default: 7 days]"
+)
+@click.option(
+    "--admission",
+    type=click.Choice(ADMISSIONS),
+    help="Who may have things kept here; `token` is by the setting auth_token."
+    "  [default: open, or token where auth_token is set]",
 )
 @click.option("--mailbox-parcels", type=int, help="Parcels per mailbox.  [default: 1000]")
 @click.option("--mailbox-bytes", type=int, help="Bytes per mailbox.  [default: 64 MiB]")

@@ -20,7 +20,14 @@ from relay.store.sqlite.usage import Room, count
 from relay.store.sqlite.writer import Writer, Written
 from schemas.errors import Blame, Fault
 from storage.presence import FilesInPlace
-from storage.sqlite import blaming_the_disk, migrate, open_database, settle_log
+from storage.sqlite import (
+    blaming_the_disk,
+    database_version,
+    load_migrations,
+    migrate,
+    open_database,
+    settle_log,
+)
 
 MIGRATIONS = files("relay.store.sqlite") / "migrations"
 
@@ -63,6 +70,15 @@ class Database:
         writing, reading = await asyncio.to_thread(_open_pair, path, key)
         return cls(writing, reading, quotas, FilesInPlace(path), on_commit)
 
+    @classmethod
+    async def beside(cls, path: Path, *, key: bytes | None) -> Database:
+        """For a command, whether the relay runs or not: nothing is made, migrated or settled.
+
+        Raises Fault `no-file`, `database-older`, `database-newer`, and as `open` does.
+        """
+        writing, reading = await asyncio.to_thread(_open_beside, path, key)
+        return cls(writing, reading, Quotas(), FilesInPlace(path), lambda _: None)
+
     async def write(self, work: Callable[..., T], *arguments: Any, cost: int = 0) -> T:
         """`work(connection, *arguments)` in a transaction; returns once that is on disk."""
         return await self.writer.run(lambda connection: work(connection, *arguments), cost=cost)
@@ -89,6 +105,34 @@ class Database:
             self._closed = True
             await asyncio.to_thread(self._read_thread.shutdown)
             self._reader.close()
+
+
+def _open_beside(path: Path, key: bytes | None) -> tuple[apsw.Connection, apsw.Connection]:
+    """(for the writer, for the reader)."""
+    if not path.exists():
+        raise Fault(
+            "no-file",
+            f"there is no database at {str(path)!r}",
+            blame=Blame.CALLER,
+            hint="give the relay's data folder; its first start makes the database",
+        )
+    writing = open_database(path, key=key)
+    try:
+        found, newest = database_version(writing), len(load_migrations(MIGRATIONS))
+        if found != newest:
+            raise Fault(
+                "database-older" if found < newest else "database-newer",
+                f"the database has version {found}; this program knows {newest}",
+                blame=Blame.ENVIRONMENT,
+                hint="start the relay with this program first"
+                if found < newest
+                else "upgrade this program",
+            )
+        reading = open_database(path, key=key)
+    except BaseException:
+        writing.close()
+        raise
+    return writing, reading
 
 
 def _open_pair(path: Path, key: bytes | None) -> tuple[apsw.Connection, apsw.Connection]:
