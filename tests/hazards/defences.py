@@ -10,6 +10,7 @@ from tests.hazards.dht_defences import DHT
 from tests.hazards.dht_quic_defences import DHT_QUIC
 from tests.hazards.meeting_defences import MEETINGS
 from tests.hazards.node_defences import DISCOVERY, NODE
+from tests.hazards.operations_defences import OPERATIONS
 from tests.hazards.path_defences import PATHS
 from tests.hazards.port_mapping_defences import PORT_MAPPING
 from tests.hazards.relay_defences import RELAY, STORAGE
@@ -30,5 +31,6 @@ DEFENCES: tuple[Defence, ...] = (
     + DISCOVERY
     + DHT
     + DHT_QUIC
+    + OPERATIONS
     + STORAGE
 )

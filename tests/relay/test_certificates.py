@@ -202,8 +202,8 @@ def test_a_bad_certificate_is_refused_at_the_start(tmp_path: Path) -> None:
 
 
 async def test_metrics_are_open_to_others_on_request_only(kj: None, tmp_path: Path) -> None:
-    wanted = ("--data-dir", str(tmp_path), "--listen", "127.0.0.1:0", "--metrics", "0.0.0.0:0")
-    ended = await asyncio.to_thread(run_relay, "run", *wanted, "--json")
+    wanted = ("--data-dir", str(tmp_path), "--metrics", "0.0.0.0:0", "--json")
+    ended = await asyncio.to_thread(run_relay, "doctor", *wanted)
     assert ended.error["code"] == "bad-setting"
     (tmp_path / "relay.toml").write_text("metrics_open = true\n")
     opened = ("--config", str(tmp_path / "relay.toml"), "--metrics", "0.0.0.0:0")

@@ -1,0 +1,73 @@
+"""Of an operator's records against whoever enters the machine, and of users against the records."""
+
+from __future__ import annotations
+
+from tests.hazards.defence import Defence, defence
+
+_AUDIT = "tests/relay/store/test_audit.py"
+
+OPERATIONS: tuple[Defence, ...] = (
+    defence(
+        "a row of the audit log that is missing",
+        "relay/store/audit.py",
+        "        if row.number != head.number + 1:",
+        "        if False:",
+        f"{_AUDIT}::test_a_deleted_row_is_missed",
+    ),
+    defence(
+        "a row of the audit log that was changed",
+        "relay/store/audit.py",
+        "        elif row.hash != next_hash(",
+        "        elif False and row.hash != next_hash(",
+        f"{_AUDIT}::test_a_changed_row_is_told",
+    ),
+    defence(
+        "another subject in the audit log",
+        "relay/store/audit.py",
+        "        elif not _subject_holds(row):",
+        "        elif False:",
+        f"{_AUDIT}::test_it_survives_the_process_and_a_hand_in_the_file_is_told",
+    ),
+    defence(
+        "an audit log that was cut off, or written anew",
+        "relay/store/audit.py",
+        "            if last > self._head.number:",
+        "            if False:",
+        f"{_AUDIT}::test_a_lost_end_is_told_by_a_checkpoint_alone",
+    ),
+    defence(
+        "the beginning of an audit log",
+        "relay/store/audit.py",
+        "        if fault is None and self._begin.number and self._trimmed_to != self._begin:",
+        "        if False:",
+        f"{_AUDIT}::test_a_beginning_that_somebody_removed_is_told",
+    ),
+    defence(
+        "callers in a relay's log",
+        "relay/server.py",
+        '        log.debug("it is %r from %s", connection.peer, connection.remote)',
+        '        log.info("it is %r from %s", connection.peer, connection.remote)',
+        "tests/relay/test_log_privacy.py::test_at_info_nobody_and_nothing_is_named",
+    ),
+    defence(
+        "a certificate whose new file is bad",
+        "relay/web_certificate.py",
+        "            until = usable_until(self._cert, self._key, self._clock())",
+        "            until = self._clock()",
+        "tests/relay/test_certificates.py::test_files_that_changed_are_noticed_without_a_signal",
+    ),
+    defence(
+        "metrics that are open by mistake",
+        "relay/config.py",
+        '    if metrics is not None and not is_loopback(metrics) and not values["metrics_open"]:',
+        "    if False:",
+        "tests/relay/test_certificates.py::test_metrics_are_open_to_others_on_request_only",
+    ),
+    defence(
+        "new calls while a relay stops",
+        "relay/rpc.py",
+        "        if self._stopping and method != HEALTH:",
+        "        if False:",
+        "tests/relay/test_drain.py::test_sigterm_under_load_loses_nothing_and_tells_everybody",
+    ),
+)
