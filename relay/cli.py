@@ -42,6 +42,11 @@ def with_settings(function: F) -> F:
             help="Database file.  [default: relay.db in the data folder]",
         ),
         click.option(
+            "--database-url",
+            metavar="URL",
+            help="PostgreSQL instead of a file; its password is better kept in the environment.",
+        ),
+        click.option(
             "--metrics",
             metavar="ADDR",
             help="HOST:PORT of /metrics and /health, on loopback.  [default: none]",

@@ -19,6 +19,7 @@ import platformdirs
 from discovery.record import dialable
 from relay.limits import DEFAULT_RELAY_LIMITS, RelayLimits
 from relay.store.contract import Quotas
+from relay.store.postgres.url import FORM, check_url
 from schemas import limits
 from schemas.addresses import DEFAULT_PORT, Address, BootstrapAddress
 from schemas.errors import Refused
@@ -29,12 +30,18 @@ ENVIRONMENT_PREFIX: Final = "QUICNPROTOCHAT_"
 DATABASE_FILE: Final = "relay.db"
 SEED_FILE: Final = "device.seed"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-# The seed system's words; its file store became SQLite as well.
-STORE_BACKENDS: Final = {"sqlite": "sqlite", "file": "sqlite", "sql": "sqlite"}
+# The seed system's words: its file store became SQLite; its sql is whichever db_path names.
+STORE_BACKENDS: Final = {
+    "sqlite": "sqlite",
+    "postgres": "postgres",
+    "file": "sqlite",
+    "sql": "sql",
+    "postgresql": "postgres",
+}
 _HEX_KEY: Final = re.compile("[0-9a-fA-F]{64}")
 LOG_FORMATS: Final = ("text", "json")
 ADMISSIONS: Final = ("open", "invite", "token")
-_SECRETS: Final = ("db_key", "auth_token")
+_SECRETS: Final = ("db_key", "auth_token", "database_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class RelayConfig:
     data_dir: Path
     store_backend: str
     db_path: Path | None
+    database_url: str | None = dataclasses.field(repr=False)  # of PostgreSQL; holds a password
     db_key: str | None = dataclasses.field(repr=False)
     tls_cert: Path | None
     tls_key: Path | None
@@ -68,12 +76,14 @@ class RelayConfig:
 
     @property
     def database(self) -> Path:
-        """`db_path`, else a file in the data folder."""
+        """The file of SQLite: `db_path`, else one in the data folder."""
         return self.data_dir / DATABASE_FILE if self.db_path is None else self.db_path
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """What one relay alone may use: its folder, and the database's where that is another."""
+        if self.store_backend == "postgres":
+            return (self.data_dir,)
         return tuple(dict.fromkeys((self.data_dir, self.database.parent)))
 
     @property
@@ -84,7 +94,9 @@ class RelayConfig:
     @property
     def private_files(self) -> tuple[Path, ...]:
         """What the relay makes, and nobody else may read."""
-        database = (Path(f"{self.database}{suffix}") for suffix in ("", "-wal", "-shm"))
+        database = tuple(Path(f"{self.database}{suffix}") for suffix in ("", "-wal", "-shm"))
+        if self.store_backend == "postgres":
+            database = ()
         return (self.seed, *database, *(folder / LOCK_FILE for folder in self.folders))
 
     @property
@@ -137,10 +149,15 @@ def _backend(value: object) -> str:
     return backend
 
 
-def _database_path(value: object) -> Path:
-    if "://" in _text(value):
-        raise ValueError("write a file's path; this version keeps its data in SQLite only")
-    return _path(value)
+def _database_path(value: object) -> Path | str:
+    """A file, or as in the seed system the URL of a database."""
+    return _database_url(value) if "://" in _text(value) else _path(value)
+
+
+def _database_url(value: object) -> str:
+    url = _text(value)
+    check_url(url)
+    return url
 
 
 def _level(value: object) -> str:
@@ -212,8 +229,9 @@ SETTINGS: Final[dict[str, Setting]] = {
     "listen": Setting(_address, lambda: f"0.0.0.0:{DEFAULT_PORT}"),
     "advertise": Setting(_reachable, lambda: None),
     "data_dir": Setting(_path, _default_data_dir),
-    "store_backend": Setting(_backend, lambda: "sqlite"),
+    "store_backend": Setting(_backend, lambda: "sql"),
     "db_path": Setting(_database_path, lambda: None),
+    "database_url": Setting(_database_url, lambda: None),
     "db_key": Setting(_text, lambda: None),
     "tls_cert": Setting(_path, lambda: None),
     "tls_key": Setting(_path, lambda: None),
@@ -285,6 +303,7 @@ def load_config(
             )
             raise Refused("bad-setting", f"{source} cannot be {shown}", hint=str(error)) from error
     _check_metrics(values)
+    _settle_store(values)
     if values["dht"] is None:  # a node of the DHT is its key: of several processes one may be it
         values["dht"] = values["store_backend"] == "sqlite"
     values["admission"] = _settle_admission(values["admission"], values["auth_token"])
@@ -312,6 +331,23 @@ def _check_metrics(values: Mapping[str, Any]) -> None:
     if (values["metrics_tls_cert"] is None) != (values["metrics_tls_key"] is None):
         raise Refused(
             "bad-setting", "metrics_tls_cert and metrics_tls_key need each other", hint="set both"
+        )
+
+
+def _settle_store(values: dict[str, Any]) -> None:
+    """`sql`, which is the default, is what the URL or the file says."""
+    if isinstance(values["db_path"], str):
+        if values["database_url"] is None:
+            values["database_url"] = values["db_path"]
+        values["db_path"] = None
+    backend = "sqlite" if values["database_url"] is None else "postgres"
+    if values["store_backend"] == "sql":
+        values["store_backend"] = backend
+    if values["store_backend"] != backend:
+        raise Refused(
+            "bad-setting",
+            f"store_backend = {values['store_backend']} does not go with database_url as it is set",
+            hint=f"set database_url ({FORM}) for store_backend = postgres, and for no other",
         )
 
 

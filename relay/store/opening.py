@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 from relay.config import RelayConfig
 from relay.store.accounts import AccountStore
@@ -14,10 +14,15 @@ from relay.store.sqlite import database as sqlite
 from relay.store.sqlite.accounts import SqliteAccounts
 from relay.store.sqlite.store import SqliteStore
 from relay.store.sqlite.writer import Written
+from schemas.errors import Blame, Fault
 
 
 async def open_store(config: RelayConfig, on_commit: Callable[[Written], None]) -> RelayStore:
     """Open it, made and migrated where needed. Raises what the store's `open` raises."""
+    if config.database_url is not None:
+        with _driver():
+            from relay.store.postgres.store import PostgresStore
+        return await PostgresStore.open(config.database_url, config.quotas, on_commit=on_commit)
     return await SqliteStore.open(
         config.database, config.quotas, key=config.database_key, on_commit=on_commit
     )
@@ -29,10 +34,10 @@ async def accounts_beside(config: RelayConfig) -> AsyncIterator[AccountStore]:
 
     Raises what the store's `Database` raises, when it is opened and when it is used.
     """
-    if config.store_backend == "postgres" and config.database_url is not None:
-        # An extra of the distribution: without it, there is no driver.
-        from relay.store.postgres import database as postgres
-        from relay.store.postgres.accounts import PostgresAccounts
+    if config.database_url is not None:
+        with _driver():
+            from relay.store.postgres import database as postgres
+            from relay.store.postgres.accounts import PostgresAccounts
 
         shared = await postgres.Database.open(config.database_url, config.quotas)
         try:
@@ -49,4 +54,24 @@ async def accounts_beside(config: RelayConfig) -> AsyncIterator[AccountStore]:
 
 def reading_audit(config: RelayConfig) -> AbstractAsyncContextManager[AuditReader]:
     """Its audit log, beside the relay or without it. Raises what the store's `reading` raises."""
+    if config.database_url is not None:
+        with _driver():
+            from relay.store.postgres import audit as postgres_audit
+        return postgres_audit.reading(config.database_url)
     return audit.reading(config.database, config.database_key)
+
+
+@contextmanager
+def _driver() -> Iterator[None]:
+    """Around imports of what needs it: an extra of the distribution. Raises Fault `no-driver`."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise Fault(
+            "no-driver",
+            "what talks to PostgreSQL is not installed",
+            blame=Blame.ENVIRONMENT,
+            hint="pip install 'quicnprotochat[postgres]'",
+        ) from error

@@ -48,6 +48,37 @@ def test_the_seed_systems_keys_are_understood(tmp_path: Path, word: str) -> None
     assert config.database == Path("x/y.db").absolute()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "database_url = '{}'",
+        "store_backend = 'postgres'\ndatabase_url = '{}'",
+        "store_backend = 'postgresql'\ndb_path = '{}'",
+        "store_backend = 'sql'\ndb_path = '{}'",
+        "db_path = '{}'",
+    ],
+)
+def test_a_url_means_postgresql(tmp_path: Path, text: str) -> None:
+    url = "postgres://relay:s3cret@db.example:5433/relay?sslmode=require"
+    config = load_config({"data_dir": str(tmp_path)}, {}, write(tmp_path, text.format(url)))
+    assert (config.store_backend, config.database_url) == ("postgres", url)
+    assert config.folders == (tmp_path,), "another process may have another folder"
+    assert all(file.suffix != ".db" for file in config.private_files)
+    assert "s3cret" not in repr(config)
+
+
+@pytest.mark.parametrize("name", ["database_url", "db_path"])
+@pytest.mark.parametrize(
+    "url", ["mysql://u:s3cret@h/d", "postgresql://u:s3cret@h:port/d", "postgresql://u:s3cret@h/"]
+)
+def test_a_wrong_url_is_refused_without_its_password(name: str, url: str) -> None:
+    for flags, environment in (({name: url}, {}), ({}, {f"QUICNPROTOCHAT_{name.upper()}": url})):
+        with pytest.raises(Refused) as raised:
+            load_config(flags, environment, None)
+        assert raised.value.code == "bad-setting"
+        assert "s3cret" not in f"{raised.value} {raised.value.hint}"
+
+
 def test_a_host_alone_takes_the_default_port() -> None:
     assert load_config({"listen": "127.0.0.1"}, {}, None).listen.port == 7000
 
@@ -68,9 +99,17 @@ def test_a_host_alone_takes_the_default_port() -> None:
         ("listen = 'no port:x'", "bad-setting", ("listen", "HOST:PORT")),
         ("listen = 7000", "bad-setting", ("listen", "text")),
         ("data_dir = ''", "bad-setting", ("data_dir", "text")),
-        ("store_backend = 'postgres'", "bad-setting", ("store_backend", "sqlite")),
+        ("store_backend = 'postgres'", "bad-setting", ("store_backend", "database_url")),
+        ("store_backend = 'oracle'", "bad-setting", ("store_backend", "sqlite", "postgres")),
+        ("database_url = 'mysql://x/y'", "bad-setting", ("database_url", "postgresql://")),
+        ("database_url = 'postgresql://host'", "bad-setting", ("database_url", "DATABASE")),
         ("store_backend = []", "bad-setting", ("store_backend", "sqlite")),
-        ("db_path = 'postgres://x'", "bad-setting", ("db_path", "SQLite")),
+        ("db_path = 'mysql://x/y'", "bad-setting", ("db_path", "postgresql://")),
+        (
+            "store_backend = 'sqlite'\ndatabase_url = 'postgresql://h/d'",
+            "bad-setting",
+            ("store_backend", "database_url"),
+        ),
         ("parcel_ttl_s = 1", "bad-setting", ("parcel_ttl_s", "from 60")),
         ("parcel_ttl_s = true", "bad-setting", ("parcel_ttl_s",)),
         ("parcel_ttl_s = 1.5", "bad-setting", ("parcel_ttl_s",)),

@@ -28,6 +28,11 @@ _FORGET: Final = (
     "UPDATE blobs SET id = decode(replace(gen_random_uuid()::text, '-', ''), 'hex'),"
     " whole = false, expires = 0"
 )
+_EXPIRE: Final = (
+    "WITH old AS (SELECT number, whole FROM blobs WHERE expires > 0 AND expires <= $1"  # noqa: S608
+    f" LIMIT $2 FOR UPDATE SKIP LOCKED) {_FORGET.replace('blobs', 'blobs b')}"
+    " FROM old WHERE b.number = old.number RETURNING old.whole"
+)
 
 
 class PostgresBlobs:
@@ -290,9 +295,7 @@ class Swept(NamedTuple):
 async def sweep(connection: Connection, now: int) -> Swept:
     """Up to SWEEP_CHUNKS chunks, so that little is done at once."""
     expired = await connection.fetch(
-        "WITH old AS (SELECT number, whole FROM blobs WHERE expires > 0 AND expires <= $1"
-        f" LIMIT $2 FOR UPDATE SKIP LOCKED) {_FORGET.replace('blobs', 'blobs b')}"
-        " FROM old WHERE b.number = old.number RETURNING old.whole",
+        _EXPIRE,
         now,
         SWEEP_ROWS,
     )

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
 
 import asyncpg
 
 from relay.store.postgres.failures import blaming_the_server
+from relay.store.postgres.url import FORM
 from schemas.errors import Blame, Fault
 
 log = logging.getLogger(__name__)
 
 Connection: TypeAlias = Any  # asyncpg has no types
 
-SCHEMES: Final = ("postgresql", "postgres")
 OLDEST: Final = 140000  # PostgreSQL 14; what nobody tries is not promised
 CONNECT_S: Final = 5.0
 COMMAND_S: Final = 40.0  # a network that swallows everything; the server's own limit comes first
@@ -40,17 +39,6 @@ CONNECT_OPTIONS: Final[dict[str, Any]] = {
 }
 
 
-def check_url(url: str) -> None:
-    """Raises ValueError that says what would be right, and nothing of the URL."""
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - reading it checks it
-    except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in SCHEMES or len(parts.path) < 2:
-        raise ValueError("write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
-
-
 async def connect(url: str) -> Connection:
     """A checked connection of one's own. Raises as `blaming_the_server`, and `check_durable`."""
     with blaming_the_server():
@@ -71,7 +59,7 @@ def _bad_url() -> Fault:
         "bad-database-url",
         "database_url is not one that PostgreSQL understands",
         blame=Blame.CALLER,
-        hint="write postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+        hint=f"write {FORM}",
     )
 
 

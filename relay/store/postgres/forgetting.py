@@ -20,7 +20,10 @@ _OF_DEVICE: Final = (
     ("hybrid_keys", "octet_length(hybrid_key) + octet_length(signature)"),
     ("endpoints", "octet_length(signed)"),
 )
-_OF_IDENTITY: Final = (("bundles", "octet_length(signed)"),)
+_OF_IDENTITY: Final = (
+    ("bundles", "octet_length(signed)"),
+    ("relay_statements", "octet_length(signed)"),
+)
 
 
 async def forget(

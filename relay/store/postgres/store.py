@@ -33,6 +33,7 @@ from relay.store.postgres.connecting import Connection
 from relay.store.postgres.database import Database
 from relay.store.postgres.delivery_tokens import PostgresDeliveryTokens
 from relay.store.postgres.processes import PostgresProcesses
+from relay.store.postgres.statements import PostgresStatements
 from relay.store.postgres.usage import COUNT, count
 from relay.store.postgres.wakeups import ORIGIN_LENGTH, Wakeups
 from relay.store.sqlite.writer import Written
@@ -60,6 +61,7 @@ class PostgresStore:
         self.arrivals = Arrivals()
         self.audit = PostgresAudit(database)
         self.blobs = PostgresBlobs(database)
+        self.statements = PostgresStatements(database)
         self.accounts = PostgresAccounts(database)
         self.channels = PostgresChannels(database)
         self.delivery_tokens = PostgresDeliveryTokens(database)

@@ -34,7 +34,7 @@ async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     async with server.database() as url:
 
         async def open_postgres(quotas: Quotas) -> RelayStore:
-            return await PostgresStore.open(url, quotas)  # type: ignore[return-value] # parts come
+            return await PostgresStore.open(url, quotas)
 
         opener = Opener(open_postgres)
         yield opener

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from relay.refusals import TryLater
 from relay.store.contract import Quotas, RelayStore
-from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Refused
 from schemas.ids import IdentityKey
 from schemas.records import Signed
+from tests.relay.store.stores import Opener
+from tests.relay.support import NOW
 
 ADA, BOB = IdentityKey(b"a" * 32), IdentityKey(b"b" * 32)
 
 
 def signed(text: bytes) -> Signed:
     return Signed(text, b"k" * 32, b"s" * 64)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[RelayStore]:
-    store = await SqliteStore.open(tmp_path / "relay.db")
-    yield store
-    await store.close()
 
 
 async def test_the_newest_wins_and_an_old_one_changes_nothing(store: RelayStore) -> None:
@@ -42,29 +33,22 @@ async def test_the_newest_wins_and_an_old_one_changes_nothing(store: RelayStore)
     assert await store.statements.get(BOB) is None
 
 
-async def test_they_outlive_a_restart_and_take_room_once(tmp_path: Path) -> None:
-    path = tmp_path / "relay.db"
-    store = await SqliteStore.open(path)
+async def test_they_outlive_a_restart_and_take_room_once(reopen: Opener) -> None:
+    store = await reopen()
     await store.statements.put(ADA, 1, signed(bytes(1000)))
     await store.statements.put(ADA, 2, signed(bytes(500)))
     await store.statements.put(BOB, 1, signed(bytes(500)))
+    await store.probe(now=NOW)
     used = store.usage.directory_bytes
-    await store.close()
-    store = await SqliteStore.open(path)
-    try:
-        assert await store.statements.get(ADA) == signed(bytes(500))
-        assert store.usage.directory_bytes == used < 1500, "what was replaced takes none"
-    finally:
-        await store.close()
+    store = await reopen()
+    assert await store.statements.get(ADA) == signed(bytes(500))
+    assert store.usage.directory_bytes == used < 1500, "what was replaced takes none"
 
 
-async def test_a_relay_without_room_takes_no_new_one(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path / "relay.db", Quotas(directory_bytes=1000))
-    try:
-        await store.statements.put(ADA, 1, signed(bytes(400)))
-        with pytest.raises(TryLater) as refused:
-            await store.statements.put(BOB, 1, signed(bytes(900)))
-        assert refused.value.code == "relay-full"
-        assert await store.statements.get(ADA) == signed(bytes(400))
-    finally:
-        await store.close()
+async def test_a_relay_without_room_takes_no_new_one(reopen: Opener) -> None:
+    store = await reopen(Quotas(directory_bytes=1000))
+    await store.statements.put(ADA, 1, signed(bytes(400)))
+    with pytest.raises(TryLater) as refused:
+        await store.statements.put(BOB, 1, signed(bytes(900)))
+    assert refused.value.code == "relay-full"
+    assert await store.statements.get(ADA) == signed(bytes(400))

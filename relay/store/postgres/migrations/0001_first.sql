@@ -97,6 +97,13 @@ CREATE TABLE bundles (
     signed bytea NOT NULL
 );
 
+-- Where people read their mail now.
+CREATE TABLE relay_statements (
+    identity bytea PRIMARY KEY,
+    number bigint NOT NULL,
+    signed bytea NOT NULL
+);
+
 CREATE TABLE endpoints (
     device bytea PRIMARY KEY,
     sequence bigint NOT NULL,
