@@ -15,6 +15,7 @@ from tests.hazards.path_defences import PATHS
 from tests.hazards.port_mapping_defences import PORT_MAPPING
 from tests.hazards.relay_defences import RELAY, STORAGE
 from tests.hazards.rpc_defences import RPC_TABLES
+from tests.hazards.sealed_defences import SEALED
 from tests.hazards.transport_defences import TRANSPORT
 
 DEFENCES: tuple[Defence, ...] = (
@@ -22,6 +23,7 @@ DEFENCES: tuple[Defence, ...] = (
     + CAPNP
     + RPC_TABLES
     + RELAY
+    + SEALED
     + BLOBS
     + NODE
     + BY_HAND

@@ -1,0 +1,112 @@
+"""Of senders against a relay that wants to know them, and of mailboxes against strangers."""
+
+from __future__ import annotations
+
+from tests.hazards.defence import Defence, Removal, defence
+
+_CURIOUS = (
+    "tests/node/delivery/test_curious_operator.py"
+    "::test_an_operator_names_no_sender_and_groups_no_recipients"
+)
+_STORE = "tests/relay/store/test_delivery_tokens.py"
+_ENGINE = "tests/node/engine/test_delivery_tokens.py"
+
+SEALED: tuple[Defence, ...] = (
+    defence(
+        "parcels are brought under a throw-away key",
+        "node/delivery/sockets.py",
+        "        return await AnonymousEndpoint.open_anonymous(\n",
+        "        shown = await AnonymousEndpoint.open(\n"
+        "            self.device.private,\n"
+        "            Address(beside.host, 0),\n"
+        "            handlers={},\n"
+        "            limits=self.limits,\n"
+        "            utc_now=self._utc_now,\n"
+        "        )\n"
+        "        shown.device = self.device.public\n"
+        "        return shown\n"
+        "        return await AnonymousEndpoint.open_anonymous(\n",
+        _CURIOUS,
+    ),
+    defence(
+        "a connection for each recipient",
+        "node/delivery/anonymous_relays.py",
+        "            guise = self._guises.get(owner)\n            if guise is not None and",
+        "            guise = next(iter(self._guises.values()), None)\n"
+        "            if guise is not None and",
+        _CURIOUS,
+    ),
+    defence(
+        "parcels of one message leave spread in time",
+        "node/delivery/departures.py",
+        "        wait_s = 0.0 if alone else self._random.uniform(0.0, self._spread_s)",
+        "        wait_s = 0.0 * alone",
+        _CURIOUS,
+    ),
+    defence(
+        "parcels have size classes",
+        "node/delivery/courier.py",
+        "[pad(item.body) for item in items]",
+        '[len(item.body).to_bytes(4, "little") + item.body for item in items]',
+        _CURIOUS,
+    ),
+    Defence(
+        "a relay keeps hashes of tokens",
+        (
+            Removal(
+                "relay/store/sqlite/token_counts.py",
+                "bytes(item.recipient), token_hash(item.token), most, most_bytes)",
+                "bytes(item.recipient), item.token, most, most_bytes)",
+            ),
+        ),
+        (
+            f"{_STORE}::test_a_guarded_mailbox_takes_what_comes_with_a_token_or_from_its_owner[sqlite]",
+        ),
+    ),
+    defence(
+        "two mailboxes have no token in common",
+        "identity/delivery_token.py",
+        '_derive(group, b"group", device)',
+        '_derive(group, b"group", b"")',
+        f"{_ENGINE}::test_members_who_are_no_contacts_open_each_others_mailboxes",
+    ),
+    defence(
+        "a mailbox with tokens takes nothing without",
+        "relay/store/sqlite/mailboxes.py",
+        "      AND (?7 OR NOT guarded)\n",
+        "      AND (?7 OR 1)\n",
+        f"{_STORE}::test_a_guarded_mailbox_takes_what_comes_with_a_token_or_from_its_owner[sqlite]",
+        f"{_STORE}::test_what_is_not_set_again_is_revoked_at_once_and_the_others_stay[sqlite]",
+        "tests/relay/test_delivery_tokens.py"
+        "::test_a_stranger_brings_with_a_token_what_it_cannot_without",
+    ),
+    defence(
+        "a delivery token has a share of the mailbox",
+        "relay/store/sqlite/token_counts.py",
+        "AND parcels < ?4 AND bytes + ?1 <= ?5 RETURNING id",
+        "AND (1 OR ?4 + ?5) RETURNING id",
+        f"{_STORE}::test_a_token_that_leaked_fills_its_share_and_no_more[sqlite]",
+        f"{_STORE}::test_a_share_counts_bytes_too_and_expiry_gives_them_back[sqlite]",
+    ),
+    defence(
+        "a delivery token has a rate",
+        "relay/callers.py",
+        "        wait_s = max(parcels.wait_s(now), volume.wait_s(now))",
+        "        wait_s = 0.0",
+        "tests/relay/test_delivery_tokens.py::test_parcels_with_one_token_have_a_rate",
+    ),
+    defence(
+        "a blocked contact's token is revoked",
+        "node/store/bringers.py",
+        'f"SELECT identity FROM contacts WHERE {_NOT_BLOCKED} ORDER BY added DESC"',
+        '"SELECT identity FROM contacts ORDER BY added DESC"',
+        f"{_ENGINE}::test_a_contact_gets_one_of_its_own_and_blocking_revokes_that_alone",
+    ),
+    defence(
+        "mailboxes stay open while somebody knows nothing of tokens",
+        "node/engine/delivery_tokens.py",
+        "return core.bringers.all_bring_tokens(core.identity.public)",
+        "return True",
+        f"{_ENGINE}::test_a_mailbox_is_closed_only_when_all_who_may_bring_know_of_tokens",
+    ),
+)
