@@ -13,6 +13,7 @@ from typing import Final
 
 from relay import machine
 from relay.config import RelayConfig
+from relay.store.opening import driver
 from relay.store.sqlite.database import MIGRATIONS
 from schemas.errors import Fault
 from storage.files import too_open
@@ -59,7 +60,7 @@ def _folder(config: RelayConfig) -> Check:
 
 
 def _disk(config: RelayConfig) -> Check:
-    there = config.database.parent
+    there = config.data_dir if config.database_url is not None else config.database.parent
     if not there.is_dir():
         return Check("disk", False, f"{there} is not there", "start the relay once")
     free = shutil.disk_usage(there).free
@@ -93,6 +94,9 @@ def _port(config: RelayConfig, *, running: bool) -> Check:
 
 
 def _database(config: RelayConfig, now: float) -> Iterator[Check]:
+    if config.database_url is not None:
+        yield from _server(config.database_url, now)
+        return
     if not config.database.exists():
         yield Check("database", True, "there is none yet")
         yield _clock(now, 0)
@@ -107,15 +111,11 @@ def _database(config: RelayConfig, now: float) -> Iterator[Check]:
             verdict = connection.execute("PRAGMA quick_check(1)").get
             if verdict != "ok":
                 yield Check("database", False, f"damaged: {verdict}", "restore a backup")
-            elif version > newest:
-                detail = f"version {version}, this program knows {newest}"
-                yield Check("database", False, detail, "upgrade this program")
             else:
-                yield Check("database", True, f"version {version} of {newest}")
+                yield _version(version, newest)
             if version >= 2:
                 damaged = connection.execute("SELECT count(*) FROM damaged").get
-                fix = "check the disk; see the table damaged" if damaged else ""
-                yield Check("parcels", not damaged, f"{damaged} were damaged on disk", fix)
+                yield _parcels(int(str(damaged)))
             probed = (
                 connection.execute("SELECT value FROM meta WHERE name = 'probed'").get
                 if version >= 2
@@ -124,6 +124,33 @@ def _database(config: RelayConfig, now: float) -> Iterator[Check]:
             yield _clock(now, int(str(probed or 0)))
     except Fault as fault:
         yield Check("database", False, fault.message, fault.hint)
+
+
+def _server(url: str, now: float) -> Iterator[Check]:
+    """Of PostgreSQL; nothing of the URL is told."""
+    try:
+        with driver():
+            from relay.store.postgres.inspection import inspect
+        found = inspect(url)
+    except Fault as fault:
+        yield Check("database", False, fault.message, fault.hint)
+        return
+    yield _version(found.version, found.newest)
+    if found.version:
+        yield _parcels(found.damaged)
+    yield _clock(now, found.probed)
+
+
+def _version(version: int, newest: int) -> Check:
+    if version > newest:
+        detail = f"version {version}, this program knows {newest}"
+        return Check("database", False, detail, "upgrade this program")
+    return Check("database", True, f"version {version} of {newest}" if version else "empty")
+
+
+def _parcels(damaged: int) -> Check:
+    fix = "check the disk; see the table damaged" if damaged else ""
+    return Check("parcels", not damaged, f"{damaged} were damaged on disk", fix)
 
 
 def _clock(now: float, probed: int) -> Check:

@@ -31,6 +31,7 @@ from relay.stats import look, tables
 from relay.store.sqlite.backup import Copied, back_up
 from relay.store.sqlite.backup import restore as put_back
 from relay.systemd import told_to_systemd
+from schemas.errors import Refused
 from telemetry import logs
 from transport import kj_loop
 
@@ -153,6 +154,7 @@ def backup(config: Path | None, as_json: bool, file: Path, **flags: object) -> N
     """
     with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
+        _require_file(settings)
         copied = back_up(settings.database, file.absolute(), key=settings.database_key)
         _tell_copied("Backed up to", copied, as_json=as_json)
 
@@ -172,6 +174,7 @@ def restore(config: Path | None, as_json: bool, file: Path, **flags: object) -> 
     """
     with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
+        _require_file(settings)
         with owning(settings):
             copied = put_back(file.absolute(), settings.database, key=settings.database_key)
         _tell_copied("Restored", copied, as_json=as_json)
@@ -237,6 +240,15 @@ def stats(config: Path | None, as_json: bool, every: float, **flags: object) -> 
                 time.sleep(every)
                 before, now = now, look(settings)
                 live.update(tables(now, before, every))
+
+
+def _require_file(settings: RelayConfig) -> None:
+    if settings.database_url is not None:
+        raise Refused(
+            "not-sqlite",
+            "PostgreSQL has programs of its own for backups",
+            hint="pg_dump and pg_restore; a relay sees that its data were restored",
+        )
 
 
 def _tell_copied(what: str, copied: Copied, *, as_json: bool) -> None:

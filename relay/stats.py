@@ -15,6 +15,7 @@ from rich.console import Group
 from rich.table import Table
 
 from relay.config import RelayConfig
+from relay.store.opening import driver
 from relay.store.sqlite.usage import count, mailboxes_near_quota
 from schemas.addresses import Address
 from schemas.errors import Blame, Fault
@@ -50,6 +51,12 @@ def look(config: RelayConfig) -> Look:
 
     Raises Fault `no-file` and what opening the database causes.
     """
+    held = _of_file(config) if config.database_url is None else _of_server(config)
+    families = list(_metrics(config))
+    return Look(held | _counters(families), _call_times(families))
+
+
+def _of_file(config: RelayConfig) -> dict[str, float]:
     if not config.database.exists():
         raise Fault("no-file", f"there is no database at {str(config.database)!r}",
                     blame=Blame.CALLER, hint="give the relay's data folder")  # fmt: skip
@@ -62,8 +69,14 @@ def look(config: RelayConfig) -> Look:
     wal = config.database.with_name(config.database.name + "-wal")
     held["file_bytes"] = config.database.stat().st_size
     held["wal_bytes"] = wal.stat().st_size if wal.exists() else 0
-    families = list(_metrics(config))
-    return Look(held | _counters(families), _call_times(families))
+    return held
+
+
+def _of_server(config: RelayConfig) -> dict[str, float]:
+    assert config.database_url is not None
+    with driver():
+        from relay.store.postgres.inspection import stats
+    return stats(config.database_url, config.quotas, NEAR)
 
 
 def _metrics(config: RelayConfig) -> Iterable[Metric]:

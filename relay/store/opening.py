@@ -20,7 +20,7 @@ from schemas.errors import Blame, Fault
 async def open_store(config: RelayConfig, on_commit: Callable[[Written], None]) -> RelayStore:
     """Open it, made and migrated where needed. Raises what the store's `open` raises."""
     if config.database_url is not None:
-        with _driver():
+        with driver():
             from relay.store.postgres.store import PostgresStore
         return await PostgresStore.open(config.database_url, config.quotas, on_commit=on_commit)
     return await SqliteStore.open(
@@ -35,7 +35,7 @@ async def accounts_beside(config: RelayConfig) -> AsyncIterator[AccountStore]:
     Raises what the store's `Database` raises, when it is opened and when it is used.
     """
     if config.database_url is not None:
-        with _driver():
+        with driver():
             from relay.store.postgres import database as postgres
             from relay.store.postgres.accounts import PostgresAccounts
 
@@ -55,14 +55,14 @@ async def accounts_beside(config: RelayConfig) -> AsyncIterator[AccountStore]:
 def reading_audit(config: RelayConfig) -> AbstractAsyncContextManager[AuditReader]:
     """Its audit log, beside the relay or without it. Raises what the store's `reading` raises."""
     if config.database_url is not None:
-        with _driver():
+        with driver():
             from relay.store.postgres import audit as postgres_audit
         return postgres_audit.reading(config.database_url)
     return audit.reading(config.database, config.database_key)
 
 
 @contextmanager
-def _driver() -> Iterator[None]:
+def driver() -> Iterator[None]:
     """Around imports of what needs it: an extra of the distribution. Raises Fault `no-driver`."""
     try:
         yield

@@ -173,8 +173,9 @@ class Mail:
         return counts
 
     async def close(self) -> None:
-        for batcher in (*self._bringing, self._forgetting):
-            await batcher.close()
+        for lane in self._bringing:
+            await lane.close()
+        await self._forgetting.close()
 
 
 async def _forget_once(connection: Connection, *columns: object) -> list[int]:

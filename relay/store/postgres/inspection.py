@@ -1,0 +1,68 @@
+"""What `doctor` and `stats` see of a database, beside the relays that use it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+
+from relay.store.contract import Quotas
+from relay.store.postgres.connecting import connect
+from relay.store.postgres.failures import blaming_the_server
+from relay.store.postgres.schema import MIGRATIONS, schema_version
+from relay.store.postgres.usage import count
+from storage.sqlite import load_migrations
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """`version` 0: no relay has used it yet. `probed` in Unix seconds, 0: never."""
+
+    version: int
+    newest: int  # that this program knows
+    damaged: int = 0
+    probed: int = 0
+
+
+def inspect(url: str) -> Inspection:
+    """Connect as a relay does. Raises what `connect` raises."""
+    return asyncio.run(_inspect(url))
+
+
+def stats(url: str, quotas: Quotas, near: float) -> dict[str, float]:
+    """The counts of Usage, `mailboxes_near_quota` (with this share of it), and `database_bytes`."""
+    return asyncio.run(_stats(url, quotas, near))
+
+
+async def _inspect(url: str) -> Inspection:
+    newest = len(load_migrations(MIGRATIONS))
+    connection = await connect(url)
+    try:
+        with blaming_the_server():
+            version = await schema_version(connection)
+            if not version:
+                return Inspection(version, newest)
+            damaged = await connection.fetchval("SELECT count(*) FROM damaged")
+            probed = await connection.fetchval("SELECT value FROM meta WHERE name = 'probed'")
+            return Inspection(version, newest, damaged, probed or 0)
+    finally:
+        connection.terminate()
+
+
+async def _stats(url: str, quotas: Quotas, near: float) -> dict[str, float]:
+    connection = await connect(url)
+    try:
+        with blaming_the_server():
+            held: dict[str, float] = {}
+            if await schema_version(connection):
+                held |= asdict(await count(connection))
+                held["mailboxes_near_quota"] = await connection.fetchval(
+                    "SELECT count(*) FROM mailboxes WHERE parcels >= $1 OR bytes >= $2",
+                    int(quotas.mailbox_parcels * near),
+                    int(quotas.mailbox_bytes * near),
+                )
+            held["database_bytes"] = await connection.fetchval(
+                "SELECT pg_database_size(current_database())"
+            )
+            return held
+    finally:
+        connection.terminate()
