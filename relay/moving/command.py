@@ -13,9 +13,8 @@ from pathlib import Path
 import click
 
 from relay.cli import owning, telling, with_settings
-from relay.config import DATABASE_FILE, load_config
+from relay.config import DATABASE_FILE, RelayConfig, load_config
 from relay.moving.move import Moved, move
-from relay.moving.postgres_side import postgres_source, postgres_target
 from relay.moving.side import OpenedSource, OpenedTarget
 from relay.moving.sqlite_side import sqlite_source, sqlite_target
 from relay.store.postgres.url import check_url
@@ -23,11 +22,13 @@ from relay.store.sqlite.database import MIGRATIONS
 from storage.sqlite import database_version, migrate, open_database
 
 _SQLITE = "sqlite:"
+_POSTGRES = "postgres"
 _TELL_EVERY_S = 1.0
 
 
 class _Place(click.ParamType[Path | str]):
-    """`sqlite:` and a data folder or database file, or PostgreSQL's URL."""
+    """`sqlite:` and a data folder or database file; PostgreSQL's URL, or `postgres`: the one of the
+    settings, where a password is safe."""
 
     name = "DATABASE"
 
@@ -39,7 +40,8 @@ class _Place(click.ParamType[Path | str]):
             path = Path(text.removeprefix(_SQLITE)).expanduser().absolute()
             return path if path.suffix == ".db" else path / DATABASE_FILE
         try:
-            check_url(text)
+            if text != _POSTGRES:
+                check_url(text)
         except ValueError as error:
             self.fail(f"write sqlite:FOLDER, or {error}".replace("or write", "or"), param, ctx)
         return text
@@ -60,9 +62,9 @@ def migrate_command(
 ) -> None:
     """Move a stopped relay to another database: mail, accounts, its key, everything.
 
-    DATABASE is sqlite:FOLDER (or FILE.db), or postgresql://USER@HOST/NAME; a password belongs into
-    PGPASSWORD or ~/.pgpass. Nodes notice nothing: key and address stay. Do not start the old one
-    again afterwards.
+    DATABASE is sqlite:FOLDER (or FILE.db), postgresql://USER@HOST/NAME, or postgres for the one of
+    the settings (database_url), where a password belongs. Nodes notice nothing: key and address
+    stay. Do not start the old one again afterwards.
 
     Without --from and --to: bring the database to this program's version, as `run` does by itself.
 
@@ -74,24 +76,42 @@ def migrate_command(
         raise click.UsageError("--from and --to go together")
     with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
-        key = settings.database_key
         if source is None or target is None:
-            with owning(settings), closing(open_database(settings.database, key=key)) as connection:
+            file, key = settings.database, settings.database_key
+            with owning(settings), closing(open_database(file, key=key)) as connection:
                 migrate(connection, MIGRATIONS)
                 number = database_version(connection)
             shown = json.dumps({"version": number})
             print(shown if as_json else f"The database has version {number}.")
             return
-        moving = move(_source(source, key), _target(target, key), _Progress(as_json=as_json))
+        opened = _source(source, settings), _target(target, settings)
+        moving = move(*opened, _Progress(as_json=as_json))
         _tell(asyncio.run(moving), as_json=as_json)
 
 
-def _source(place: Path | str, key: bytes | None) -> OpenedSource:
-    return postgres_source(place) if isinstance(place, str) else sqlite_source(place, key)
+def _source(place: Path | str, settings: RelayConfig) -> OpenedSource:
+    if isinstance(place, Path):
+        return sqlite_source(place, settings.database_key)
+    # An extra of the distribution: without it, there is no driver.
+    from relay.moving.postgres_side import postgres_source
+
+    return postgres_source(_url(place, settings))
 
 
-def _target(place: Path | str, key: bytes | None) -> OpenedTarget:
-    return postgres_target(place) if isinstance(place, str) else sqlite_target(place, key)
+def _target(place: Path | str, settings: RelayConfig) -> OpenedTarget:
+    if isinstance(place, Path):
+        return sqlite_target(place, settings.database_key)
+    from relay.moving.postgres_side import postgres_target  # as above
+
+    return postgres_target(_url(place, settings))
+
+
+def _url(place: str, settings: RelayConfig) -> str:
+    if place != _POSTGRES:
+        return place
+    if settings.database_url is None:
+        raise click.UsageError("postgres means database_url of the settings, which is not set")
+    return settings.database_url
 
 
 class _Progress:
