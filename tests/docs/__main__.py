@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tests.docs import simulation_tables, wire_examples
+from tests.docs import error_tables, simulation_tables, wire_examples
 from tests.docs.pages import DOCS, broken_links, with_examples, with_tables
 
 
@@ -14,6 +14,7 @@ def main() -> int:
     for page, written in (
         (DOCS / "wire-format.md", partial(with_examples, shown=wire_examples.shown)),
         (DOCS / "simulation.md", partial(with_tables, shown=simulation_tables.shown)),
+        (DOCS / "relay-errors.md", partial(with_tables, shown=error_tables.shown)),
     ):
         page.write_text(written(page.read_text()))
         print(f"written: {page.relative_to(DOCS.parent)}")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs import simulation_tables
+from schemas.error_codes import GROUPS
+from tests.docs import error_tables, simulation_tables
 from tests.docs.pages import (
     DOCS,
     broken_links,
@@ -41,6 +42,12 @@ def test_the_tables_of_the_simulator_are_those_of_this_program() -> None:
     page = (DOCS / "simulation.md").read_text()
     assert table_names(page) == set(simulation_tables.TABLES)
     assert with_tables(page, simulation_tables.shown) == page, "run `make docs`"
+
+
+def test_the_table_of_error_codes_is_the_relays() -> None:
+    page = (DOCS / "relay-errors.md").read_text()
+    assert table_names(page) == set(GROUPS)
+    assert with_tables(page, error_tables.shown) == page, "run `make docs`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
