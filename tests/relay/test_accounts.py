@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relay.accounts import SESSION_S
+from relay.config import RelayConfig
 from relay.limits import RelayLimits
 from relay.logins import PENDING_S
 from relay.server import Relay, open_relay
@@ -39,12 +41,30 @@ from tests.relay.support import (
 )
 
 
+@pytest.fixture(params=["postgres", "sqlite"])
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> RelayConfig:
+    """Of a relay on either store."""
+    if request.param == "sqlite":
+        return config_for(tmp_path / "relay")
+    return shared(tmp_path / "relay", request.getfixturevalue("database_url"))
+
+
+def shared(folder: Path, url: str) -> RelayConfig:
+    return config_for(folder, store_backend="postgres", database_url=url, dht=False)
+
+
+@pytest.fixture
+async def relay(kj: None, clock: Clock, config: RelayConfig) -> AsyncIterator[Relay]:
+    async with open_relay(config, clock=clock) as relay:
+        yield relay
+
+
 async def test_a_person_registers_and_logs_in_after_a_restart(
-    kj: None, clock: Clock, tmp_path: Path
+    kj: None, clock: Clock, config: RelayConfig
 ) -> None:
     ann, laptop = person("Ann"), new_device()
     async with (
-        open_relay(config_for(tmp_path), clock=clock) as relay,
+        open_relay(config, clock=clock) as relay,
         client_of(relay, laptop) as client,
     ):
         assert await register(client, ann) == ""
@@ -52,7 +72,7 @@ async def test_a_person_registers_and_logs_in_after_a_restart(
         assert bytes(found.identity) == ann.identity.public
         assert await client.code("resolveUser", name="bob") == "not-found"
         assert await client.code("resolveUser", name="a b") == "bad-name"
-    async with open_relay(config_for(tmp_path), clock=clock) as relay, client_of(relay) as phone:
+    async with open_relay(config, clock=clock) as relay, client_of(relay) as phone:
         token = await login(phone, relay.device, ann)
         assert len(token) == 32
         listed = await phone.call("listDevices", auth=auth(phone, token))
@@ -115,11 +135,12 @@ async def test_bytes_that_are_no_opaque_are_refused(relay: Relay) -> None:
         by = credential(person("x").identity, client.device.public)
         for length in (0, 32, 33, 97, 193):
             for data in (bytes(length), b"\xff" * length, (b"\1" + b"\xff" * length)[:length]):
-                for method, fields in {
+                methods: dict[str, dict[str, Any]] = {
                     "opaqueRegisterStart": {"request": data},
                     "opaqueRegisterFinish": {"upload": data, "credential": by},
                     "opaqueLoginStart": {"request": data},
-                }.items():
+                }
+                for method, fields in methods.items():
                     code = await client.code(method, name="ann", **fields)
                     assert code in ("malformed-request", "unsupported-ksf"), (method, length)
         assert relay.desk.refusals["internal"] == 0
@@ -338,6 +359,33 @@ async def test_what_another_process_revoked_is_hung_up_on(relay: Relay) -> None:
         assert await relay.service.admission.look_again() == 1
         await within(client.connection.wait_closed())
         assert await stranger.code("health") == ""
+
+
+async def test_several_processes_are_one_relay(
+    kj: None, clock: Clock, tmp_path: Path, database_url: str
+) -> None:
+    """A name goes to one of all who ask at once, a login counts everywhere, and so does its end."""
+    async with (
+        open_relay(shared(tmp_path / "one", database_url), clock=clock) as one,
+        open_relay(shared(tmp_path / "two", database_url), clock=clock) as two,
+        client_of(one) as here,
+        client_of(two) as there,
+    ):
+        assert one.device == two.device
+        ann, rival = person("ann"), person("ann")
+        codes = await asyncio.gather(register(here, ann), register(there, rival))
+        assert sorted(codes) == ["", "name-taken"]
+        client, relay, other, who = (
+            (here, one, two, ann) if codes[0] == "" else (there, two, one, rival)
+        )
+        token = await login(client, relay.device, who)
+        async with client_of(other, client.device) as moved:
+            assert await moved.code("listDevices", auth=auth(moved, token)) == ""
+            assert (await moved.peek()).error.code == ""
+            assert await client.code("deleteAccount", auth=auth(client, token)) == ""
+            assert await moved.code("listDevices", auth=auth(moved, token)) == "not-logged-in"
+            assert await other.service.admission.look_again() == 1
+            await within(moved.connection.wait_closed())
 
 
 # Floods
