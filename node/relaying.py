@@ -92,10 +92,10 @@ class Relaying:
         for device in devices:
             for relay in relays:
                 try:
-                    client = await self._client(relay)
-                    package, last_resort = await client.fetch_key_package(
-                        device, suite, os.urandom(REQUEST_ID)
-                    )
+                    async with self._delivery.anonymous.client(relay, device, eager=True) as client:
+                        package, last_resort = await client.fetch_key_package(
+                            device, suite, os.urandom(REQUEST_ID)
+                        )
                 except Fault as fault:
                     last = fault
                     continue
@@ -120,8 +120,10 @@ class Relaying:
         found: list[KeyHoldingView] = []
         last: Fault | None = None
         for relay in relays:
+            about = next(iter(devices), DeviceKey(identity))
             try:
-                found += await self._check_at(await self._client(relay), identity, devices)
+                async with self._delivery.anonymous.client(relay, about, eager=True) as client:
+                    found += await self._check_at(client, identity, devices)
             except Fault as fault:
                 last = fault
         if not found:

@@ -24,11 +24,12 @@ class Departures:
 
     async def turn(self, device: DeviceKey) -> None:
         """Wait until parcels for this device may leave."""
-        wait_s = self._wait_s(device)
+        wait_s = self.wait_s(device)
         if wait_s:
             await asyncio.sleep(wait_s)
 
-    def _wait_s(self, device: DeviceKey) -> float:
+    def wait_s(self, device: DeviceKey) -> float:
+        """How long its parcels wait, if they are due now; remembered as its departure."""
         now = self._clock()
         since = now - self._spread_s
         self._left_at = {each: at for each, at in self._left_at.items() if at > since}
