@@ -28,13 +28,14 @@ from node.delivery.turns import Turns
 from node.engine.commands import LookUpPeer, Outcome, TakeDue
 from node.engine.values import OutboxItem, PeerView
 from schemas.addresses import RelayAddress
-from schemas.errors import Fault, Malformed
+from schemas.errors import Fault, Malformed, Unreachable
 from schemas.frames import ErrorFrame
 from schemas.ids import DeviceKey, ParcelId
 from schemas.limits import KIB
 from schemas.node_service import Enqueued, EnqueueItem
 from schemas.parcels import Parcel, pad
 from schemas.path_policy import PathPolicy
+from transport import ConnectionLost
 from transport.supervise import Supervisor
 
 STOPPED = "stopped"
@@ -321,8 +322,7 @@ class _Courier:
             if not left:
                 return True
             try:
-                async with self._means.anonymous.client(relay, self._device) as client:
-                    results = await self._bring(client, left, tokens)
+                process, results = await self._bring_to(relay, left, tokens)
             except Fault as fault:
                 self._means.counters[f"enqueue-{fault.code}"] += 1
                 log.info("%r took nothing: %s", relay, fault)
@@ -338,12 +338,30 @@ class _Courier:
                     wait = result.retry_after_ms / 1000 if result.retry_after_ms else None
                     refusals[parcel.id] = (result.code, wait)
                 else:
-                    self._settle(Outcome(parcel.id, held=(str(client.address), result.expires)))
+                    self._settle(Outcome(parcel.id, held=(str(process), result.expires)))
         left = [p for p in batch if p.id in self._out]
         for parcel in left:
             reason, wait = refusals.get(parcel.id, (RELAY_UNREACHABLE, None))
             self._settle(Outcome(parcel.id, reason=reason, retry_after_s=wait))
         return not left
+
+    async def _bring_to(
+        self, relay: RelayAddress, batch: Sequence[Parcel], tokens: Sequence[bytes]
+    ) -> tuple[RelayAddress, list[Enqueued | ErrorFrame]]:
+        """Which process took them. Where there are several, one that is lost is not the last."""
+        try:
+            return await self._bring_once(relay, batch, tokens)
+        except (ConnectionLost, Unreachable):
+            if not relay.others:
+                raise
+            self._means.counters["enqueue-elsewhere"] += 1
+            return await self._bring_once(relay, batch, tokens)
+
+    async def _bring_once(
+        self, relay: RelayAddress, batch: Sequence[Parcel], tokens: Sequence[bytes]
+    ) -> tuple[RelayAddress, list[Enqueued | ErrorFrame]]:
+        async with self._means.anonymous.client(relay, self._device) as client:
+            return client.address, await self._bring(client, batch, tokens)
 
     async def _bring(
         self, client: RelayClient, batch: Sequence[Parcel], tokens: Sequence[bytes]

@@ -64,12 +64,18 @@ class _Process:
         return self.address.device, self.address.address
 
     @property
+    def lost(self) -> bool:
+        """It was connected, and the task that held the connection is about to end."""
+        return self.client is None and self.ready is not None and self.ready.done()
+
+    @property
     def client(self) -> RelayClient | None:
         """When connected."""
         ready = self.ready
-        if ready is None or not ready.done() or ready.cancelled() or ready.exception() is not None:
+        if ready is None or not ready.done() or ready.exception() is not None:
             return None
-        return ready.result()
+        client = ready.result()
+        return None if client.connection.closed else client
 
 
 class RelayPool:
@@ -207,6 +213,8 @@ class RelayPool:
     # --- one process
 
     async def _connected(self, process: _Process, eager: bool) -> RelayClient:
+        if process.task is not None and process.lost:
+            await asyncio.wait([process.task])
         now = self._loop.time()
         if process.ready is None:
             if self._closing:
