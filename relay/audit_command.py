@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from identity.keys import KeyPair, device_from_seed
 from relay.audit import (
     Checkpoint,
     broken,
@@ -25,8 +26,9 @@ from relay.cli import telling, with_settings
 from relay.config import RelayConfig, load_config
 from relay.keys import relay_device
 from relay.store.audit import Place, Row, Verdict
-from relay.store.opening import reading_audit
+from relay.store.opening import driver, reading_audit
 from schemas.errors import Blame, Fault, Refused
+from schemas.ids import DeviceKey
 
 
 @click.command("audit")
@@ -71,11 +73,16 @@ def audit_command(
     with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
         if check or checkpoint or against:
-            verdict = asyncio.run(_verify(settings, [_read(file) for file in against]))
+            checkpoints = [_read(file) for file in against]
+            if any(each.relay != _device(settings).public for each in checkpoints):
+                raise Refused(
+                    "other-relay", "this checkpoint is of another relay", hint="check the file"
+                )
+            verdict = asyncio.run(_verify(settings, checkpoints))
             if checkpoint is not None:
                 _write(
                     checkpoint,
-                    write_checkpoint(relay_device(settings), verdict.head, int(time.time())),
+                    write_checkpoint(_device(settings), verdict.head, int(time.time())),
                 )
             _tell_verdict(verdict, as_json=as_json)
         else:
@@ -84,10 +91,6 @@ def audit_command(
 
 async def _verify(settings: RelayConfig, checkpoints: list[Checkpoint]) -> Verdict:
     async with reading_audit(settings) as log:
-        if any(each.relay != relay_device(settings).public for each in checkpoints):
-            raise Refused(
-                "other-relay", "this checkpoint is of another relay", hint="check the file"
-            )
         verdict = await verify(log, checkpoints)
     if verdict.fault:
         raise broken(verdict)
@@ -137,6 +140,18 @@ def _tell_verdict(verdict: Verdict, *, as_json: bool) -> None:
     else:
         print(f"{verdict.rows} rows hold; of {verdict.erased} the subject was erased.")
         print(f"Head: row {verdict.head.number}, {verdict.head.hash.hex()}")
+
+
+def _device(settings: RelayConfig) -> KeyPair[DeviceKey]:
+    """The relay's key, wherever it is. Raises Fault as `relay_device`, `no-database`."""
+    if settings.database_url is None or settings.tls_key is not None:
+        if settings.tls_key is None and not settings.seed.exists():  # or one would be made
+            raise Fault("no-file", f"there is no key at {str(settings.seed)!r}",
+                        blame=Blame.CALLER, hint="give the relay's data folder")  # fmt: skip
+        return relay_device(settings)
+    with driver():
+        from relay.store.postgres.inspection import relay_seed
+    return device_from_seed(relay_seed(settings.database_url))
 
 
 def _read(file: Path) -> Checkpoint:

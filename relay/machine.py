@@ -34,7 +34,8 @@ def checks(config: RelayConfig, now: float) -> Iterator[Check]:
     folder = config.database.parent
     if folder.is_dir():
         yield _disk_type(folder)
-        yield _room(config, folder)
+        if config.database_url is None:
+            yield _room(config, folder)
         yield _sync(folder)
     yield _buffers()
     yield _files()

@@ -53,7 +53,8 @@ def look(config: RelayConfig) -> Look:
     """
     held = _of_file(config) if config.database_url is None else _of_server(config)
     families = list(_metrics(config))
-    return Look(held | _counters(families), _call_times(families))
+    # The store is asked itself; what a relay remembers of it may be seconds old.
+    return Look(held | _counters(families) | held, _call_times(families))
 
 
 def _of_file(config: RelayConfig) -> dict[str, float]:

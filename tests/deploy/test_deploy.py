@@ -83,7 +83,7 @@ def test_compose_takes_the_file() -> None:
     assert done.returncode != 0, "no database starts without a password"
 
 
-@pytest.mark.parametrize("file", [DOCKERFILE], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [DOCKERFILE, COMPOSE], ids=lambda file: file.name)
 def test_containers_are_given_settings_that_there_are(file: Path) -> None:
     named = set(re.findall(rf"\b{ENVIRONMENT_PREFIX}(\w+)\s*[:=]", file.read_text()))
     assert named

@@ -10,6 +10,7 @@ from relay.store.audit import SALT_LENGTH, TRIMMED, Place, Row, next_row
 from relay.store.postgres.connecting import Connection, connect
 from relay.store.postgres.database import Database
 from relay.store.postgres.failures import blaming_the_server
+from relay.store.postgres.inspection import require_schema
 
 _ROWS = (
     "SELECT number, time, event, subject, salt, commitment, hash FROM audit"
@@ -59,11 +60,15 @@ class _Snapshot:
 
 @asynccontextmanager
 async def reading(url: str) -> AsyncIterator[_Snapshot]:
-    """The log in the database at `url`; nothing is changed. Raises what connecting causes."""
+    """The log in the database at `url`; nothing is changed.
+
+    Raises Fault `no-database` and what connecting causes.
+    """
     connection = await connect(url)
     try:
         with blaming_the_server():
             async with connection.transaction(isolation="repeatable_read", readonly=True):
+                await require_schema(connection)
                 yield _Snapshot(connection)
     finally:
         connection.terminate()

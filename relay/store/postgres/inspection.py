@@ -6,10 +6,11 @@ import asyncio
 from dataclasses import asdict, dataclass
 
 from relay.store.contract import Quotas
-from relay.store.postgres.connecting import connect
+from relay.store.postgres.connecting import Connection, connect
 from relay.store.postgres.failures import blaming_the_server
 from relay.store.postgres.schema import MIGRATIONS, schema_version
 from relay.store.postgres.usage import count
+from schemas.errors import Blame, Fault
 from storage.sqlite import load_migrations
 
 
@@ -31,6 +32,32 @@ def inspect(url: str) -> Inspection:
 def stats(url: str, quotas: Quotas, near: float) -> dict[str, float]:
     """The counts of Usage, `mailboxes_near_quota` (with this share of it), and `database_bytes`."""
     return asyncio.run(_stats(url, quotas, near))
+
+
+def relay_seed(url: str) -> bytes:
+    """The seed of the relay's key. Raises Fault `no-database` and what `connect` raises."""
+    return asyncio.run(_relay_seed(url))
+
+
+async def require_schema(connection: Connection) -> None:
+    """Raises Fault `no-database`."""
+    if not await schema_version(connection):
+        raise Fault(
+            "no-database",
+            "no relay has used this database yet",
+            blame=Blame.CALLER,
+            hint="start the relay once, or check database_url",
+        )
+
+
+async def _relay_seed(url: str) -> bytes:
+    connection = await connect(url)
+    try:
+        with blaming_the_server():
+            await require_schema(connection)
+            return bytes(await connection.fetchval("SELECT seed FROM relay_key"))
+    finally:
+        connection.terminate()
 
 
 async def _inspect(url: str) -> Inspection:

@@ -1,0 +1,55 @@
+"""The operator's commands beside a relay that keeps its data in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+from tests.relay.postgres import PostgresServer
+from tests.relay.process import Ended, RelayProcess, run_relay
+from tests.relay.support import DAY, client_of, new_device, parcel
+
+
+async def test_doctor_stats_audit_and_what_is_not_for_files(
+    kj: None, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    async with postgres.database() as url:
+        paper = tmp_path / "friday.json"
+        settings = tmp_path / "relay.toml"
+        settings.write_text(f"database_url = {json.dumps(url)}\n")
+        data = ("--config", str(settings), "--data-dir", str(tmp_path / "data"))
+
+        async def command(name: str, *arguments: str) -> Ended:
+            return await asyncio.to_thread(run_relay, name, *data, *arguments, "--json")
+
+        assert (await command("audit", "--verify")).error["code"] == "no-database"
+        metrics = ("--metrics", "127.0.0.1:0", "--mailbox-parcels", "1")
+        with RelayProcess(tmp_path / "data", "--config", str(settings), *metrics) as relay:
+            async with client_of(relay.address) as alice:
+                for _ in range(2):
+                    await alice.enqueue(parcel(new_device().public, expires=int(time.time()) + DAY))
+            where = ("--metrics", relay.ready["metrics"])
+            told = json.loads((await command("stats", *where)).out)
+            assert (told["mailboxes"], told["parcels"]) == (2, 2)
+            assert told["database_bytes"] > 0
+            assert told["mailboxes_near_quota"] == 0
+            assert told["call_p99_ms.enqueue"] > 0
+            checked = await command("doctor")
+            found = {line["name"]: line for line in map(json.loads, checked.out.splitlines()[:-1])}
+            assert found["database"]["ok"], found["database"]
+            assert found["parcels"]["ok"]
+            done = await command("audit", "--checkpoint", str(paper))
+            assert json.loads(done.out)["rows"] == 1
+            assert json.loads(paper.read_text())["relay"] == relay.ready["device"]
+            for name in ("backup", "restore"):
+                ended = await command(name, str(tmp_path / "copy.db"))
+                assert ended.error["code"] == "not-sqlite"
+        assert (await command("audit", "--against", str(paper))).code == 0
+        await postgres.execute("DELETE FROM audit", database=url.rpartition("/")[2].split("?")[0])
+        assert (await command("audit", "--against", str(paper))).error["code"] == "audit-broken"
+    gone = await command("doctor")
+    [database] = [each for each in map(json.loads, gone.out.splitlines()[:-1])
+                  if each["name"] == "database"]  # fmt: skip
+    assert not database["ok"]
