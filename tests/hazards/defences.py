@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.hazards.account_defences import ACCOUNTS
 from tests.hazards.blob_defences import BLOBS
 from tests.hazards.by_hand_defences import BY_HAND
 from tests.hazards.capnp_defences import CAPNP
@@ -24,6 +25,7 @@ DEFENCES: tuple[Defence, ...] = (
     + RPC_TABLES
     + RELAY
     + SEALED
+    + ACCOUNTS
     + BLOBS
     + NODE
     + BY_HAND

@@ -26,7 +26,7 @@ RELAY = (
     defence(
         "connections of one device at a relay",
         "relay/callers.py",
-        "            or self._devices[device] >= limits.connections_per_device\n",
+        "            or len(self._devices.get(device, ())) >= limits.connections_per_device\n",
         "",
         "tests/relay/test_abuse.py::test_connections_are_capped_by_device_prefix_and_in_all",
     ),
@@ -41,8 +41,8 @@ RELAY = (
     defence(
         "calls and bytes at a relay",
         "relay/callers.py",
-        "        if wait_s:\n",
-        "        if False:\n",
+        "for bucket in self._buckets])\n        if wait_s:\n",
+        "for bucket in self._buckets])\n        if False:\n",
         "tests/relay/test_abuse.py::test_a_flood_of_calls_or_bytes_is_told_to_come_later",
     ),
     defence(
@@ -72,11 +72,11 @@ RELAY = (
     defence(
         "a refusal that tells whether there is a mailbox",
         "relay/mailbox_methods.py",
-        "        _require_own_mailbox(call, name)\n"
+        "        await self._require_own(call, name)\n"
         "        await self._open(call, name)\n"
         "        self._answer(",
         "        await self._open(call, name)\n"
-        "        _require_own_mailbox(call, name)\n"
+        "        await self._require_own(call, name)\n"
         "        self._answer(",
         "tests/relay/test_same_refusal.py"
         "::test_a_strangers_mailbox_looks_the_same_full_empty_or_unknown[peek]",

@@ -85,7 +85,8 @@ async def _postgres_rows(store: Any) -> Rows:
     found: Rows = {}
     for table in {row[0] for row in columns}:
         rows = [dict(row) for row in await store.database.fetch(f"SELECT * FROM {table}")]
-        found[table] = rows or [{row[1]: None for row in columns if row[0] == table}]
+        empty: dict[str, object] = {row[1]: None for row in columns if row[0] == table}
+        found[table] = rows or [empty]
     return found
 
 
