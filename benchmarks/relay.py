@@ -51,7 +51,7 @@ UNLIMITED = {
     for name in (
         *(f"{who}_{what}" for who in ("CONNECTION_CALLS", "DEVICE_CALLS", "CONNECTION_BYTES",
                                       "DEVICE_BYTES") for what in ("RATE", "BURST")),
-        "TOTAL_BYTES",
+        *("TOTAL_BYTES", "MAILBOX_PARCELS_RATE", "MAILBOX_PARCELS_BURST"),
     )
 } | {"QUICNPROTOCHAT_MAILBOX_PARCELS": "1000000", "QUICNPROTOCHAT_MAILBOX_BYTES": _FAR}  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from relay.admission import Admission
 from relay.call import Call
+from relay.memory import answering
 from relay.refusals import TryLater
 from relay.store.blobs import BlobStore, Progress, blob_differs
 from relay.store.contract import MAX_NUMBER
@@ -115,7 +116,9 @@ class BlobMethods:
             blob = BlobId(params.blob)
             offset = min(params.offset, MAX_NUMBER)
             limit = min(params.limit or BLOB_CHUNK, BLOB_CHUNK)
-        piece = await self._blobs.read(blob, offset, limit, now=int(self._clock()))
+        async with answering(call, limit) as answer:
+            piece = await self._blobs.read(blob, offset, limit, now=int(self._clock()))
+            answer.size = 0 if piece is None else len(piece.data)
         if piece is None:
             raise Refused(
                 "not-found",

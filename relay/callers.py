@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from relay.limits import RelayLimits
+from relay.memory import Memory
 from relay.refusals import TryLater, rate_exceeded
 from relay.store.contract import MailboxName
 from schemas.ids import DeviceKey
@@ -34,8 +35,10 @@ class Caller:
         calls: tuple[TokenBucket, ...],
         volume: tuple[TokenBucket, ...],
         clock: Callable[[], float],
+        memory: Memory,
     ) -> None:
         self.device = device
+        self.memory = memory
         self.prefix = prefix
         self._calls = calls
         self._bytes = volume
@@ -97,12 +100,16 @@ class Callers:
         self.limits = limits
         self._clock = clock
         self._number = 0
+        self.memory = Memory(limits.memory_bytes)
         self._devices: dict[DeviceKey, list[Caller]] = {}
         self._prefixes: Counter[bytes] = Counter()
         self._device_calls = Buckets[DeviceKey](limits.device_calls_rate, limits.device_calls_burst)
         self._device_bytes = Buckets[DeviceKey](limits.device_bytes_rate, limits.device_bytes_burst)
         self._prefix_calls = Buckets[bytes](limits.prefix_calls_rate, limits.prefix_calls_burst)
         self._prefix_bytes = Buckets[bytes](limits.prefix_bytes_rate, limits.prefix_bytes_burst)
+        self._mailboxes = Buckets[MailboxName](
+            limits.mailbox_parcels_rate, limits.mailbox_parcels_burst
+        )
         self._newcomers = Buckets[bytes](limits.newcomers_rate, limits.newcomers_burst)
         self._token_parcels = Buckets[bytes](limits.token_parcels_rate, limits.token_parcels_burst)
         self._token_bytes = Buckets[bytes](limits.token_bytes_rate, limits.token_bytes_burst)
@@ -151,7 +158,7 @@ class Callers:
             calls.append(self._prefix_calls.of(prefix))
             volume.append(self._prefix_bytes.of(prefix))
             self._prefixes[prefix] += 1
-        caller = Caller(device, prefix, tuple(calls), tuple(volume), self._clock)
+        caller = Caller(device, prefix, tuple(calls), tuple(volume), self._clock, self.memory)
         self._number += 1
         self._devices.setdefault(device, []).append(caller)
         try:
@@ -177,6 +184,15 @@ class Callers:
             raise rate_exceeded("parcels or bytes with this delivery token", wait_s)
         parcels.use(1, now)
         volume.use(size, now)
+
+    def use_mailbox(self, name: MailboxName) -> None:
+        """One parcel is brought to it. Raises TryLater `try-later` when too many are."""
+        now = self._clock()
+        bucket = self._mailboxes.of(name)
+        wait_s = bucket.wait_s(now)
+        if wait_s:
+            raise rate_exceeded("parcels for one mailbox", wait_s)
+        bucket.use(1, now)
 
     def introduce(self, caller: Caller) -> None:
         """Before something of a device is kept for long. Raises TryLater `try-later`."""

@@ -49,6 +49,10 @@ class RelayLimits:
     accounts: int = 100_000
     devices_per_account: int = 8  # as many as a bundle lists
 
+    # Parcels brought to one mailbox, by whomever
+    mailbox_parcels_rate: int = 50  # it holds 1,000
+    mailbox_parcels_burst: int = 2_000
+
     # Devices that were not here since the start, per prefix
     newcomers_rate: int = 1
     newcomers_burst: int = 500
@@ -71,10 +75,14 @@ class RelayLimits:
     subscriptions: int = 6_000
     subscriptions_per_connection: int = 4
     subscriptions_per_device: int = 16
+    memory_bytes: int = 256 * MIB  # held for callers: see relay/memory.py
 
 
 PUSH_BYTES = 256 * KIB  # one batch; or one parcel, if that is larger
 PUSH_DEADLINE_S = 30.0  # a subscriber answers when it has the batch on disk
+PUSH_SLOW_S = 2.0  # a sink that takes longer may be ended when memory is short
+MEMORY_WAIT_S = 5.0  # for room in `memory_bytes`; then: busy
+MEMORY_RETRY_MS = 1_000
 PUSH_STOP_S = 2.0  # when the relay stops; what is cut off stays in the mailbox
 MEETING_DEADLINE_S = 2.0  # for the peer's answer; whoever is not met learns it then, too
 LONGEST_WAIT_S = 60.0

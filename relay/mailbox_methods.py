@@ -14,6 +14,7 @@ from relay.call import Call
 from relay.callers import Callers
 from relay.channel_methods import ChannelMethods
 from relay.limits import LONGEST_WAIT_S, PUSH_DEADLINE_S
+from relay.memory import answering
 from relay.refusals import TryLater, error_frame
 from relay.store.contract import MAX_NUMBER, MailboxName, RelayStore
 from relay.store.delivery_tokens import Bringer
@@ -113,11 +114,12 @@ class MailboxMethods:
             return Refused(
                 "parcel-expired", "the parcel has expired", hint="send the message again"
             )
-        if item.token:
-            try:
+        try:
+            if item.token:
                 self._callers.use_token(item.recipient, item.token, len(item.sealed))
-            except TryLater as refusal:
-                return refusal
+            self._callers.use_mailbox(MailboxName(item.recipient, item.channel))
+        except TryLater as refusal:
+            return refusal
         until = now + self._parcel_ttl_s
         return item if item.expires <= until else replace(item, expires=until)
 
@@ -147,7 +149,7 @@ class MailboxMethods:
             limit = _read_limit(params)
         await self._require_own(call, name)
         await self._open(call, name)
-        self._answer(call, name, await self._look(name, limit, after=after))
+        self._answer(call, name, await self._look(call, name, limit, after=after))
 
     async def ack(self, call: Call) -> None:
         with call.request() as params:
@@ -175,7 +177,7 @@ class MailboxMethods:
         await self._require_own(call, name)
         await self._open(call, name)
         await self._taken(call, name)
-        await self._hand_out(call, name, await self._look(name, limit))
+        await self._hand_out(call, name, await self._look(call, name, limit))
 
     async def fetch_wait(self, call: Call) -> None:
         with call.request() as params:
@@ -195,17 +197,19 @@ class MailboxMethods:
         try:
             await self._open(call, name)
             await self._taken(call, name)
-            mailbox = await self._await_mail(name, limit, timeout_s)
+            mailbox = await self._await_mail(call, name, limit, timeout_s)
         finally:
             caller.waits -= 1
         await self._hand_out(call, name, mailbox)
 
-    async def _await_mail(self, name: MailboxName, limit: int, timeout_s: float) -> Mailbox:
+    async def _await_mail(
+        self, call: Call, name: MailboxName, limit: int, timeout_s: float
+    ) -> Mailbox:
         until = asyncio.get_running_loop().time() + timeout_s
         with self._store.arrivals.watch(name) as arrival:
             while True:
                 arrival.clear()
-                mailbox = await self._look(name, limit)
+                mailbox = await self._look(call, name, limit)
                 if mailbox.parcels or self._stopping.is_set():
                     return mailbox
                 try:
@@ -270,10 +274,13 @@ class MailboxMethods:
             log.debug("a mailbox was not opened: %s", fault)
         caller.opened.add(name)
 
-    async def _look(self, name: MailboxName, limit: int, *, after: int = 0) -> Mailbox:
-        return await self._store.peek(
-            name, after=after, limit=limit, max_bytes=REPLY_BYTES, now=int(self._clock())
-        )
+    async def _look(self, call: Call, name: MailboxName, limit: int, *, after: int = 0) -> Mailbox:
+        async with answering(call, REPLY_BYTES) as answer:
+            mailbox = await self._store.peek(
+                name, after=after, limit=limit, max_bytes=REPLY_BYTES, now=int(self._clock())
+            )
+            answer.size = sum(len(parcel.sealed) for parcel in mailbox.parcels)
+            return mailbox
 
     def _answer(self, call: Call, name: MailboxName, mailbox: Mailbox) -> None:
         caller = call.caller

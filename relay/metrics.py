@@ -72,9 +72,11 @@ class RelayMetrics:
         service: RelayService,
         store: RelayStore,
         drops: Callable[[], Mapping[str, int]],
+        refused: Callable[[], Counter[str]] = Counter,
     ) -> None:
-        """Read these whenever somebody asks; `drops` are the transport's counts by reason."""
-        self.registry.register(_State(service, store, drops))
+        """Read these whenever somebody asks; `drops` are the transport's counts by reason,
+        `refused` what was refused before it became a call."""
+        self.registry.register(_State(service, store, drops, refused))
 
     def watch_dht(self, dht: DhtService) -> None:
         self.registry.register(_DhtState(dht))
@@ -101,15 +103,20 @@ class _State(Collector):
     """Numbers that others keep."""
 
     def __init__(
-        self, service: RelayService, store: RelayStore, drops: Callable[[], Mapping[str, int]]
+        self,
+        service: RelayService,
+        store: RelayStore,
+        drops: Callable[[], Mapping[str, int]],
+        refused: Callable[[], Counter[str]],
     ) -> None:
         self._service = service
         self._store = store
         self._drops = drops
+        self._refused = refused
 
     def collect(self) -> Iterable[Metric]:
-        refused: Counter[str] = self._service.refusals
-        yield _by("refused", "Calls and parcels refused", "reason", refused)
+        refused = self._service.refusals + self._refused()
+        yield _by("refused", "Connections, streams, calls, parcels refused", "reason", refused)
         yield _by("transport_drops", "Dropped by the transport", "reason", self._drops())
         yield _by("parcels", "Parcels", "event", self._store.counters)
         yield _by("blobs", "Blobs", "event", self._store.blobs.counters)
@@ -140,6 +147,7 @@ class _State(Collector):
             ("sessions", accounts.sessions),
             ("invites", accounts.invites),
             ("logins_pending", len(self._service.accounts.pending)),
+            ("memory_held_bytes", self._service.callers.memory.held),
             ("connections", len(self._service.callers)),
             ("subscriptions", len(self._service.subscriptions)),
             ("healthy", self._service.health.report().status == "ok"),

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from relay.call import Call, Line
+from relay.memory import busy
 from relay.refusals import error_frame
 from relay.service import HEALTH, METHODS, Handler, RelayService, draining_refusal
 from schemas.errors import Fault, Refused
@@ -105,6 +106,8 @@ class CallDesk:
         """What answers the call, if it may be made now."""
         if self._stopping and method != HEALTH:
             raise draining_refusal()
+        if line.caller.memory.full and method != HEALTH:
+            raise busy()
         line.caller.admit()
         handler = METHODS.get(method)
         if handler is None:

@@ -49,6 +49,7 @@ from transport import (
     StreamCode,
     TransportLimits,
 )
+from transport.admission import REFUSALS
 from transport.udp import Bind
 
 log = logging.getLogger(__name__)
@@ -155,7 +156,12 @@ async def open_relay(
         if dht is not None:
             await stack.enter_async_context(dht.taking_part(endpoint))
             metrics.watch_dht(dht.service)
-        metrics.watch(service, store, lambda: endpoint.counters + front.counters)
+        metrics.watch(
+            service,
+            store,
+            lambda: endpoint.counters + front.counters,
+            lambda: front.counters + Counter({each: endpoint.counters[each] for each in REFUSALS}),
+        )
         stack.push_async_callback(desk.stop, STOP_DEADLINE_S)
         house = _keep_house(store, service, clock, config.audit_days)
         sweeper = asyncio.create_task(house, name="house")
@@ -221,10 +227,13 @@ class _Front:
                 streams.add(task)
                 task.add_done_callback(streams.discard)
 
+    def _session(self) -> RpcSession:
+        return RpcSession(self._limits, self.counters, self._service.callers.memory.note)
+
     async def _serve_stream(
         self, connection: Connection, caller: Caller, stream: Stream, trace: Trace
     ) -> None:
-        line = Line(caller, connection, RpcSession(self._limits, self.counters), stream, trace)
+        line = Line(caller, connection, self._session(), stream, trace)
         try:
             await transport.serve_rpc(stream, self._desk.server_for(line), session=line.rpc)
         except Fault as fault:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from relay.callers import Caller
-from relay.limits import PUSH_BYTES, PUSH_STOP_S, RelayLimits
+from relay.limits import PUSH_BYTES, PUSH_SLOW_S, PUSH_STOP_S, RelayLimits
+from relay.memory import Memory
 from relay.refusals import TryLater
 from relay.store.contract import MailboxName, RelayStore
 from schemas import limits as wire
@@ -52,6 +53,7 @@ class Subscriptions:
         self._clock = clock
         self._running: set[Subscription] = set()
         self._devices: dict[DeviceKey, dict[Subscription, None]] = {}  # oldest first
+        self._pushing: dict[Subscription, float] = {}  # since when; the longest first
         self._stopping = False
         self.counters: Counter[str] = Counter()
 
@@ -150,10 +152,7 @@ class Subscriptions:
             with self._store.arrivals.watch(subscription.name) as arrival:
                 while not self._stopping:
                     arrival.clear()
-                    mailbox = await self._look(subscription)
-                    if mailbox.parcels:
-                        await self._push(subscription, mailbox)
-                    else:
+                    if not await self._push_next(subscription):
                         await arrival.wait()
             reason = "relay-stopping"
         except Unreachable as fault:
@@ -166,6 +165,31 @@ class Subscriptions:
         finally:
             self._forget(subscription, reason)
             subscription.sink = None  # KJ lets the peer forget it, too
+
+    async def _push_next(self, subscription: Subscription) -> bool:
+        """Whether there was something to push."""
+        memory, held = subscription.caller.memory, PUSH_BYTES
+        await self._room(memory)
+        try:
+            mailbox = await self._look(subscription)
+            size = sum(len(parcel.sealed) for parcel in mailbox.parcels)
+            memory.note(size - held)
+            held = size
+            if mailbox.parcels:
+                await self._push(subscription, mailbox)
+            return bool(mailbox.parcels)
+        finally:
+            memory.note(-held)
+
+    async def _room(self, memory: Memory) -> None:
+        """For one batch. Sinks that are slow must not keep it from the others."""
+        while True:
+            try:
+                return await memory.take(PUSH_BYTES, PUSH_SLOW_S)
+            except TryLater:
+                slowest, since = next(iter(self._pushing.items()), (None, 0.0))
+                if slowest and asyncio.get_running_loop().time() - since >= PUSH_SLOW_S:
+                    self._end(slowest, "sink-too-slow")
 
     async def _look(self, subscription: Subscription) -> Mailbox:
         return await self._store.peek(
@@ -183,4 +207,8 @@ class Subscriptions:
         self.counters["batches"] += 1
         self.counters["pushed"] += len(mailbox.parcels)
         del mailbox  # the request has it; a slow sink must not hold it twice
-        await request.send()
+        self._pushing[subscription] = asyncio.get_running_loop().time()
+        try:
+            await request.send()
+        finally:
+            del self._pushing[subscription]

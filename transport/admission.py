@@ -15,6 +15,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import Final
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
@@ -50,6 +51,15 @@ class Verdict(StrEnum):
     HALF_OPEN_FULL = "half-open-full"
     PREFIX_FULL = "prefix-full"
     CONNECTIONS_FULL = "connections-full"
+
+
+# Of whoever asked for a connection as one should.
+REFUSALS: Final = (
+    Verdict.BAD_TOKEN,
+    Verdict.HALF_OPEN_FULL,
+    Verdict.PREFIX_FULL,
+    Verdict.CONNECTIONS_FULL,
+)
 
 
 @dataclass(frozen=True, slots=True)

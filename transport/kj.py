@@ -176,6 +176,7 @@ class KjTransport:
                 await self._room.wait()
             await self._feed(buffer, fed, at)
             del buffer[:at]
+            self._tables.unread(len(buffer))
 
     async def _feed(self, buffer: bytearray, begin: int, end: int) -> None:
         with memoryview(buffer) as data:

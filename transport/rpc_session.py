@@ -18,7 +18,7 @@ from .errors import ConnectionLost, StreamReset
 from .kj import KjException, KjTransport, Untyped, new_capability
 from .limits import DEFAULT_LIMITS, TransportLimits
 from .rpc_guard import ServerGuard
-from .rpc_tables import RpcTables
+from .rpc_tables import NoteHeld, RpcTables
 
 __all__ = ["RpcService", "RpcSession"]
 
@@ -39,6 +39,7 @@ class RpcSession:
         self,
         limits: TransportLimits = DEFAULT_LIMITS,
         counters: Counter[str] | None = None,
+        note_held: NoteHeld = lambda _: True,
     ) -> None:
         self.limits = limits
         self.counters: Counter[str] = Counter() if counters is None else counters
@@ -46,7 +47,7 @@ class RpcSession:
         self._transport: KjTransport | None = None
         self._over = False
         self._exported = 0
-        self.tables = RpcTables(limits)
+        self.tables = RpcTables(limits, note_held)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -136,6 +137,7 @@ class RpcSession:
 
     async def drained(self, grace_s: float) -> int:
         """Wait until no method runs; returns how many still do after `grace_s`."""
+        self.tables.over()
         try:
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()

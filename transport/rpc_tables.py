@@ -13,19 +13,29 @@ Return that says that no Finish is needed, or that comes after the Finish, goes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from schemas.errors import Blame, Malformed, Refused
+from schemas.limits import KIB
 
 from .limits import TransportLimits
 from .rpc_messages import Kind, RpcMessage
 
+# Told of bytes of messages that came, or went (a negative number); whether there is room for them.
+NoteHeld = Callable[[int], bool]
+
+_SMALL = 64 * KIB  # of a message that is not all there; also without room: small calls are answered
 _PASSED = frozenset((Kind.RELEASE, Kind.ABORT, Kind.UNIMPLEMENTED))  # they only let go of things
 
 
 class RpcTables:
     """The bounds of one stream. Pure: no clock, no I/O."""
 
-    def __init__(self, limits: TransportLimits) -> None:
+    def __init__(self, limits: TransportLimits, note_held: NoteHeld = lambda _: True) -> None:
         self._limits = limits
+        self._note_held = note_held
+        self._unread = 0  # bytes of messages that are not passed on
+        self._over = False
         self._most = limits.rpc_calls_in_flight * limits.rpc_questions_per_call
         self._running: dict[int, int] = {}  # question of the peer: bytes of its call
         self._given_up: set[int] = set()  # of these, finished before they were answered
@@ -68,11 +78,30 @@ class RpcTables:
             raise _refused("rpc-kind", f"An RPC message of kind {kind}, which nobody needs here")
         return True
 
+    def unread(self, size: int) -> None:
+        """So many bytes wait to be a whole message, or to be let in.
+
+        Raises Refused `rpc-memory` when they become more than a little and there is no room.
+        """
+        change, self._unread = size - self._unread, size
+        if change and not self._note(change) and change > 0 and size > _SMALL:
+            raise _refused("rpc-memory", "A long RPC message while there is no memory for it")
+
+    def over(self) -> None:
+        """The stream has ended: nothing is held for it. Idempotent."""
+        self._note(-self._bytes - self._unread)
+        self._over = True
+
+    def _note(self, change: int) -> bool:
+        return self._over or self._note_held(change)
+
     def sent(self, message: RpcMessage) -> None:
         """Take note of a message of ours. Raises Refused `rpc-unanswered`."""
         kind, question = message.kind, message.question
         if kind == Kind.RETURN:
-            self._bytes -= self._running.pop(question, 0)
+            size = self._running.pop(question, 0)
+            self._bytes -= size
+            self._note(-size)
             if question in self._given_up:
                 self._given_up.discard(question)
             elif not message.final:
@@ -103,6 +132,7 @@ class RpcTables:
             raise _refused("rpc-unfinished", "The peer finishes too few of its RPC questions")
         self._running[question] = size
         self._bytes += size
+        self._note(size)
 
     def _finish(self, question: int) -> None:
         # One that is not there is no fault: it may have crossed a Return that needs none.

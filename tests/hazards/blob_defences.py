@@ -10,6 +10,39 @@ _SEALED = "tests/identity/test_sealed_blob.py"
 _NODE = "tests/node/delivery/test_blobs.py"
 _SQL = "relay/store/sqlite/blobs.py"
 
+_MEMORY = "tests/relay/test_memory.py"
+
+MEMORY = (
+    defence(
+        "calls while too much is held",
+        "relay/rpc.py",
+        "        if line.caller.memory.full and method != HEALTH:",
+        "        if False:",
+        f"{_MEMORY}::test_calls_are_refused_while_there_is_too_much_and_health_answers",
+    ),
+    defence(
+        "long messages that are never all there",
+        "transport/rpc_tables.py",
+        "        if change and not self._note(change) and change > 0 and size > _SMALL:",
+        "        if False:",
+        f"{_MEMORY}::test_a_long_message_is_not_collected_while_there_is_no_room",
+    ),
+    defence(
+        "sinks that hold all of the memory",
+        "relay/subscriptions.py",
+        '                    self._end(slowest, "sink-too-slow")',
+        "                    pass",
+        f"{_MEMORY}::test_the_slowest_sink_makes_room_for_the_others",
+    ),
+    defence(
+        "a mailbox that many flood",
+        "relay/mailbox_methods.py",
+        "            self._callers.use_mailbox(MailboxName(item.recipient, item.channel))\n",
+        "",
+        f"{_MEMORY}::test_many_senders_meet_the_rate_of_one_mailbox",
+    ),
+)
+
 BLOBS = (
     defence(
         "a blob that is not what its id says",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.hazards.account_defences import ACCOUNTS
-from tests.hazards.blob_defences import BLOBS
+from tests.hazards.blob_defences import BLOBS, MEMORY
 from tests.hazards.by_hand_defences import BY_HAND
 from tests.hazards.capnp_defences import CAPNP
 from tests.hazards.defence import Defence
@@ -27,6 +27,7 @@ DEFENCES: tuple[Defence, ...] = (
     + SEALED
     + ACCOUNTS
     + BLOBS
+    + MEMORY
     + NODE
     + BY_HAND
     + PATHS
