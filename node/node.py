@@ -42,6 +42,7 @@ from node.finding import Finding
 from node.home import open_engine
 from node.inviting import gather_key_packages, suite_number
 from node.peering import Peering
+from node.relay_accounts import RelayAccounts
 from node.relaying import Relaying
 from node.surroundings import Surroundings
 from node.views import (
@@ -107,6 +108,7 @@ class Node:
     device: DeviceKey
     identity: IdentityKey
     name: str
+    relay_accounts: RelayAccounts  # our accounts at relays
     started_at: float  # Unix seconds
 
     def __init__(self, config: NodeConfig) -> None:
@@ -191,6 +193,7 @@ class Node:
         )
         self.listen = Address(*delivery.endpoint.address)
         self._relaying = Relaying(self.ask, delivery, self.device, config.clock)
+        self.relay_accounts = RelayAccounts(self.ask, delivery, self.device)
         self._peering = Peering(self.ask, delivery)
         self._surroundings = Surroundings(delivery, config.port_mapping)
         self._finding = Finding(self.ask, delivery, self._hub.publish, config.clock)

@@ -43,7 +43,7 @@ class Relaying:
 
     async def health(self, relay: str | None) -> tuple[HealthView, ...]:
         """Raises Refused `bad-relay`, `no-relay`."""
-        chosen = self._own() if relay is None else [RelayAddress.parse(relay)]
+        chosen = await self._own() if relay is None else [RelayAddress.parse(relay)]
         return tuple([await self._health(address) for address in chosen])
 
     async def relays(self) -> tuple[RelayView, ...]:
@@ -175,7 +175,7 @@ class Relaying:
     async def _at_each(self, *, stock: bool) -> tuple[RegisterView, ...]:
         done: list[RegisterView] = []
         last: Fault | None = None
-        for relay in self._own():
+        for relay in await self._own():
             try:
                 client = await self._client(relay)
                 await publish_records(self._ask, client, endpoint=self._delivery.public)
@@ -212,8 +212,9 @@ class Relaying:
     async def _client(self, address: RelayAddress) -> RelayClient:
         return await self._delivery.pool.client(address, eager=True)
 
-    def _own(self) -> list[RelayAddress]:
-        relays = self._delivery.own_relays.addresses
+    async def _own(self) -> list[RelayAddress]:
+        """As the engine has them: one that was named just now is among them."""
+        relays = read_relays((await self._ask(WhoAmI())).relays)
         if not relays:
             raise _no_relay()
         return relays

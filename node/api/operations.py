@@ -71,6 +71,54 @@ CHANGE_RELAYS = _operation(
     list[rs.Relay],
     "Add relays to ours, drop others; everybody is told",
 )
+SET_RELAY_TOKEN = _operation(
+    "set-relay-token",
+    "POST",
+    "/relays/token",
+    rs.SetRelayToken,
+    list[rs.Relay],
+    "What one of our relays lets us in with",
+)
+REGISTER_USER = _operation(
+    "register-user",
+    "POST",
+    "/relay-account/register",
+    rs.RegisterUser,
+    rs.RelayAccount,
+    "Make an account at a relay, and log in",
+)
+LOGIN = _operation(
+    "login",
+    "POST",
+    "/relay-account/login",
+    rs.Login,
+    rs.RelayAccount,
+    "Log in to our account at a relay; this device is let in for good",
+)
+ACCOUNT_DEVICES = _operation(
+    "account-devices",
+    "GET",
+    "/relay-account/devices",
+    rs.AtRelay,
+    list[rs.RelayDevice],
+    "The devices that a relay lets in for our account",
+)
+REVOKE_DEVICE = _operation(
+    "revoke-device",
+    "POST",
+    "/relay-account/devices/revoke",
+    rs.RevokeDevice,
+    rs.RevokedDevice,
+    "Shut a device out of our account at a relay",
+)
+DELETE_ACCOUNT = _operation(
+    "delete-account",
+    "POST",
+    "/relay-account/delete",
+    rs.AtRelay,
+    rs.RelayAccount,
+    "Delete our account at a relay, with all that it keeps for us",
+)
 REGISTER = _operation(
     "register",
     "POST",

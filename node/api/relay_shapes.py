@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from node.api.shapes import Answer, Request, Selector
+from node.api.shapes import Answer, OptionalText, Request, Selector
 
 Relays = Annotated[list[Selector], Meta(max_length=8)]
 
@@ -33,3 +33,64 @@ class Relay(Answer):
     refused_since: str | None
     left_at: str | None
     read_until: str | None
+
+
+AccountName = Annotated[str, Meta(min_length=1, max_length=256)]
+Password = Annotated[str, Meta(min_length=1, max_length=4096)]
+Secret = Annotated[str, Meta(max_length=1024)]
+
+
+class AtRelay(Request):
+    """`relay` empty: the first of ours."""
+
+    relay: OptionalText = ""
+
+
+class RegisterUser(Request):
+    """`invite`: what the relay's operator gave, in hex, or the relay's token; empty: nothing."""
+
+    name: AccountName
+    password: Password
+    relay: OptionalText = ""
+    invite: Secret = ""
+
+
+class Login(Request):
+    name: AccountName
+    password: Password
+    relay: OptionalText = ""
+
+
+class RevokeDevice(Request):
+    """A device key, or a unique prefix of at least 6 digits."""
+
+    device: Selector
+    relay: OptionalText = ""
+
+
+class SetRelayToken(Request):
+    """What the operator of one of our relays gave to whom it lets in; empty: none any more."""
+
+    relay: Selector
+    token: Secret
+
+
+class RelayAccount(Answer):
+    account: str
+    relay: str
+    expires_at: str | None
+
+
+class RelayDevice(Answer):
+    """`linked_at`: since when the relay lets it in for our account."""
+
+    device: str
+    name: str
+    current: bool
+    linked_at: str
+    relay: str
+
+
+class RevokedDevice(Answer):
+    device: str
+    relay: str

@@ -18,12 +18,18 @@ from schemas.errors import Fault
 from telemetry.checks import Check
 
 if TYPE_CHECKING:
+    from node.api.relay_shapes import Relay
     from node.api.session import Session
     from node.api.shapes import Health
 
 _LEAST_FREE: Final = 100 * 1024 * 1024  # bytes; a node with mail for a month needs less
 _SLOW_FSYNC_S: Final = 0.5
 _BUFFERS: Final = 1024 * 1024  # bytes of UDP buffer below which bursts are lost
+REFUSED: Final = {
+    "not-admitted": "`quicnprotochat register-user NAME --relay HOST:PORT --invite FILE`, or"
+    " `login` with the account you have there; or `relays token HOST:PORT FILE`, or another relay",
+    "device-revoked": "`quicnprotochat login NAME` if this device is still yours",
+}
 _SKEW_S: Final = 60.0  # records and parcels live for hours; TLS has no clock here
 _SLOW_ANSWER_S: Final = 2.0
 
@@ -139,6 +145,7 @@ def node_checks(session: Session) -> Iterator[Check]:
         )
     for relay in relays:
         yield from _relay_checks(relay)
+    yield from _refusals(session.call(op.RELAYS, Nothing()))
     if status.lasting and any(relay.status == "ok" for relay in relays):
         held = session.call(op.CHECK_KEY, ByPerson(account.identity))
         published = [row for row in held if row.device == status.device and row.bundle_number]
@@ -148,6 +155,15 @@ def node_checks(session: Session) -> Iterator[Check]:
             f"published at {len(published)} of {len(relays)} relays",
             "" if published else "quicnprotochat register: nobody new can reach you by relay",
         )
+
+
+def _refusals(relays: list[Relay]) -> Iterator[Check]:
+    """Relays of ours that are up, and want nothing to do with us."""
+    for relay in relays:
+        if relay.state == "refused":
+            where = relay.relay.partition("#")[0]
+            fix = REFUSED.get(relay.reason or "", f"see {relay.reason} in docs/relay-errors.md")
+            yield Check(f"member of {where}", False, f"it refuses this node: {relay.reason}", fix)
 
 
 def _relay_checks(relay: Health) -> Iterator[Check]:

@@ -28,6 +28,7 @@ from node.cli import (
     passphrase,
     people,
     reach,
+    relay_account,
     relays,
 )
 from node.cli.command import SectionedGroup, common_options
@@ -62,6 +63,7 @@ for _module in (
     network,
     reach,
     relays,
+    relay_account,
     dht,
     completion,
     demo,

@@ -51,7 +51,7 @@ def _list(state: State) -> None:
     with state.session() as session:
         if not session.call(op.NODE, Nothing()).lasting:
             session.call(op.LOOK, Nothing())  # it has just begun to connect
-        _show(state, session.call(op.RELAYS, Nothing()))
+        show(state, session.call(op.RELAYS, Nothing()))
 
 
 @relays.command("list", example="quicnprotochat relays list --json")
@@ -71,7 +71,7 @@ def relays_add(state: State, relays: tuple[str, ...], first: bool) -> None:
     from node.api.relay_shapes import ChangeRelays
 
     with state.session() as session:
-        _show(state, session.call(op.CHANGE_RELAYS, ChangeRelays(list(relays), first=first)))
+        show(state, session.call(op.CHANGE_RELAYS, ChangeRelays(list(relays), first=first)))
 
 
 @relays.command("remove", example="quicnprotochat relays remove old.example:7000")
@@ -88,7 +88,7 @@ def relays_remove(state: State, relays: tuple[str, ...], now: bool) -> None:
 
     with state.session() as session:
         change = ChangeRelays(drop=list(relays), at_once=now)
-        _show(state, session.call(op.CHANGE_RELAYS, change))
+        show(state, session.call(op.CHANGE_RELAYS, change))
 
 
 @relays.command(
@@ -104,10 +104,10 @@ def relays_set(state: State, relays: tuple[str, ...]) -> None:
 
     with state.session() as session:
         session.call(op.SET_RELAYS, SetRelays(list(relays)))
-        _show(state, session.call(op.RELAYS, Nothing()))
+        show(state, session.call(op.RELAYS, Nothing()))
 
 
-def _show(state: State, rows: list[Relay]) -> None:
+def show(state: State, rows: list[Relay]) -> None:
     state.out.listing(
         [row.to_json() for row in rows],
         ("", "RELAY", "STATE"),

@@ -45,7 +45,7 @@ from node.delivery.sockets import Sockets
 from node.delivery.token_choice import TokenChoice
 from node.delivery.whereabouts import Whereabouts
 from node.engine.commands import BundleWish, WhoAmI
-from node.engine.relay_commands import ListFormerRelays
+from node.engine.relay_commands import ListFormerRelays, ReadRelayTokens
 from node.engine.values import (
     BundleChanged,
     ContactsChanged,
@@ -335,9 +335,11 @@ class Delivery:
         """Our relays, bundle or record may be new: connect, publish, and greet."""
         try:
             me, former = await self._ask(WhoAmI()), await self._ask(ListFormerRelays())
+            tokens = await self._ask(ReadRelayTokens())
         except Fault as fault:
             log.info("not renewed: %s", fault)
             return
+        self.pool.tokens = tokens
         self.own_relays.set(read_relays(me.relays), read_relays(each.relay for each in former))
         self.own_relays.publish()
         if self.dht is not None:

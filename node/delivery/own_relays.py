@@ -103,6 +103,12 @@ class OwnRelays:
         keeper = self._keepers.get(address.device)
         return None if keeper is None else keeper.trouble
 
+    def try_again(self, address: RelayAddress) -> None:
+        """That relay of ours may let us in now."""
+        keeper = self._keepers.get(address.device)
+        if keeper is not None:
+            keeper.try_again()
+
     def publish(self) -> None:
         """Our bundle or endpoint record is new."""
         for keeper in self._keepers.values():
@@ -175,6 +181,10 @@ class _Keeper:
         if address != self.address:
             self.address = address
             self._stir.set()
+
+    def try_again(self) -> None:
+        self._refusals = 0
+        self.publish()
 
     def become(self, *, former: bool) -> None:
         """Ours, or one that was."""

@@ -83,7 +83,9 @@ class RelayClient:
         address: RelayAddress,
         connection: Connection,
         limits: DeliveryLimits,
+        access_token: Callable[[], bytes] = bytes,
     ) -> None:
+        self._access_token = access_token
         self._service = service
         self._export = export  # makes a capability for the relay of an object here
         self._own = own
@@ -93,9 +95,9 @@ class RelayClient:
         self._loop = asyncio.get_running_loop()
 
     async def health(self) -> Health:
-        answer = await self._send(self._service.health_request())
+        answer = await self.send(self._service.health_request())
         with blaming_the_peer("relay-answer"):
-            _check(answer)
+            check(answer)
             return Health(
                 text(answer.status, 64),
                 text(answer.version, 64),
@@ -108,33 +110,33 @@ class RelayClient:
 
     async def enqueue(self, batch: Sequence[EnqueueItem]) -> tuple[Enqueued | ErrorFrame, ...]:
         """One result per parcel, in order; Enqueued means on the relay's disk."""
-        request = self._request("batchEnqueue")
+        request = self.request("batchEnqueue")
         slots = request.init("items", len(batch))
         for slot, item in zip(slots, batch, strict=True):
             fill_enqueue_item(slot, item)
-        answer = await self._send(request)
+        answer = await self.send(request)
         with blaming_the_peer("relay-answer"):
-            _check(answer)
+            check(answer)
             results = items(answer.results, wire.BATCH_ITEMS, read_enqueue_result)
         if len(results) != len(batch):
             raise Malformed("malformed-relay-answer", "the relay answers for another batch")
         return results
 
     async def peek(self, after: int, limit: int) -> Mailbox:
-        request = self._request("peek")
+        request = self.request("peek")
         request.recipientKey = bytes(self._own)
         request.after = after
         request.limit = limit
-        answer = await self._send(request)
+        answer = await self.send(request)
         with blaming_the_peer("relay-answer"):
-            _check(answer)
+            check(answer)
             return read_mailbox(answer)
 
     async def ack(self, sequences: Sequence[int]) -> None:
-        request = self._request("ack")
+        request = self.request("ack")
         request.recipientKey = bytes(self._own)
         request.sequences = list(sequences)
-        _check(await self._send(request))
+        check(await self.send(request))
 
     async def subscribe(self, after: int, subscriber: Subscriber) -> None:
         """From now on the relay pushes what comes into our mailbox after that number, and news.
@@ -142,26 +144,26 @@ class RelayClient:
         It ends with the connection, a newer one, or when `take` raises or is slow. Raises Refused
         `unimplemented` where the relay does not push.
         """
-        request = self._request("subscribe")
+        request = self.request("subscribe")
         request.recipientKey = bytes(self._own)
         request.after = after
         request.sink = self._export(ParcelSink, _Sink(subscriber))
-        _check(await self._send(request))
+        check(await self.send(request))
 
     async def set_delivery_tokens(self, tokens: OwnTokens) -> None:
         """From now on these, and no others, open our mailbox."""
-        request = self._request("setDeliveryTokens")
+        request = self.request("setDeliveryTokens")
         request.hashes = list(tokens.hashes)
         request.optional = tokens.optional
-        _check(await self._send(request))
+        check(await self.send(request))
 
     # Meetings
 
     async def observe_address(self) -> Address:
         """Where the relay sees us."""
-        answer = await self._send(self._request("observeAddress"))
+        answer = await self.send(self.request("observeAddress"))
         with blaming_the_peer("relay-answer"):
-            _check(answer)
+            check(answer)
             [address] = read_addresses([answer.address])
             return address
 
@@ -169,38 +171,38 @@ class RelayClient:
         self, device: DeviceKey, addresses: Sequence[Address]
     ) -> tuple[Address, ...]:
         """Have `device` dial us at these addresses: where it is. RelayRefused `not-here`."""
-        request = self._request("rendezvous")
+        request = self.request("rendezvous")
         request.peerKey = bytes(device)
         fill_addresses(request, addresses)
-        answer = await self._send(request)
+        answer = await self.send(request)
         with blaming_the_peer("relay-answer"):
-            _check(answer)
+            check(answer)
             return read_addresses(answer.addresses)
 
     # Key packages
 
     async def upload_key_package(self, suite: int, package: bytes, *, last_resort: bool) -> int:
         """How many of this suite the relay holds for us now."""
-        request = self._request("uploadKeyPackage")
+        request = self.request("uploadKeyPackage")
         request.identityKey = bytes(self._own)
         request.suite = suite
         request.package = package
         request.lastResort = last_resort
-        answer = await self._send(request)
-        _check(answer)
+        answer = await self.send(request)
+        check(answer)
         return int(answer.stock)
 
     async def fetch_key_package(
         self, device: DeviceKey, suite: int, request_id: bytes
     ) -> tuple[bytes, bool]:
         """A KeyPackage of `device`, used up unless the second part says last resort."""
-        request = self._request("fetchKeyPackage")
+        request = self.request("fetchKeyPackage")
         request.identityKey = bytes(device)
         request.suite = suite
         request.requestId = request_id
-        answer = await self._send(request)
+        answer = await self.send(request)
         with blaming_the_peer("relay-answer"):
-            _check(answer)
+            check(answer)
             return sized(answer.package, wire.KEY_PACKAGE), bool(answer.lastResort)
 
     # Blobs
@@ -210,14 +212,14 @@ class RelayClient:
 
         RelayRefused `blob-mismatch`: the bytes were not those of the id, and are gone.
         """
-        request = self._request("uploadBlob")
+        request = self.request("uploadBlob")
         request.blob = bytes(blob)
         request.offset = offset
         request.chunk = chunk
         request.total = total
-        answer = await self._send(request)
+        answer = await self.send(request)
         with blaming_the_peer("relay-answer"):
-            _check(answer)
+            check(answer)
             received = counter(answer.received)
         if received > total:
             raise Malformed("malformed-relay-answer", "the relay has more than there is")
@@ -228,27 +230,27 @@ class RelayClient:
 
         RelayRefused `not-found`.
         """
-        request = self._request("downloadBlob")
+        request = self.request("downloadBlob")
         request.blob = bytes(blob)
         request.offset = offset
-        answer = await self._send(request)
+        answer = await self.send(request)
         with blaming_the_peer("relay-answer"):
-            _check(answer)
+            check(answer)
             return sized(answer.chunk, wire.BLOB_CHUNK), counter(answer.total)
 
     # Keys and records
 
     async def upload_hybrid_key(self, hybrid_key: bytes, signature: bytes) -> None:
-        request = self._request("uploadHybridKey")
+        request = self.request("uploadHybridKey")
         request.identityKey = bytes(self._own)
         request.hybridKey = hybrid_key
         request.signature = signature
-        _check(await self._send(request))
+        check(await self.send(request))
 
     async def holds_hybrid_key(self, device: DeviceKey) -> bool:
-        request = self._request("fetchHybridKey")
+        request = self.request("fetchHybridKey")
         request.identityKey = bytes(device)
-        answer = await self._send(request)
+        answer = await self.send(request)
         with blaming_the_peer("relay-answer"):
             if _missing(answer):
                 return False
@@ -257,49 +259,50 @@ class RelayClient:
             return True
 
     async def publish_bundle(self, core: Signed) -> None:
-        request = self._request("publishBundle")
+        request = self.request("publishBundle")
         fill_signed(request.init("bundle"), core)
-        _check(await self._send(request))
+        check(await self.send(request))
 
     async def resolve_identity(self, identity: IdentityKey) -> Signed | None:
         """The bundle that the relay holds of a person; nobody has checked it."""
-        request = self._request("resolveIdentity")
+        request = self.request("resolveIdentity")
         request.identity = bytes(identity)
-        answer = await self._send(request)
+        answer = await self.send(request)
         with blaming_the_peer("relay-answer"):
             return None if _missing(answer) else read_signed(answer.bundle, wire.BUNDLE)
 
     async def publish_relay_statement(self, statement: Signed) -> None:
-        request = self._request("relayStatement")
+        request = self.request("relayStatement")
         request.identity = statement.signer
         fill_signed(request.init("statement"), statement)
-        _check(await self._send(request))
+        check(await self.send(request))
 
     async def relay_statement(self, identity: IdentityKey) -> Signed | None:
         """Where a person reads their mail, by what the relay holds; nobody has checked it."""
-        request = self._request("relayStatement")
+        request = self.request("relayStatement")
         request.identity = bytes(identity)
-        answer = await self._send(request)
+        answer = await self.send(request)
         with blaming_the_peer("relay-answer"):
             if _missing(answer):
                 return None
             return read_signed(answer.statement, wire.RELAY_STATEMENT)
 
     async def publish_endpoint(self, record: Signed) -> None:
-        request = self._request("publishEndpoint")
+        request = self.request("publishEndpoint")
         request.identityKey = bytes(self._own)
         fill_signed(request.init("record"), record)
-        _check(await self._send(request))
+        check(await self.send(request))
 
     async def resolve_endpoint(self, device: DeviceKey) -> Signed | None:
         """The endpoint record that the relay holds of a device; nobody has checked it."""
-        request = self._request("resolveEndpoint")
+        request = self.request("resolveEndpoint")
         request.identityKey = bytes(device)
-        answer = await self._send(request)
+        answer = await self.send(request)
         with blaming_the_peer("relay-answer"):
             return None if _missing(answer) else read_signed(answer.record, wire.ENDPOINT_RECORD)
 
-    async def _send(self, request: Any) -> Any:
+    async def send(self, request: Any) -> Any:
+        """The results; their `error` is for `check`."""
         try:
             return await self._answer(request)
         except (ConnectionLost, Unreachable):
@@ -321,9 +324,11 @@ class RelayClient:
                 call.cancel()
                 await asyncio.gather(call, return_exceptions=True)
 
-    def _request(self, method: str) -> Any:
+    def request(self, method: str, access_token: bytes | None = None) -> Any:
+        """A method's parameters, to be filled, with our Auth; None: the relay's own token."""
         request = getattr(self._service, f"{method}_request")()
-        fill_auth(request.init("auth"), self._own)
+        token = self._access_token() if access_token is None else access_token
+        fill_auth(request.init("auth"), self._own, token)
         return request
 
 
@@ -355,7 +360,8 @@ def _error(answer: Any) -> ErrorFrame | None:
     return error if error.code else None
 
 
-def _check(answer: Any) -> None:
+def check(answer: Any) -> None:
+    """Raises RelayRefused for a result that is an error."""
     error = _error(answer)
     if error is not None:
         raise RelayRefused.of(error)

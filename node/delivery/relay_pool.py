@@ -101,6 +101,7 @@ class RelayPool:
         self._ours: dict[DeviceKey, _Process] = {}  # by relay: where our mailbox is read
         self._tasks = Supervisor(self._crashed)
         self.keep: tuple[RelayAddress, ...] = ()
+        self.tokens: dict[DeviceKey, bytes] = {}  # of relays that let in who shows one
         self._closing = False
 
     async def client(
@@ -249,6 +250,7 @@ class RelayPool:
                         process.address,
                         connection,
                         limits=self._limits,
+                        access_token=lambda: self.tokens.get(process.address.device, b""),
                     )
                     await client.health()  # it answers, and not only its transport
                     process.failures, process.not_before, process.fault = 0, 0.0, None

@@ -47,6 +47,7 @@ from node.engine.outbox import Outbox
 from node.engine.own_bundle import OwnBundle
 from node.engine.policies import Policies
 from node.engine.receipts import Receipts
+from node.engine.relay_access import RelayAccess
 from node.engine.relays import Relays
 from node.engine.restoring import restore_account, take_backup
 from node.engine.values import Counted, Effect, Event, OutboxReady
@@ -146,6 +147,7 @@ class Engine:
         dht = Dht(core, self._own_bundle)
         by_hand = ByHand(core, self._outbox, contacts)
         relays = self._relays = Relays(core, self._own_bundle)
+        access = RelayAccess(core)
         account, explain = Account(core, self._own_bundle, blocking, relays), Explain(core)
         self._tick_at = math.inf  # set by the first Tick; then one comes by then, asked for or not
         self._next_sweep = 0.0
@@ -161,6 +163,12 @@ class Engine:
             r.ListFormerRelays: relays.former,
             r.FormerRelayEmpty: relays.empty,
             r.OwnRelayStatement: relays.statement,
+            r.KeepRelaySession: access.keep_session,
+            r.ListRelaySessions: access.sessions,
+            r.ForgetRelaySession: access.forget_session,
+            r.SetRelayToken: access.set_token,
+            r.ReadRelayTokens: access.tokens,
+            r.OwnCredential: access.credential,
             r.ReceiveRelayStatement: contacts.receive_statement,
             commands.SetName: account.set_name,
             commands.OwnRecords: account.own_records,

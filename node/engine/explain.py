@@ -89,6 +89,18 @@ _QUEUED = {
         "Too much of ours waits in the relay's mailbox of {name}.",
         "It is tried again by itself; ask {name} to start their node and fetch their mail.",
     ),
+    "not-admitted": (
+        "The relay of {name} keeps mail for its members only, and does not count {name} as one.",
+        "It is tried again by itself. Ask {name} to log in at their relay, or to use another.",
+    ),
+    "device-revoked": (
+        "The relay of {name} takes no mail for this device: it was revoked.",
+        "Ask {name} whether the device is still theirs, or to use another relay.",
+    ),
+    "relay-full": (
+        "The relay of {name} has no room left.",
+        "It is tried again by itself, also at other relays of theirs.",
+    ),
     "mailbox-full": (
         "The relay's mailbox of {name} is full.",
         "It is tried again by itself; ask {name} to start their node and fetch their mail.",

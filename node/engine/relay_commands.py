@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from node.engine.commands import Command
+from schemas.ids import DeviceKey
 from schemas.records import Signed
 
 
@@ -57,3 +58,52 @@ class ReceiveRelayStatement(Command[bool]):
     """
 
     statement: Signed
+
+
+# --- what lets us in at a relay
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySession:
+    """A login to our account at a relay; `token` is secret, `expires` in Unix seconds."""
+
+    relay: DeviceKey
+    name: str
+    token: bytes = field(repr=False)
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRelaySession(Command[None]):
+    session: RelaySession
+
+
+@dataclass(frozen=True, slots=True)
+class ListRelaySessions(Command[tuple[RelaySession, ...]]):
+    """Also those that have ended: the name of the account is known by them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetRelaySession(Command[None]):
+    relay: DeviceKey
+
+
+@dataclass(frozen=True, slots=True)
+class SetRelayToken(Command[None]):
+    """What a relay's operator gives to whom it lets in; empty: none any more.
+
+    Refused `bad-token`.
+    """
+
+    relay: DeviceKey
+    token: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRelayTokens(Command[dict[DeviceKey, bytes]]):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCredential(Command[bytes]):
+    """Our identity's word that this device is ours; see identity.credential."""

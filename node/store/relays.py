@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from node.store.database import Database
 from schemas.addresses import RelayAddress
-from schemas.ids import IdentityKey
+from schemas.ids import DeviceKey, IdentityKey
 from schemas.records import RelayStatement, Signed
 
 
@@ -57,3 +57,29 @@ class RelayStore:
 
     def drop_statement(self, identity: IdentityKey) -> None:
         self._db.run("DELETE FROM relay_statements WHERE identity = ?", identity)
+
+    # --- what lets us in
+
+    def sessions(self) -> list[tuple[DeviceKey, str, bytes, float]]:
+        """(relay, name of our account, token, expiry)"""
+        rows = self._db.rows("SELECT relay, name, token, expires FROM relay_accounts")
+        return [(DeviceKey(row[0]), row[1], bytes(row[2]), row[3]) for row in rows]
+
+    def put_session(self, relay: DeviceKey, name: str, token: bytes, expires: float) -> None:
+        self._db.run(
+            "INSERT OR REPLACE INTO relay_accounts VALUES (?, ?, ?, ?)", relay, name, token, expires
+        )
+
+    def drop_session(self, relay: DeviceKey) -> None:
+        self._db.run("DELETE FROM relay_accounts WHERE relay = ?", relay)
+
+    def tokens(self) -> dict[DeviceKey, bytes]:
+        rows = self._db.rows("SELECT relay, token FROM relay_tokens")
+        return {DeviceKey(relay): bytes(token) for relay, token in rows}
+
+    def put_token(self, relay: DeviceKey, token: bytes) -> None:
+        """Empty: none any more."""
+        if token:
+            self._db.run("INSERT OR REPLACE INTO relay_tokens VALUES (?, ?)", relay, token)
+        else:
+            self._db.run("DELETE FROM relay_tokens WHERE relay = ?", relay)

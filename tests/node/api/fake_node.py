@@ -9,12 +9,14 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from node import views
+from node.delivery.accounts import AccountDevice
 from node.delivery.dht import DhtStatus
 from node.delivery.paths import DevicePaths, PathView
 from node.engine import commands as c
 from node.engine import values as v
-from node.engine.relay_commands import ChangeRelays
-from schemas.addresses import Address
+from node.engine.relay_commands import ChangeRelays, SetRelayToken
+from node.relay_accounts import RelayAccountView
+from schemas.addresses import Address, RelayAddress
 from schemas.errors import Refused, Unreachable
 from schemas.ids import DeviceKey, EpochId, GroupId, IdentityKey, MessageId
 from schemas.path_policy import PathPolicy
@@ -63,6 +65,25 @@ def _find(text: str, known: dict[str, R], code: str) -> R:
         raise Refused(code, f"nobody knows {text!r}", hint="look at the list") from None
 
 
+class FakeAccounts:
+    """Of one account at one relay."""
+
+    async def register(self, name: str, password: bytes, relay: str | None, tokens: Any) -> Any:
+        return RelayAccountView(name, relay or RELAY, 5.0)
+
+    async def login(self, name: str, password: bytes, relay: str | None) -> Any:
+        return RelayAccountView(name, relay or RELAY, 5.0)
+
+    async def devices(self, relay: str | None) -> Any:
+        return RelayAddress.parse(RELAY), [AccountDevice(DEVICE, "laptop", 1)]
+
+    async def revoke(self, device: DeviceKey, relay: str | None) -> RelayAddress:
+        return RelayAddress.parse(RELAY)
+
+    async def delete(self, relay: str | None) -> Any:
+        return "alice", RelayAddress.parse(RELAY)
+
+
 class FakeNode:
     """`answers` overrides what a command answers; a Fault in it is raised."""
 
@@ -94,6 +115,7 @@ class FakeNode:
             c.ReadHistory: (INBOX,),
             c.SetRelays: None,
             ChangeRelays: None,
+            SetRelayToken: None,
             c.MoveCursor: None,
             c.ReadLedger: (
                 v.LedgerView(BOB, BOBS, "Bob", v.State.HELD, "relay", RELAY, 9.0, 2.0, None),
@@ -172,6 +194,10 @@ class FakeNode:
 
     async def relays(self) -> tuple[views.RelayView, ...]:
         return (views.RelayView(RELAY, 1, "connected", None, None),)
+
+    @property
+    def relay_accounts(self) -> Any:
+        return FakeAccounts()
 
     async def register(self) -> tuple[views.RegisterView, ...]:
         return (views.RegisterView(DEVICE, "ff", RELAY, "hybrid", 20),)

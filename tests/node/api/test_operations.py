@@ -15,7 +15,7 @@ from node.engine import commands as c
 from node.parcel_file import ParcelFileWriter
 from schemas.errors import Blame, Fault, Unreachable
 from tests.node.api.conftest import Served
-from tests.node.api.fake_node import ALICE, BOB, CARD, FRIENDS, GROUP, INBOX, MESSAGE, RELAY
+from tests.node.api.fake_node import ALICE, BOB, CARD, DEVICE, FRIENDS, GROUP, INBOX, MESSAGE, RELAY
 
 REQUESTS: dict[str, s.Request] = {
     "fetch-key": s.FetchKey("Bob", "classic"),
@@ -43,6 +43,10 @@ REQUESTS: dict[str, s.Request] = {
     "set-policy": s.SetPolicy("Bob", "relay-only"),
     "set-relays": s.SetRelays([RELAY]),
     "change-relays": rs.ChangeRelays([RELAY], [RELAY[-64:-50]], first=True),
+    "set-relay-token": rs.SetRelayToken(RELAY, "open sesame"),
+    "register-user": rs.RegisterUser("alice", "a password", RELAY, "ab" * 32),
+    "login": rs.Login("alice", "a password"),
+    "revoke-device": rs.RevokeDevice(DEVICE.hex()[:8]),
     "direct": s.ByPerson("Bob"),
     "history": s.ReadHistory("friends", after=3, limit=5),
     "move-cursor": s.MoveCursor("bot", [s.Seen(FRIENDS.hex(), 7)]),

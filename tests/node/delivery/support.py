@@ -204,6 +204,8 @@ class FakeEngine:
                 return sign_relay_statement(self.identity, self.core)
             case r.ListFormerRelays():
                 return tuple(r.FormerRelayView(relay, 0.0, 0.0) for relay in self.former_relays)
+            case r.ReadRelayTokens():
+                return {}
             case r.FormerRelayEmpty() | r.ReceiveRelayStatement():
                 return False
             case c.OwnDeliveryTokens():
