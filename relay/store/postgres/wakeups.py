@@ -53,12 +53,13 @@ class Wakeups:
         self._origin = origin
         self._on_lost = on_lost
         self._on_back = on_back
+        self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Returns once it listens. Raises as `connect`."""
-        connection = await self._listen()
-        self._task = asyncio.create_task(self._work(connection), name="relay-wakeups")
+        self._connection = await self._listen()
+        self._task = asyncio.create_task(self._work(), name="relay-wakeups")
 
     async def close(self) -> None:
         """Idempotent."""
@@ -66,6 +67,12 @@ class Wakeups:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
     async def _listen(self) -> Connection:
         connection = await self._connect()
@@ -77,29 +84,23 @@ class Wakeups:
             raise
         return connection
 
-    async def _work(self, connection: Connection | None) -> None:
+    async def _work(self) -> None:
         pause, longest = AGAIN_S
-        try:
-            while True:
-                try:
-                    if connection is None:
-                        connection = await self._listen()
-                        self._arrivals.wake_all()
-                        await self._on_back()
-                        log.warning("the database is back")
-                    pause = AGAIN_S[0]
-                    with blaming_the_server():
-                        await _until_lost(connection)
-                except Fault as fault:
-                    self._on_lost(fault)
-                    if connection is not None:
-                        connection.terminate()
-                        connection = None
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, longest)
-        finally:
-            if connection is not None:
-                connection.terminate()
+        while True:
+            try:
+                if self._connection is None:
+                    self._connection = await self._listen()
+                    self._arrivals.wake_all()
+                    await self._on_back()
+                    log.warning("the database is back")
+                pause = AGAIN_S[0]
+                with blaming_the_server():
+                    await _until_lost(self._connection)
+            except Fault as fault:
+                self._on_lost(fault)
+                self._let_go()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
 
     def _heard(self, _: Connection, pid: int, channel: str, notice: str) -> None:
         if not notice.startswith(self._origin):
