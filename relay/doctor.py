@@ -22,6 +22,7 @@ from storage.sqlite import blaming_the_disk, database_version, load_migrations, 
 from telemetry.checks import Check
 
 FREE_BYTES: Final = 1 << 30
+SHORTEST_TOKEN: Final = 20
 EARLIEST_S: Final = 1_767_225_600  # 2026: no clock that works is before this program
 
 
@@ -33,6 +34,7 @@ def checks(config: RelayConfig, *, now: Callable[[], float] = time.time) -> Iter
     yield Check("relay", True, "it runs" if running else "it does not run")
     yield _port(config, running=running)
     yield from _database(config, now())
+    yield _admission(config)
     yield from machine.checks(config, now())
 
 
@@ -45,6 +47,13 @@ def limits_of(config: RelayConfig) -> dict[str, float]:
     for group in (config.quotas, config.limits):
         named |= {field.name: getattr(group, field.name) for field in fields(group)}
     return named
+
+
+def _admission(config: RelayConfig) -> Check:
+    if config.auth_token is not None and len(config.auth_token) < SHORTEST_TOKEN:
+        fix = f"set one of {SHORTEST_TOKEN} random characters or more"
+        return Check("admission", False, "auth_token is short enough to be guessed", fix)
+    return Check("admission", True, config.admission)
 
 
 def _folder(config: RelayConfig) -> Check:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from identity.keys import KeyPair
 from relay.server import Relay, open_relay
 from schemas.ids import DeviceKey
 from tests.relay.people import auth, credential, login, person, register
+from tests.relay.process import run_relay
 from tests.relay.support import (
     DAY,
     NOW,
@@ -176,3 +180,17 @@ async def test_the_token_is_in_no_error_log_or_setting_shown(
         answer = await client.call("peek", recipientKey=bytes(client.device.public))
         assert SECRET not in str(answer)
         assert SECRET not in repr(vars(relay.service.admission))
+
+
+@pytest.mark.parametrize("secret", [SECRET, "devtoken"])
+def test_doctor_tells_the_mode_and_a_weak_token_but_never_the_token(
+    tmp_path: Path, secret: str
+) -> None:
+    done = run_relay(
+        "doctor", "--data-dir", str(tmp_path), "--json", QUICNPROTOCHAT_AUTH_TOKEN=secret
+    )
+    found = {
+        line["name"]: line for line in map(json.loads, done.out.splitlines()) if "name" in line
+    }
+    assert found["admission"]["ok"] == (secret == SECRET)
+    assert secret not in done.out + done.err

@@ -36,6 +36,7 @@ def test_doctor_checks_and_shows_every_limit(tmp_path: Path) -> None:
         assert {str(each["name"]): each["ok"] for each in found} == dict.fromkeys(
             (
                 *("folder", "disk", "relay", "port", "database", "parcels", "clock"),
+                "admission",
                 *("ntp", "disk type", "room", "fsync", "udp buffers", "nofile", "certificate"),
                 "settings",
             ),

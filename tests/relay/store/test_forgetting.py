@@ -45,10 +45,7 @@ async def fill(store: RelayStore, name: str) -> tuple[IdentityKey, DeviceKey]:
     await store.put_hybrid_key(device, StoredHybridKey(os.urandom(1216), bytes(64)))
     await store.put_endpoint(device, 1, NOW + DAY, signed(device))
     await store.put_bundle(identity, 1, signed(identity))
-    if hasattr(store, "statements"):  # not yet on PostgreSQL
-        await store.statements.put(identity, 1, signed(identity))
-    if not hasattr(store, "blobs"):
-        return identity, device
+    await store.statements.put(identity, 1, signed(identity))
     chunk = os.urandom(BLOB_CHUNK)
     blob = BlobId(hashlib.sha256(chunk).digest())
     await store.blobs.append(device, blob, 0, chunk, BLOB_CHUNK, expires=NOW + DAY, now=NOW)
