@@ -1,6 +1,7 @@
 """A process to be killed: stores parcels, and tells which ones it has acknowledged.
 
-Arguments: folder, mailbox key in hex. Writes one line `ID SEQUENCE` per acknowledged parcel.
+Arguments: folder or PostgreSQL's URL, mailbox key in hex. Writes one line `ID SEQUENCE` per
+acknowledged parcel.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from relay.store.contract import Quotas
+from relay.store.contract import Quotas, RelayStore
+from relay.store.postgres.store import PostgresStore
 from relay.store.sqlite.store import SqliteStore
 from schemas.ids import DeviceKey
 from schemas.node_service import Enqueued
@@ -19,9 +21,18 @@ from tests.relay.support import NOW, parcel
 SENDERS = 16
 
 
-async def main(folder: Path, recipient: DeviceKey) -> None:
-    quotas = Quotas(mailbox_parcels=10**6, mailbox_bytes=10**9)
-    store = await SqliteStore.open(folder / "relay.db", quotas)
+QUOTAS = Quotas(mailbox_parcels=10**6, mailbox_bytes=10**9)
+
+
+async def open_store(place: str) -> RelayStore:
+    """`place` as given on the command line."""
+    if place.startswith("postgresql:"):
+        return await PostgresStore.open(place, QUOTAS)
+    return await SqliteStore.open(Path(place) / "relay.db", QUOTAS)
+
+
+async def main(place: str, recipient: DeviceKey) -> None:
+    store = await open_store(place)
 
     async def send() -> None:
         while True:
@@ -34,4 +45,4 @@ async def main(folder: Path, recipient: DeviceKey) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), DeviceKey.from_hex(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], DeviceKey.from_hex(sys.argv[2])))

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,17 +12,14 @@ import apsw
 import pytest
 
 from relay.refusals import TryLater
-from relay.store.contract import MailboxName, Quotas
+from relay.store.contract import MailboxName
 from relay.store.sqlite import writer as writer_module
 from relay.store.sqlite.store import SqliteStore
 from relay.store.sqlite.writer import Writer
 from schemas.errors import Fault, Refused
-from schemas.ids import DeviceKey, ParcelId
+from schemas.ids import DeviceKey
 from storage.sqlite import open_database
-from tests.relay import crash_sender
 from tests.relay.support import NOW, parcel, within
-
-ROOT = Path(crash_sender.__file__).parents[2]
 
 
 class Gate:
@@ -221,37 +215,3 @@ async def test_a_parcel_that_the_disk_damaged_is_not_passed_on(
     assert [p.sequence for p in mailbox.parcels] == [2]
     assert "damaged" in caplog.text
     await store.close()
-
-
-async def test_every_acknowledged_parcel_survives_kill_9(tmp_path: Path) -> None:
-    """Kills the process at random points of its work; each round goes on with the same data."""
-    bob = DeviceKey(os.urandom(32))
-    acknowledged: dict[ParcelId, int] = {}
-    moments = random.Random(20260117)
-    for _ in range(6):
-        command = [sys.executable, "-m", "tests.relay.crash_sender", str(tmp_path), str(bob)]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
-        assert child.stdout is not None
-        lines = [child.stdout.readline() for _ in range(moments.randint(1, 400))]
-        child.kill()
-        lines += child.stdout.readlines()
-        child.wait()
-        child.stdout.close()
-        for line in lines:
-            name, number = line.split()
-            acknowledged[ParcelId.from_hex(name.decode())] = int(number)
-    store = await SqliteStore.open(tmp_path / "relay.db", Quotas())
-    held: dict[ParcelId, int] = {}
-    after = 0
-    while True:
-        mailbox = await store.peek(
-            MailboxName(bob), after=after, limit=1000, max_bytes=2**24, now=NOW
-        )
-        if not mailbox.parcels:
-            break
-        held |= {p.id: p.sequence for p in mailbox.parcels}
-        after = mailbox.parcels[-1].sequence
-    await store.close()
-    assert len(acknowledged) > 100
-    assert len(set(held.values())) == len(held)
-    assert {name: held.get(name) for name in acknowledged} == acknowledged

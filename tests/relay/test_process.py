@@ -55,20 +55,6 @@ async def test_mail_and_address_survive_a_restart(kj: None, tmp_path: Path) -> N
             assert relay.end().code == 0
 
 
-async def test_acknowledged_mail_survives_kill_9(kj: None, tmp_path: Path) -> None:
-    bob = new_device()
-    expires = int(time.time()) + DAY
-    with RelayProcess(tmp_path) as relay:
-        async with client_of(relay.address) as alice:
-            for number in range(1, 21):
-                answer = await alice.enqueue(parcel(bob.public, expires=expires))
-                assert answer.result.sequence == number
-            relay.end(signal.SIGKILL)
-    with RelayProcess(tmp_path) as relay:
-        async with client_of(relay.address, bob) as client:
-            assert [p.sequence for p in (await client.peek()).parcels] == list(range(1, 21))
-
-
 def test_its_secrets_are_private(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "data"
     with RelayProcess(folder):
