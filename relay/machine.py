@@ -23,6 +23,7 @@ FEW_FILES: Final = 256  # one socket for all nodes; the database, /metrics and l
 FEW_BYTES: Final = 1 << 20  # of the socket's buffer
 CERTIFICATE_DAYS: Final = 7.0
 SHORT_TTL_S: Final = 86_400
+SHORT_TOKEN: Final = 20
 _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
 _FAR_AWAY: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs")
 _FORGETFUL: Final = ("tmpfs", "ramfs")
@@ -149,6 +150,8 @@ def _dangers(config: RelayConfig) -> Iterator[tuple[str, str]]:
         yield "log_level = debug: the log says who talks when", "log_level = info, and delete it"
     if quotas.mailbox_bytes > quotas.total_bytes:
         yield "mailbox_bytes is above total_bytes: one mailbox fills the relay", "lower it"
+    if config.auth_token is not None and len(config.auth_token) < SHORT_TOKEN:
+        yield "auth_token is short: it can be guessed", f"{SHORT_TOKEN} random characters or more"
     if quotas.strangers_share >= 1:
         yield "strangers_share = 1: made-up mailboxes shut out those of people", "lower it"
     if config.parcel_ttl_s < SHORT_TTL_S:

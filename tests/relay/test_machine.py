@@ -71,6 +71,7 @@ def test_a_certificate_that_ends_is_told(tmp_path: Path) -> None:
     [
         ({"log_level": "debug"}, "log_level"),
         ({"parcel_ttl_s": 3600}, "parcel_ttl_s"),
+        ({"auth_token": "opensesame", "admission": "token"}, "auth_token"),
         ({"metrics": Address("0.0.0.0", 9100), "metrics_open": True}, "metrics"),
     ],
 )
