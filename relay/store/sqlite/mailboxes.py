@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apsw
 
@@ -63,18 +63,13 @@ def enqueue(
 def _enqueue_one(
     connection: apsw.Connection, item: EnqueueItem, by: Bringer, room: Room, now: int
 ) -> Enqueued | Refused:
-    token = token_counts.spend(connection, item, room.quotas)
+    token = token_counts.find(connection, item)
     entitled = token is not None or item.recipient == by.device
-    outcome: Enqueued | Refused
     if not (entitled or by.admitted):
-        outcome, stored = _refuse_bringer(connection, item, now), False
-    elif not (by.making or _find(connection, MailboxName(item.recipient, item.channel))):
-        outcome, stored = no_mailbox(), False
-    else:
-        outcome, stored = _place(connection, item, token, room, now, entitled=entitled)
-    if token is not None and not stored:
-        token_counts.refund(connection, [(token, len(item.sealed))])
-    return outcome
+        return token_refused()
+    if not (by.making or _find(connection, MailboxName(item.recipient, item.channel))):
+        return no_mailbox()
+    return _place(connection, item, token, room, now, entitled=entitled)
 
 
 def _place(
@@ -85,9 +80,11 @@ def _place(
     now: int,
     *,
     entitled: bool,
-) -> tuple[Enqueued | Refused, bool]:
-    """(outcome, whether the parcel was added). Not `entitled`: only where there is no guard."""
-    place = _reserve(connection, item, room, entitled=entitled)
+) -> Enqueued | Refused:
+    """Not `entitled`: only where there is no guard."""
+    # In a mailbox with so little in it, no token's share is used up: nobody has to count.
+    little = None if token is None else token_counts.share(room.quotas)
+    place = _reserve(connection, item, room, entitled=entitled, below=little)
     if place is None:
         # No mailbox yet, none for this bringer, or no room; a repeated parcel needs no room.
         name = MailboxName(item.recipient, item.channel)
@@ -96,41 +93,37 @@ def _place(
             try:
                 mailbox = _make(connection, name, room)
             except TryLater as refusal:
-                return refusal, False
+                return refusal
         if not entitled and _is_guarded(connection, mailbox):
-            return _refuse_bringer(connection, item, now), False
+            return token_refused()
         held = _find_held(connection, mailbox, item, room, now)
         if held is not None:
-            return held, False
+            return held
+        size, quotas = len(item.sealed), room.quotas
+        if token is not None and token_counts.is_share_used(
+            connection, mailbox, token, size, quotas
+        ):
+            _mark_refused(connection, mailbox, now)
+            return token_share_used()
         place = _reserve(connection, item, room, entitled=entitled)
         if place is None:
             _sweep(connection, "mailbox = ? AND expires <= ?", (mailbox, now), room)
             place = _reserve(connection, item, room, entitled=entitled)
         if place is None:
-            return _refuse(connection, mailbox, item, room, now), False
+            return _refuse(connection, mailbox, item, room, now)
     mailbox, sequence, known = place
     checksum = zlib.crc32(item.sealed)
     row = (mailbox, sequence, bytes(item.id), item.expires, checksum, item.sealed, token)
     connection.execute(_INSERT, row)
     if connection.changes():
         room.add(len(item.sealed), known=known)
-        return Enqueued(sequence, item.expires), True
+        return Enqueued(sequence, item.expires)
     connection.execute(_RELEASE, (1, len(item.sealed), mailbox)).fetchall()
     held = _find_held(connection, mailbox, item, room, now)
     if held is not None:
-        return held, False
+        return held
     # An expired one of the same id was in the way and is gone now.
     return _place(connection, item, token, room, now, entitled=entitled)
-
-
-def _refuse_bringer(connection: apsw.Connection, item: EnqueueItem, now: int) -> Refused:
-    """Alike whether there is such a mailbox or not, to whoever holds no token of it."""
-    if not token_counts.is_set(connection, item):
-        return token_refused()
-    mailbox = _find(connection, MailboxName(item.recipient, item.channel))
-    if mailbox is not None:
-        _mark_refused(connection, mailbox, now)
-    return token_share_used()
 
 
 def _is_guarded(connection: apsw.Connection, mailbox: int) -> bool:
@@ -138,14 +131,23 @@ def _is_guarded(connection: apsw.Connection, mailbox: int) -> bool:
 
 
 def _reserve(
-    connection: apsw.Connection, item: EnqueueItem, room: Room, *, entitled: bool
+    connection: apsw.Connection,
+    item: EnqueueItem,
+    room: Room,
+    *,
+    entitled: bool,
+    below: tuple[int, int] | None = None,
 ) -> tuple[int, int, bool] | None:
-    """(mailbox, sequence, known) of a place that is now taken; None when there is none to take."""
+    """(mailbox, sequence, known) of a place that is now taken; None when there is none to take.
+
+    `below`: parcels and bytes that the mailbox may hold with it, where that is less than all.
+    """
     size = len(item.sealed)
     if not room.holds(size):
         return None
     quotas = room.quotas
-    limits = (quotas.mailbox_parcels, quotas.mailbox_bytes, room.holds_for_strangers(size))
+    most = (quotas.mailbox_parcels, quotas.mailbox_bytes) if below is None else below
+    limits = (*most, room.holds_for_strangers(size))
     found: tuple[int, int, bool] | None = connection.execute(
         _RESERVE, (size, bytes(item.recipient), item.channel, *limits, entitled)
     ).fetchone()
@@ -301,18 +303,18 @@ def acknowledge(
 
 
 def _delete(connection: apsw.Connection, mailbox: int, sequences: Iterable[int], room: Room) -> int:
-    gone: list[tuple[int | None, int]] = []
+    count = size = 0
     for sequence in set(sequences):
         row = connection.execute(
-            "DELETE FROM parcels WHERE mailbox = ? AND seq = ? RETURNING token, length(sealed)",
+            "DELETE FROM parcels WHERE mailbox = ? AND seq = ? RETURNING length(sealed)",
             (mailbox, sequence),
         ).fetchone()
         if row is not None:
-            gone.append(row)
-    if gone:
-        _release(connection, mailbox, len(gone), sum(size for _, size in gone), room)
-        token_counts.refund(connection, gone)
-    return len(gone)
+            count += 1
+            size += row[0]
+    if count:
+        _release(connection, mailbox, count, size, room)
+    return count
 
 
 def _release(connection: apsw.Connection, mailbox: int, count: int, size: int, room: Room) -> None:
@@ -338,18 +340,17 @@ def sweep(connection: apsw.Connection, room: Room, now: int) -> tuple[int, int]:
 def _sweep(connection: apsw.Connection, which: str, bindings: tuple[int, ...], room: Room) -> int:
     """Delete up to SWEEP_ROWS parcels; `which` is one of the two conditions above."""
     gone: dict[int, tuple[int, int]] = {}
-    rows: list[Any] = connection.execute(
+    rows = connection.execute(
         "DELETE FROM parcels WHERE rowid IN"  # noqa: S608 - our own text
         f" (SELECT rowid FROM parcels WHERE {which} LIMIT {SWEEP_ROWS})"
-        " RETURNING mailbox, length(sealed), token",
+        " RETURNING mailbox, length(sealed)",
         bindings,
-    ).fetchall()
-    for mailbox, size, _ in rows:
+    )
+    for mailbox, size in rows:
         count, total = gone.get(mailbox, (0, 0))
         gone[mailbox] = (count + 1, total + size)
     for mailbox, (count, total) in gone.items():
         _release(connection, mailbox, count, total, room)
-    token_counts.refund(connection, [(token, size) for _, size, token in rows])
     return sum(count for count, _ in gone.values())
 
 

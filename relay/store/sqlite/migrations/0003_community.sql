@@ -102,8 +102,6 @@ CREATE TABLE delivery_tokens (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     device BLOB NOT NULL,
     hash BLOB NOT NULL,                 -- SHA-256 of the token
-    parcels INTEGER NOT NULL DEFAULT 0, -- that wait in the mailbox and came with it
-    bytes INTEGER NOT NULL DEFAULT 0,
     UNIQUE (device, hash)
 ) STRICT;
 ALTER TABLE mailboxes ADD COLUMN guarded INTEGER NOT NULL DEFAULT 0;  -- takes nothing without one
