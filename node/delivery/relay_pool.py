@@ -162,8 +162,9 @@ class RelayPool:
             if place == client.address.address:
                 break
             process = self._processes.get((address.device, place), _Process(address))
-            wait = max(process.yields_until, process.not_before) - now
-            waits.append(max(wait, self._limits.relay_quiet_s))
+            there = process.client is not None
+            least = self._limits.relay_retry_first_s if there else self._limits.relay_quiet_s
+            waits.append(max(process.yields_until - now, process.not_before - now, least))
         return min(waits, default=None)
 
     def prove(self) -> None:
