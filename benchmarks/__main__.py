@@ -26,6 +26,7 @@ BENCHMARKS: Final[dict[str, str]] = {
     "process": "benchmarks.process",
     "relay": "benchmarks.relay",
     "relay_idle": "benchmarks.relay_idle",
+    "relay_stores": "benchmarks.relay_stores",
     "sealed_sender": "benchmarks.sealed_sender",
     "transport": "benchmarks.transport",
     "opaque": "benchmarks.opaque",
