@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.store.audit import TRIMMED
 from tests.docs.pages import DOCS
 from tests.relay.process import RelayProcess
 
@@ -74,6 +75,16 @@ def test_the_ten_minute_start_works_as_it_is_written(tmp_path: Path) -> None:
     held = re.findall(r"quicnprotochat_parcels_held (\S+)", told)
     assert held
     assert float(held[0]) >= 1
+
+
+def test_the_page_of_the_audit_log_lists_every_event() -> None:
+    page = (DOCS / "operations" / "audit.md").read_text()
+    rows = re.findall(r"^\| (`[^|]*`) \|", page, re.MULTILINE)
+    listed = {event for row in rows for event in re.findall(r"`([^`]+)`", row)}
+    sources = "\n".join(file.read_text() for file in (DOCS.parent / "relay").rglob("*.py"))
+    written = set(re.findall(r'append\(connection, "([a-z-]+)"', sources))
+    written |= set(re.findall(r'_audit\b[^"]*"(relay-[a-z]+)"', sources)) | {TRIMMED}
+    assert listed == written
 
 
 def test_the_backup_and_the_drill_work_as_they_are_written(tmp_path: Path) -> None:
