@@ -14,6 +14,7 @@ from relay.accounts import SESSION_S
 from relay.config import RelayConfig
 from relay.limits import RelayLimits
 from relay.logins import PENDING_S
+from relay.metrics import RelayMetrics
 from relay.server import Relay, open_relay
 from schemas.accounts import framed
 from schemas.ids import DeviceKey
@@ -406,3 +407,21 @@ async def test_guesses_of_one_password_are_limited_from_wherever_they_come(
                     codes.append(await client.code("opaqueLoginStart", **start))
             assert codes[0] == "malformed-request"
             assert codes[4:] == ["try-later"] * 2, name
+
+
+async def test_accounts_sessions_and_half_logins_are_counted(relay: Relay) -> None:
+    metrics = RelayMetrics()
+    metrics.watch(relay.service, relay.store, dict)
+    who = person("zebedee")
+    async with client_of(relay) as client:
+        assert await register(client, who) == ""
+        await login(client, relay.device, who)
+        await begin_login(client, relay.device, "nobody", PASSWORD)
+        await relay.service.look_again()
+        shown = metrics.text().decode()
+        for line in (
+            "accounts 1.0", "account_devices 1.0", "sessions 1.0", "logins_pending 1.0",
+            'logins_total{event="begun"} 2.0',
+        ):  # fmt: skip
+            assert f"\nquicnprotochat_{line}\n" in shown
+        assert "zebedee" not in shown
