@@ -37,6 +37,21 @@ SEALED: tuple[Defence, ...] = (
         _CURIOUS,
     ),
     defence(
+        "few guises at once",
+        "node/delivery/anonymous_relays.py",
+        "            while len(self._guises) >= self._limits.guises_at_once and",
+        "            while False and",
+        "tests/node/delivery/test_anonymous_relays.py"
+        "::test_few_are_open_at_once_and_all_get_their_turn",
+    ),
+    defence(
+        "a guise is thrown away",
+        "node/delivery/anonymous_relays.py",
+        "            if guise is not None and self._clock() < guise.until:",
+        "            if guise is not None:",
+        "tests/node/delivery/test_anonymous_relays.py::test_a_guise_is_used_no_longer_than_its_life",
+    ),
+    defence(
         "parcels of one message leave spread in time",
         "node/delivery/departures.py",
         "        wait_s = 0.0 if alone else self._random.uniform(0.0, self._spread_s)",

@@ -92,6 +92,7 @@ class Known:
     identity: IdentityKey | None = None
     hints: tuple[str, ...] = ()
     relays: tuple[str, ...] = ()
+    tokens: tuple[bytes, ...] = ()
 
 
 class FakeEngine:
@@ -123,6 +124,7 @@ class FakeEngine:
         self.summaries: list[tuple[DeviceKey, Signed]] = []
         self.relays: tuple[str, ...] = ()
         self.former_relays: tuple[str, ...] = ()
+        self.tokens = v.OwnTokens((), optional=True)
         self.refuse: dict[type, Fault] = {}
         self.versions: tuple[int, ...] = (1,)
         self.introducers: tuple[DeviceKey, ...] = ()
@@ -177,7 +179,14 @@ class FakeEngine:
             case c.LookUpPeer(device):
                 known = self.known[device]
                 return v.PeerView(
-                    device, known.identity, "", None, known.hints, known.relays, self.policy
+                    device,
+                    known.identity,
+                    "",
+                    None,
+                    known.hints,
+                    known.relays,
+                    self.policy,
+                    tokens=known.tokens,
                 )
             case c.PeersToGreet():
                 return ()
@@ -209,7 +218,7 @@ class FakeEngine:
             case r.FormerRelayEmpty() | r.ReceiveRelayStatement():
                 return False
             case c.OwnDeliveryTokens():
-                return v.OwnTokens((), optional=True)
+                return self.tokens
             case c.OwnHybridKey():
                 covered = prefixed(SignedType.HYBRID_KEY, self.hybrid.public)
                 return self.hybrid.public, self.device.sign(covered)

@@ -1,0 +1,189 @@
+"""Connections that name nobody: one guise for each recipient, few at once, none for long."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from identity.delivery_token import token_hash
+from node.delivery.anonymous_relays import AnonymousRelays
+from node.delivery.departures import Departures
+from node.delivery.limits import DeliveryLimits
+from node.delivery.token_choice import TOKEN_REFUSED
+from node.engine.values import OwnTokens, TokensChanged
+from schemas.addresses import RelayAddress
+from schemas.errors import Fault
+from schemas.ids import DeviceKey
+from tests.node.delivery.support import (
+    QUICK,
+    FakeNodes,
+    Relays,
+    eventually,
+    silent_address,
+    stranger,
+    within,
+)
+from transport import Address, AnonymousEndpoint
+
+
+class Guises:
+    """AnonymousRelays, and which endpoints it made."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self.made: list[AnonymousEndpoint] = []
+
+    def __call__(self, **changes: float) -> AnonymousRelays:
+        limits: DeliveryLimits = dataclasses.replace(QUICK, **changes)  # type: ignore[arg-type]
+        relays = AnonymousRelays(self._open, limits, Counter())
+        self._stack.push_async_callback(relays.close)
+        return relays
+
+    async def _open(self) -> AnonymousEndpoint:
+        endpoint = await AnonymousEndpoint.open_anonymous(Address("127.0.0.1", 0))
+        self.made.append(endpoint)
+        return endpoint
+
+    @property
+    def keys(self) -> set[DeviceKey]:
+        return {each.device for each in self.made}
+
+
+@pytest.fixture
+async def guises(kj: None) -> AsyncIterator[Guises]:
+    async with AsyncExitStack() as stack:
+        yield Guises(stack)
+
+
+async def ask(anonymous: AnonymousRelays, relay: RelayAddress, owner: DeviceKey) -> None:
+    async with anonymous.client(relay, owner) as client:
+        await client.health()
+
+
+async def test_each_recipient_has_a_key_and_a_socket_of_its_own(
+    guises: Guises, relays: Relays
+) -> None:
+    relay = await relays()
+    anonymous = guises()
+    one, other = stranger(), stranger()
+    for owner in (one, other, one, other):
+        await within(ask(anonymous, relay.address, owner))
+    assert len(guises.made) == len(guises.keys) == 2
+    assert len({each.address.port for each in guises.made}) == 2
+
+
+async def test_few_are_open_at_once_and_all_get_their_turn(guises: Guises, relays: Relays) -> None:
+    """A message for 250 must not open 250 sockets."""
+    relay = await relays()
+    anonymous = guises(guises_at_once=2)
+    most = 0
+
+    async def bring() -> None:
+        nonlocal most
+        await ask(anonymous, relay.address, stranger())
+        most = max(most, len(anonymous._guises))
+
+    await within(asyncio.gather(*(bring() for _ in range(7))))
+    assert most == 2
+    assert len(guises.keys) == 7
+
+
+async def test_a_guise_is_thrown_away_after_a_while(guises: Guises, relays: Relays) -> None:
+    relay = await relays()
+    anonymous = guises(guise_life_s=0.2, guise_look_s=0.05)
+    owner = stranger()
+    await within(ask(anonymous, relay.address, owner))
+    await eventually(lambda: not anonymous._guises)
+    await within(ask(anonymous, relay.address, owner))
+    assert len(guises.keys) == 2, "the relay sees somebody else"
+    anonymous.network_changed()
+    await within(ask(anonymous, relay.address, owner))
+    assert len(guises.keys) == 3, "on another network, too"
+
+
+async def test_a_guise_is_used_no_longer_than_its_life(guises: Guises, relays: Relays) -> None:
+    """Also by who keeps it busy: nobody else tidies it away."""
+    relay = await relays()
+    anonymous = guises(guise_life_s=0.1, guise_look_s=60.0)
+    owner = stranger()
+    await within(ask(anonymous, relay.address, owner))
+    await asyncio.sleep(0.1)  # its life
+    await within(ask(anonymous, relay.address, owner))
+    assert len(guises.keys) == 2
+
+
+async def test_a_silent_relay_is_asked_by_one_guise_not_by_all(
+    guises: Guises, relays: Relays
+) -> None:
+    relay = await relays()
+    anonymous = guises(relay_dial_s=0.2, relay_retry_first_s=30.0)
+    silent = RelayAddress.parse(f"{await silent_address(relays.stack)}#{relay.device}")
+    for _ in range(5):
+        with pytest.raises(Fault):
+            await ask(anonymous, silent, stranger())
+    assert anonymous.why_not(silent) is not None
+    assert sum(anonymous._counters.values()) == 1
+
+
+def test_the_first_leaves_at_once_and_the_others_within_the_time() -> None:
+    now = 0.0
+    departures = Departures(2.0, lambda: now)
+    first, others = stranger(), [stranger() for _ in range(50)]
+    assert departures.wait_s(first) == 0.0
+    waits = [departures.wait_s(each) for each in others]
+    assert all(0.0 <= wait <= 2.0 for wait in waits)
+    assert len(set(waits)) == len(waits)
+    assert max(waits) > 1.0 > min(waits), "spread over all of it"
+    now = 100.0
+    assert departures.wait_s(first) == 0.0, "a quiet time is over"
+    assert departures.wait_s(first) == 0.0, "one recipient alone is never made to wait"
+
+
+async def test_our_relay_is_told_our_tokens_at_each_change_and_each_connection(
+    nodes: FakeNodes, relays: Relays
+) -> None:
+    """What is revoked reaches a relay that was away, too."""
+    relay = await relays()
+    node = await nodes()
+    engine = node.engine
+    engine.relays = (str(relay.address),)
+    one, two, three = (token_hash(os.urandom(32)) for _ in range(3))
+    engine.tokens = OwnTokens((one, two), optional=False)
+    await node.delivery._renew_self()
+
+    async def told(*hashes: bytes) -> None:
+        async with asyncio.timeout(10):
+            while await relay.store.delivery_tokens.of(engine.key) != set(hashes):
+                await asyncio.sleep(0.02)
+
+    await told(one, two)
+    engine.tokens = OwnTokens((one,), optional=False)
+    node.delivery.on_effect(TokensChanged())
+    await told(one)
+    engine.tokens = OwnTokens((three,), optional=False)  # while it is away
+    (await node.delivery.pool.client(relay.address)).connection.close_now()
+    await told(three)
+
+
+async def test_a_sender_tries_its_tokens_in_turn_and_remembers_which_worked(
+    nodes: FakeNodes, relays: Relays
+) -> None:
+    """One was rotated, or the contact was blocked and not the group: another one may open it."""
+    relay = await relays()
+    a, away = await nodes(), (await nodes()).engine
+    old, good = os.urandom(32), os.urandom(32)
+    await relay.store.delivery_tokens.set(away.key, [token_hash(good)], optional=False, now=0)
+    a.knows(away, relays=[str(relay.address)])
+    [outcome] = await a.outcomes(a.post(away))
+    assert outcome.reason == TOKEN_REFUSED
+    a.engine.known[away.key] = dataclasses.replace(a.engine.known[away.key], tokens=(old, good))
+    for _ in range(2):
+        [outcome] = await a.outcomes(a.post(away))
+        assert outcome.held is not None
+    assert relay.desk.refusals[TOKEN_REFUSED] == 2, "the second parcel came with the good one first"
