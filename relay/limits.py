@@ -66,7 +66,7 @@ class RelayLimits:
     target_meetings_burst: int = 50
 
     # At one time
-    connections: int = 6_000  # idle and subscribed, each takes some 60 KiB
+    connections: int = 6_000  # idle and subscribed, each takes some 100 KiB
     connections_per_prefix: int = 256
     connections_per_device: int = 8  # a reconnecting phone leaves some behind until they time out
     waits_per_connection: int = 8  # fetchWait; far below the calls in flight, which they occupy
