@@ -123,7 +123,7 @@ _RELAY: Final = (
     ErrorCode("too-many-connections", "more connections than allowed; the connection is closed "
               "with it", "try again later"),
     ErrorCode("relay-full", "the whole relay has no room left", "use another relay meanwhile"),
-    ErrorCode("busy", "the relay's disk is behind", "try again at once"),
+    ErrorCode("busy", "more is under way than the relay's disk or memory takes", "try again"),
     ErrorCode("draining", "the relay is shutting down", "try again in some seconds"),
     ErrorCode("unimplemented", "a method that this relay does not have", "upgrade the relay"),
     ErrorCode("unsupported-auth", "a version of Auth that this relay does not read",
