@@ -32,6 +32,7 @@ from tests.relay.people import (
 from tests.relay.support import (
     NOW,
     SUITE,
+    Client,
     Clock,
     bundle,
     client_of,
@@ -40,6 +41,7 @@ from tests.relay.support import (
     parcel,
     within,
 )
+from tests.relay.test_subscribe import Sink, subscriber
 
 
 @pytest.fixture(params=["postgres", "sqlite"])
@@ -314,6 +316,21 @@ async def test_a_device_may_revoke_itself_and_hears_that_it_worked(relay: Relay)
         assert await client.code("revokeDevice", device=own, auth=auth(client, token)) == ""
         assert await client.code("listDevices", auth=auth(client, token)) == "not-logged-in"
         assert (await client.peek()).error.code == "device-revoked"
+
+
+async def test_nothing_is_pushed_to_a_revoked_device_any_more(relay: Relay) -> None:
+    ann, sink = person("ann"), Sink()
+    async with subscriber(relay) as laptop, client_of(relay) as friend:
+        client = Client(laptop.device, laptop.service, laptop.connection)
+        assert await register(client, ann) == ""
+        assert await laptop.subscribe(sink) == ""
+        token = await login(client, relay.device, ann)
+        own = bytes(client.device.public)
+        assert await client.code("revokeDevice", device=own, auth=auth(client, token)) == ""
+        assert relay.service.subscriptions.counters["device-revoked"] == 1
+        await friend.enqueue(parcel(client.device.public))
+        assert await laptop.subscribe(sink) == "device-revoked"
+        assert sink.batches == []
 
 
 async def test_a_deleted_account_takes_everything_along(relay: Relay) -> None:
