@@ -88,21 +88,27 @@ class RelayAccounts:
         """The relay lets that device in no more, and forgets what it kept for it."""
         address = await self._choose(relay)
         session = await self._session(address)
+        client = await self._client(address)
         try:
-            await (await self._client(address)).revoke_device(session.token, device)
+            await client.revoke_device(session.token, device)
         except Fault as fault:
             raise self._explained(fault, address) from None
+        if device == self._device:
+            await self._ask(ForgetRelaySession(address.device))
+            client.hang_up()
         return address
 
     async def delete(self, relay: str | None) -> tuple[str, RelayAddress]:
         """(the account's name, its relay): it is gone, with everything that was kept for it."""
         address = await self._choose(relay)
         session = await self._session(address)
+        client = await self._client(address)
         try:
-            await (await self._client(address)).delete(session.token)
+            await client.delete(session.token)
         except Fault as fault:
             raise self._explained(fault, address) from None
         await self._ask(ForgetRelaySession(address.device))
+        client.hang_up()
         return session.name, address
 
     async def _log_in(

@@ -27,6 +27,7 @@ from schemas.capnp_codec import blaming_the_peer, exactly, items, text, unix_tim
 from schemas.errors import Blame, Fault, Malformed, Refused
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.records import Signed, fill_signed
+from transport import CloseCode
 
 DEVICES_SHOWN = 256
 
@@ -121,6 +122,10 @@ class AccountClient:
     async def delete(self, token: bytes) -> None:
         """The account, and everything that the relay keeps for it."""
         check(await self._client.send(self._client.request("deleteAccount", token)))
+
+    def hang_up(self) -> None:
+        """What the relay allowed this connection, it may allow no more: the next one tells."""
+        self._client.connection.close_now(CloseCode.NORMAL, "this device was let in no more")
 
     async def resolve(self, name: str) -> IdentityKey:
         """Whose account that is, by the relay's word alone. Raises Refused `not-found`."""
