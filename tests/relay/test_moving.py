@@ -182,7 +182,7 @@ async def test_the_relay_goes_on_where_it_was(old: Path, new: Path, database_url
     await first.close()
 
     await to_postgres(old, database_url)
-    second: RelayStore = await PostgresStore.open(database_url)  # type: ignore[assignment] # parts come
+    second: RelayStore = await PostgresStore.open(database_url)
     await goes_on(second, bob.public, items, usage)
     await second.close()
     await to_sqlite(database_url, new)
@@ -221,7 +221,7 @@ async def test_the_audit_log_is_one_chain_across_moves(
     await first.audit.trim(NOW + 5, now=NOW + 30)
     await first.close()
     await to_postgres(old, database_url)
-    second: RelayStore = await PostgresStore.open(database_url)  # type: ignore[assignment] # parts come
+    second: RelayStore = await PostgresStore.open(database_url)
     await second.audit.append("relay-stopped", "x", now=NOW + 40)
     await second.close()
     await to_sqlite(database_url, new)
