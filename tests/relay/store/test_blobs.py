@@ -11,6 +11,8 @@ import pytest
 from relay.refusals import TryLater
 from relay.store.blobs import SWEEP_CHUNKS, Piece, Progress
 from relay.store.contract import KNOWN_AFTER_S, MailboxName, Quotas, RelayStore, Usage
+from relay.store.postgres.store import PostgresStore
+from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Refused
 from schemas.ids import BlobId, DeviceKey
 from schemas.limits import BLOB_CHUNK
@@ -254,3 +256,30 @@ async def test_what_expires_is_gone_at_once_and_its_bytes_soon(
     assert await append(store, ann, unfinished, half, BLOB_CHUNK, now=late) == Progress(
         len(half), len(half)
     )
+
+
+async def damage(store: RelayStore) -> None:
+    """The disk changes the second chunk of everything."""
+    change = "UPDATE blob_chunks SET checksum = checksum + 1 WHERE part = 1"
+    if isinstance(store, SqliteStore):
+        await store.database.write(lambda connection: connection.execute(change))
+    else:
+        assert isinstance(store, PostgresStore)
+        await store.database.write(lambda connection: connection.execute(change))
+
+
+async def test_a_damaged_chunk_is_never_served_and_another_copy_is(
+    store: RelayStore, ann: DeviceKey, bob: DeviceKey
+) -> None:
+    blob, data = await bring(store, ann, 2 * BLOB_CHUNK)
+    await damage(store)
+    assert await store.blobs.uploaded(ann, blob, 1) is None
+    for offset in (0, BLOB_CHUNK):
+        await append(store, bob, blob, data, offset)
+    await store.blobs.finish(bob, blob, expires=NOW + DAY - 1)
+    piece = await store.blobs.read(blob, BLOB_CHUNK, BLOB_CHUNK, now=NOW)
+    assert piece == Piece(data[BLOB_CHUNK:], len(data)), "the other one's is whole"
+    assert +store.blobs.counters == {"whole": 2, "damaged": 1}
+    await damage(store)
+    assert await store.blobs.read(blob, BLOB_CHUNK, BLOB_CHUNK, now=NOW) is None
+    assert await store.blobs.progress(bob, blob, now=NOW) is None, "it may be brought again"
