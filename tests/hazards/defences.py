@@ -17,6 +17,7 @@ from tests.hazards.port_mapping_defences import PORT_MAPPING
 from tests.hazards.relay_defences import RELAY, STORAGE
 from tests.hazards.rpc_defences import RPC_TABLES
 from tests.hazards.sealed_defences import SEALED
+from tests.hazards.statement_defences import STATEMENTS
 from tests.hazards.transport_defences import TRANSPORT
 
 DEFENCES: tuple[Defence, ...] = (
@@ -26,6 +27,7 @@ DEFENCES: tuple[Defence, ...] = (
     + RELAY
     + SEALED
     + ACCOUNTS
+    + STATEMENTS
     + BLOBS
     + MEMORY
     + NODE
