@@ -8,7 +8,7 @@ import os
 import pytest
 
 from relay.store.accounts import Account
-from relay.store.channels import CHANNELS_PER_DEVICE, Channel
+from relay.store.channels import Channel
 from relay.store.contract import RelayStore
 from schemas.errors import Refused
 from schemas.ids import DeviceKey, IdentityKey
@@ -37,11 +37,11 @@ async def test_a_pair_has_one_channel_whoever_asks(store: RelayStore) -> None:
     ]  # fmt: skip
 
 
-async def test_nobody_fills_the_table(store: RelayStore) -> None:
+async def test_nobody_fills_the_table(store: RelayStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"relay.store.{module}.channels.CHANNELS_PER_DEVICE", 20)
     ann = device()
-    await asyncio.gather(
-        *(store.channels.create(ann, device(), os.urandom(16)) for _ in range(CHANNELS_PER_DEVICE))
-    )
+    await asyncio.gather(*(store.channels.create(ann, device(), os.urandom(16)) for _ in range(20)))
     with pytest.raises(Refused) as raised:
         await store.channels.create(device(), ann, os.urandom(16))
     assert raised.value.code == "too-many-channels"
