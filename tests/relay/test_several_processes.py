@@ -177,7 +177,7 @@ async def test_a_killed_process_costs_no_message_and_few_seconds(
     await talkers.talk(5)
     await talkers.all_heard(10)
 
-    talking = asyncio.create_task(talkers.talk(30))
+    talking = asyncio.create_task(talkers.talk(15))
     await asyncio.sleep(0.3)
     gone = relays.first_for(talkers.nodes["ada"].device)
     [left] = set(relays.running) - {gone}
