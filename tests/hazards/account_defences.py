@@ -147,8 +147,8 @@ ACCOUNTS: tuple[Defence, ...] = (
     defence(
         "made-up recipients get no mailbox at a relay of members",
         "relay/store/sqlite/mailboxes.py",
-        "    elif not (by.making or ",
-        "    elif not (True or ",
+        "    if not (by.making or ",
+        "    if not (True or ",
         f"{_ADMISSION}::test_by_invitation_only_members_have_anything_kept",
     ),
     defence(
