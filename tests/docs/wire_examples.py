@@ -8,6 +8,7 @@ from typing import Final
 
 from discovery.record import sign_endpoint_record
 from identity.credential import issue_credential
+from identity.delivery_token import card_token, contact_token, group_token, token_hash
 from identity.envelope import HybridKeyPair, open_untrusted
 from identity.keys import device_from_seed, identity_from_seed
 from identity.safety import safety_number
@@ -86,6 +87,10 @@ EXAMPLES: Final[dict[str, Callable[[], bytes | str]]] = {
     "signed-prefix": lambda: prefixed(SignedType.DEVICE, LAPTOP.public),
     "credential": _credential,
     "safety-number": lambda: safety_number(ADA.public, BOB.public),
+    "contact-token": lambda: contact_token(bytes([9]) * 32, BOB.public),
+    "card-token": lambda: card_token(bytes([10]) * 32, LAPTOP.public),
+    "group-token": lambda: group_token(_GROUP, LAPTOP.public),
+    "token-hash": lambda: token_hash(group_token(_GROUP, LAPTOP.public)),
     "card": lambda: _card().encode(),
     "card-text": lambda: str(_card()),
     "relay-address": lambda: str(RELAY),
