@@ -44,7 +44,7 @@ class Contacts:
         self._catch_up = catch_up
         self._own = own
         self._blocking = blocking
-        self._relays = OthersRelays(core)
+        self.relays = OthersRelays(core)
 
     # --- the address book
 
@@ -167,7 +167,7 @@ class Contacts:
             self.keep_endpoint(signed)
 
     def receive_statement(self, command: ReceiveRelayStatement) -> bool:
-        return self._knows(IdentityKey(command.statement.signer)) and self._relays.keep(command)
+        return self._knows(IdentityKey(command.statement.signer)) and self.relays.keep(command)
 
     def keep_bundle(self, signed: Signed, bundle: BundleCore, *, wanted: bool) -> None:
         """The newest of each person we know. Raises Malformed when the card contradicts it."""
@@ -180,10 +180,10 @@ class Contacts:
             return
         if contact is not None:
             check_against_card(bundle, signed, contact.card)
-        before = self._relays.of(bundle.identity)
+        before = self.relays.of(bundle.identity)
         people.put_bundle(signed, bundle)
-        self._relays.took(bundle)
-        self._relays.follow(bundle.identity, before)
+        self.relays.took(bundle)
+        self.relays.follow(bundle.identity, before)
         self._core.emit(
             "contact-changed",
             identity=bundle.identity.hex(),
@@ -213,7 +213,7 @@ class Contacts:
             contact = people.contact(identity)
             if contact is not None and contact.card.device == command.device:
                 hints = tuple(str(address) for address in contact.card.addresses)
-        relays, others = self._relays.where(command.device, identity)
+        relays, others = self.relays.where(command.device, identity)
         return values.PeerView(
             command.device,
             identity,

@@ -128,6 +128,7 @@ class Engine:
         self._own_bundle = OwnBundle(core, self._outbox, self._tokens)
         blocking = Blocking(core, self._own_bundle)
         contacts = Contacts(core, self._catch_up, self._own_bundle, self._tokens, blocking)
+        self._outbox.reads_at = contacts.relays.reads_at
         welcomes = Welcomes(core, epochs, contacts)
         entering = Entering(core, epochs, welcomes)
         self._convergence = Convergence(core, epochs, statements, intents, repair, entering, rule)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from node.engine import branch_tree, commands, values
 from node.engine.core import Core
@@ -66,6 +66,7 @@ class Outbox:
         self._taken = UnderWay()
         self._told: set[ParcelId] = set()  # invitations whose refusal was announced
         self._served: dict[DeviceKey, GroupId] = {}  # whose turn was the last, by recipient
+        self.reads_at: Callable[[DeviceKey, str], bool] = lambda device, relay: True
         self._failing: dict[MessageId, None] = {}  # tried in vain for somebody, oldest first
 
     def put(
@@ -206,6 +207,9 @@ class Outbox:
             return
         until = min(until, int(row.expires))  # the rest is the relay's word: it may be any number
         again = max(until - HELD_MARGIN_S, self._core.now + HELD_MARGIN_S)
+        if not self.reads_at(row.recipient, relay):
+            again = self._core.now  # they moved while it was on its way there
+            self._core.effects.append(values.OutboxReady(frozenset({row.recipient})))
         self._core.outbox.reschedule(row.parcel, "held", 0, again)
         self.note(
             row.message, row.recipient, State.HELD, path="relay", relay=relay, held_until=until

@@ -118,6 +118,12 @@ class OthersRelays:
             return statement.relays
         return None if found is None else found[1].relays
 
+    def reads_at(self, device: DeviceKey, relay: str) -> bool:
+        """False when this device's owner has named relays, and not this one."""
+        identity = self._core.people.owner(device)
+        said = None if identity is None else self.of(identity)
+        return not said or RelayAddress.parse(relay).device in _devices(said)
+
     def where(
         self, device: DeviceKey, identity: IdentityKey | None
     ) -> tuple[list[RelayAddress], list[RelayAddress]]:

@@ -123,6 +123,23 @@ def test_a_statement_moves_the_mail_that_waits(world: World) -> None:
     assert {i.parcel for i in ada.ask(c.TakeDue(bob.device))} == {held.parcel, failed.parcel}
 
 
+def test_what_the_old_relay_took_meanwhile_is_handed_over_too(world: World) -> None:
+    """The news came between the parcel's leaving and the old relay's answer."""
+    ada, bob = friends_at(world, OLD)
+    group = ada.create("tea", 1, bob)
+    world.settle()
+    bob.ask(c.Join(group))
+    world.settle()
+    ada.send(group, "under way")
+    [item] = ada.ask(c.TakeDue(bob.device))
+    bob.ask(c.SetRelays((NEW,)))
+    ada.ask(r.ReceiveRelayStatement(bob.ask(r.OwnRelayStatement())))
+    ada.ask(c.ReportOutcomes((c.Outcome(item.parcel, held=(OLD, int(world.now) + 604_800)),)))
+    assert [each.parcel for each in ada.ask(c.TakeDue(bob.device))] == [item.parcel]
+    ada.ask(c.ReportOutcomes((c.Outcome(item.parcel, held=(NEW, int(world.now) + 604_800)),)))
+    assert ada.ask(c.TakeDue(bob.device)) == ()
+
+
 def test_what_a_card_or_record_says_is_asked_and_takes_no_mail(world: World) -> None:
     """They may name a relay that is not read any more: a parcel there would lie for a week."""
     bob = world.person("bob")
