@@ -11,7 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
-from relay.moving.side import NOT_MOVED, OpenedSource, OpenedTarget, Row, Source, Target
+from relay.moving.side import (
+    COUNTED_ANEW,
+    NOT_MOVED,
+    OpenedSource,
+    OpenedTarget,
+    Row,
+    Source,
+    Target,
+)
 from schemas.errors import Blame, Fault
 
 Progress = Callable[[str, int, int], None]  # table, rows so far, rows in all
@@ -80,6 +88,8 @@ async def _tables(source: Source, target: Target) -> dict[str, tuple[str, ...]]:
     Raises Refused `cannot-move` when something has no place in the target.
     """
     here, there = await source.tables(), await target.tables()
+    for table, counts in COUNTED_ANEW.items():
+        here[table] = tuple(each for each in here[table] if each not in counts)
     for table, columns in here.items():
         missing = set(columns) - set(there.get(table, ()))
         if table not in NOT_MOVED and missing and await source.count(table):

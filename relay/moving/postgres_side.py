@@ -153,6 +153,11 @@ class PostgresSide:
 
     async def finish(self) -> None:
         await self._connection.execute(
+            "UPDATE delivery_tokens t SET parcels = s.parcels, bytes = s.bytes FROM"
+            " (SELECT token, count(*) AS parcels, sum(octet_length(sealed)) AS bytes"
+            " FROM parcels WHERE token IS NOT NULL GROUP BY token) AS s WHERE t.id = s.token"
+        )
+        await self._connection.execute(
             "UPDATE audit_places SET number = last.number, hash = last.hash FROM"
             " (SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1) AS last"
             " WHERE name = 'head'"

@@ -26,6 +26,7 @@ NOT_MOVED: Final[Mapping[str, str]] = {
     "audit_begin": "see `audit_begin`; PostgreSQL notes the end as well",
     "audit_places": "as above",
 }
+COUNTED_ANEW: Final = {"delivery_tokens": {"parcels", "bytes"}}  # SQLite counts them in memory
 
 
 class Source(Protocol):
