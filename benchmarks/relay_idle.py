@@ -1,4 +1,4 @@
-"""What a relay keeps for a recipient that is subscribed and quiet, and how it takes a reconnect storm.
+"""What a relay keeps for a recipient that is subscribed and quiet; how it takes a reconnect storm.
 
 Each is a device with a certificate, a QUIC connection over a socket of its own, an RPC stream and a
 subscription to its mailbox; all are played by one other process. Memory is the relay's PSS above
