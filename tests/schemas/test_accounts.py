@@ -38,7 +38,8 @@ def test_a_name_has_one_form(written: str, name: str) -> None:
         "", "a", "a" * 33, "ж" * 33, "x" * 10_000,
         ".ann", "ann-", "a..b", "a b", "a\tb", "a\0b", "a\nb", "a/b", "a@b", "ann\u200b",
         "a\u202eb", "\ud800x", "ann😀", "\u0430nn", "payp\u0430l", "\u03b1nn", "ann\u0301\u0301",
-        "ann\u034f", "ann\ufe0f", "한\u3164", "\u3164\u3164", "٣٤", "--", "a'b", "\U0010ffff\U0010ffff",
+        "ann\u034f", "ann\ufe0f", "한\u3164", "\u3164\u3164", "٣٤", "--", "a'b",
+        "\U0010ffff\U0010ffff",
     ],
 )  # fmt: skip
 def test_odd_names_are_refused(name: str) -> None:
