@@ -456,13 +456,13 @@ def _enqueue_before_commit(watch: Watch) -> None:
     running: set[asyncio.Task[Any]] = set()
 
     def enqueue(real: Any) -> Any:
-        async def method(self: Any, items: Sequence[Any], *, now: int) -> Any:
+        async def method(self: Any, items: Sequence[Any], **named: Any) -> Any:
             if not watch.armed:
-                return await real(self, items, now=now)
+                return await real(self, items, **named)
 
             async def later() -> None:
                 await asyncio.sleep(0.3)
-                await real(self, items, now=now)
+                await real(self, items, **named)
 
             running.add(asyncio.create_task(later()))
             return [Enqueued(number, item.expires) for number, item in enumerate(items, 1)]
