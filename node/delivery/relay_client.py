@@ -33,6 +33,7 @@ from schemas.records import HYBRID_KEY_LENGTH, SIGNATURE_LENGTH, Signed, fill_si
 from transport import CloseCode, Connection, ConnectionLost, RpcService
 
 _NOT_FOUND = "not-found"
+_DRAINING = "draining"  # that process is about to end
 
 
 class Subscriber(Protocol):
@@ -72,7 +73,8 @@ class RelayClient:
     """A connected relay.
 
     Every method raises RelayRefused with the relay's code, Malformed for an answer that is not
-    one, and what RPC raises: Unreachable `rpc-deadline`, ConnectionLost, Fault `rpc-failed`.
+    one, Unreachable `draining` from a process about to end, and what RPC raises: Unreachable
+    `rpc-deadline`, ConnectionLost, Fault `rpc-failed`.
     """
 
     def __init__(
@@ -302,9 +304,14 @@ class RelayClient:
             return None if _missing(answer) else read_signed(answer.record, wire.ENDPOINT_RECORD)
 
     async def send(self, request: Any) -> Any:
-        """The results; their `error` is for `check`."""
+        """The results; their `error` is for `check`, unless the process is about to end: then it
+        is gone, and the relay has not said no."""
         try:
-            return await self._answer(request)
+            answer = await self._answer(request)
+            error = _error(answer)
+            if error is not None and error.code == _DRAINING:
+                raise Unreachable(_DRAINING, error.message)
+            return answer
         except (ConnectionLost, Unreachable):
             # A relay that does not answer is dialled anew, or backed off; see RelayPool.
             self.connection.close_now(CloseCode.NORMAL, "a call was not answered")

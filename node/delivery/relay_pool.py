@@ -131,7 +131,7 @@ class RelayPool:
 
     def order(self, address: RelayAddress, owner: DeviceKey | None) -> list[RelayAddress]:
         """Its processes, each an address of its own: the owner's order (None: ours), and last those
-        that failed of late or are being dialled without an answer."""
+        that failed of late, were lost just now or are being dialled without an answer."""
         if not address.others:
             return [address]
         now = self._loop.time()
@@ -198,7 +198,7 @@ class RelayPool:
             return False
         dialing = process.ready is not None and process.client is None
         late = dialing and now - process.dialed_at >= self._limits.relay_next_s
-        return late or process.yields_until > now
+        return late or process.lost or process.yields_until > now
 
     def _process(self, address: RelayAddress) -> _Process:
         process = self._processes.get((address.device, address.address))

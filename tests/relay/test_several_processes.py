@@ -105,6 +105,10 @@ async def stack(kj: None) -> AsyncIterator[AsyncExitStack]:
         yield opened
 
 
+def processes_known_to(node: Node) -> set[Address]:
+    return {place for relay in node._net.own_relays.addresses for place in relay.processes}
+
+
 class Club:
     """Three who write to one group, all of it by relay."""
 
@@ -193,16 +197,24 @@ async def test_a_killed_process_costs_no_message_and_few_seconds(
     assert all(relays.accepted(number) > 0 for number in relays.running)
 
 
-async def test_people_who_were_given_one_process_learn_of_the_other(
+async def test_processes_are_replaced_one_after_the_other_unnoticed(
     relays: Relays, stack: AsyncExitStack, tmp_path: Path
 ) -> None:
-    """Else nobody would go to a process that was added, or know where to go when theirs dies."""
+    """An update. People were given the address of one process, and learn of the other."""
     one = RelayAddress.parse(relays.running[1].ready["address"])
     assert one.processes == (Address.parse(relays.listen[1]),)
     two = RelayAddress.parse(relays.running[2].ready["address"])
     assert set(two.processes) == set(relays.address.processes), "the ready line lists all that live"
     assert one.device == two.device
     talkers = await club(stack, tmp_path, one)
-    await each(talkers, lambda node: relays.of(node) == relays.first_for(node.device), 10)
-    await talkers.talk(3)
+    # Also those who are at their first process already: they have yet to hear of the other one.
+    everywhere = set(relays.address.processes)
+    await each(talkers, lambda node: processes_known_to(node) == everywhere, 15)
+    for number in (1, 2):
+        await each(talkers, lambda node: relays.of(node) == relays.first_for(node.device), 15)
+        talking = asyncio.create_task(talkers.talk(10))
+        await asyncio.to_thread(relays.end, number, signal.SIGTERM)
+        await each(talkers, lambda node, left=3 - number: relays.of(node) == left, 10)  # type: ignore[misc]
+        await asyncio.to_thread(relays.start, number)
+        await within(talking, 30)
     await talkers.all_heard(20)

@@ -163,6 +163,33 @@ async def test_when_its_process_goes_a_node_is_at_the_next_and_returns_later(
     assert item.id not in {each.parcel.id for each in away.arrived}
 
 
+async def test_a_process_about_to_end_is_left_at_once(
+    nodes: FakeNodes, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While calls end it still has its connections, and refuses with a wish for 5 s of peace."""
+    away = reader(fleet.address)
+    b = await nodes(engine=away, **QUICK_RETURN)
+    a = await nodes()
+    a.knows(away, relays=[str(fleet.address)])
+    first, second, _ = fleet.order_for(away.key)
+    await at_its_first(fleet, away)
+    await a.outcomes(a.post(away))
+    ended = asyncio.Event()
+    monkeypatch.setattr(fleet.processes[first].service, "drain", ended.wait)
+    stopping = asyncio.create_task(fleet.processes[first].desk.stop(30.0))
+    await asyncio.sleep(0)
+    b.delivery.own_relays.publish()
+    sent = a.post(away, 3)
+    await eventually(lambda: fleet.subscribed(away.key) == [second], 3)
+    for outcome in await a.outcomes(sent, 3):
+        assert outcome.held is not None
+        assert RelayAddress.parse(outcome.held[0]).address == fleet.processes[second].listen
+    assert all(len(a.engine.outcomes[each]) == 1 for each in sent), "none had to be tried again"
+    assert not stopping.done()
+    ended.set()
+    await within(stopping)
+
+
 async def test_a_process_that_comes_and_goes_is_not_run_after(
     nodes: FakeNodes, fleet: Fleet
 ) -> None:
