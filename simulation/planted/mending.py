@@ -149,6 +149,7 @@ MENDING: Final = (
         "three-members",
         3,
         ("shown-once",),
+        seed=1,
     ),
     Bug(
         "cursor-too-far",

@@ -335,9 +335,14 @@ class WireStage:
         self._relay = relay
 
     async def _stop_all(self) -> None:
-        await asyncio.gather(*(machine.stop() for machine in self.machines.values()))
+        ended = [machine.life.done() for machine in self.machines.values()]
+        stops = (machine.stop() for machine in self.machines.values())
+        results = await asyncio.gather(*stops, return_exceptions=True)
         if self._relay is not None:
             await self._relay.stop()
+        for result in results:
+            if isinstance(result, BaseException) and not any(ended):  # else it was told already
+                raise result
 
     def _host(self, node: Node) -> str:
         return self.machines[node].host
