@@ -37,6 +37,7 @@ class Daemon:
 
     def __post_init__(self) -> None:
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.heard: set[str] = set()  # kinds of events that came
         self.expected_to_run = True
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -50,7 +51,9 @@ class Daemon:
     def _read(self, stream: IO[str]) -> None:
         with stream:
             for line in stream:
-                self._events.put(json.loads(line))
+                event = json.loads(line)
+                self.heard.add(event.get("event", ""))
+                self._events.put(event)
 
     def wait_for(self, event: str, timeout_s: float = READY_S) -> dict[str, Any]:
         """The next event of that kind. Raises StepFailed."""

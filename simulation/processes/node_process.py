@@ -87,6 +87,11 @@ class NodeProcess(Person, Controlled):
         assert self.node is not None
         return self.node.wait_for("group-healed", timeout_s)
 
+    @property
+    def was_split(self) -> bool:
+        """Its user was told so; who hears of a fork and of its end at once is told of neither."""
+        return self.node is not None and "group-split" in self.node.heard
+
     def end(self) -> None:
         """No process is left. Raises StepFailed when it ended before."""
         if self.node is None:

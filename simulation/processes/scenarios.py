@@ -79,15 +79,22 @@ def relay_withholds(sim: Sim) -> None:
 
 
 def _all_are_told(sim: Sim, group: str) -> None:
-    """Every user heard once that the group was split and is healed, and that nothing was lost."""
+    """Whoever heard that the group was split, and somebody did, hears that it is healed, and that
+    nothing was lost."""
     assert isinstance(sim.stage, ProcessStage)
+    heard = 0
     for node in sim.nodes:
         try:
             told = sim.stage.healed(node, TOLD_S)
         except StepFailed as failed:
             raise Violation("users-told", str(failed), node) from None
+        if told is None:
+            continue
+        heard += 1
         if told["group"] != group or told["lost"]:
             raise Violation("users-told", f"of {told}", node)
+    if not heard:
+        raise Violation("users-told", "nobody was told of the fork", None)
 
 
 def _is_shown(sim: Sim, message: str | None) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from node.api import operations as op
 from node.api import shapes as s
+from node.demo.processes import StepFailed
 from schemas.errors import Blame, Fault
 from simulation.processes.network import Network, Place, Trouble, reason_against
 from simulation.processes.node_process import NodeProcess, RelayProcess
@@ -252,9 +253,15 @@ class ProcessStage:
 
     # --- of this stage alone
 
-    def healed(self, node: Node, timeout_s: float) -> dict[str, Any]:
-        """What the node's user was told of a fork that was healed. Raises StepFailed."""
-        event = self._nodes[node].healed(timeout_s)
+    def healed(self, node: Node, timeout_s: float) -> dict[str, Any] | None:
+        """What the node's user was told of a fork that was healed; None when they were told of
+        none: both came in one moment. Raises StepFailed."""
+        try:
+            event = self._nodes[node].healed(timeout_s)
+        except StepFailed:
+            if self._nodes[node].was_split:
+                raise
+            return None
         self.events["group-healed"] += 1
         self.note(f"{node} is told: {event}")
         return event
