@@ -87,8 +87,13 @@ class Admission:
     async def look_again(self) -> int:
         """Hang up on devices that were revoked, or whose account was deleted, by another process;
         how many there were."""
-        connected = self._callers.registered()
-        gone = connected - await self._accounts.registered(connected)
+        members = self._callers.registered()
+        live = await self._accounts.registered(self._callers.devices())
+        # One that was introduced before it was registered, at another process, is a member now.
+        for device in live:
+            for caller in self._callers.of(device):
+                caller.registered = True
+        gone = members - live
         for device in gone:
             for caller in self._callers.of(device):
                 caller.hang_up("device-revoked")

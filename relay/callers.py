@@ -122,6 +122,10 @@ class Callers:
         """The device's connections."""
         return list(self._devices.get(device, ()))
 
+    def devices(self) -> set[DeviceKey]:
+        """That are connected."""
+        return set(self._devices)
+
     def registered(self) -> set[DeviceKey]:
         """Devices that are connected, and were in an account when last looked at."""
         return {

@@ -12,8 +12,7 @@ from prometheus_client.registry import Collector
 
 from discovery.dht.service import DhtService
 from relay.service import RelayService
-from relay.store.contract import RelayStore
-from relay.store.sqlite.writer import Written
+from relay.store.contract import RelayStore, Written
 from relay.web_certificate import WebCertificate
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

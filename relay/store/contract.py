@@ -103,6 +103,15 @@ class StoredHybridKey:
     signature: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One transaction: how many jobs it held, and seconds for their statements and the COMMIT."""
+
+    jobs: int
+    work_s: float
+    commit_s: float
+
+
 class RelayStore(Protocol):
     """The contract; tests/relay/test_store_contract.py holds every store to it.
 

@@ -8,12 +8,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from relay.config import RelayConfig
 from relay.store.accounts import AccountStore
 from relay.store.audit import AuditReader
-from relay.store.contract import RelayStore
+from relay.store.contract import RelayStore, Written
 from relay.store.sqlite import audit
 from relay.store.sqlite import database as sqlite
 from relay.store.sqlite.accounts import SqliteAccounts
 from relay.store.sqlite.store import SqliteStore
-from relay.store.sqlite.writer import Written
 from schemas.errors import Blame, Fault
 
 

@@ -379,6 +379,21 @@ async def test_what_another_process_revoked_is_hung_up_on(relay: Relay) -> None:
         assert await stranger.code("health") == ""
 
 
+async def test_a_device_that_was_here_before_another_process_registered_it_is_hung_up_on(
+    relay: Relay,
+) -> None:
+    ann, phone = person("ann"), new_device()
+    async with client_of(relay) as client, client_of(relay, phone) as before:
+        await before.peek()
+        assert await register(client, ann) == ""
+        accounts = relay.store.accounts  # as another process would
+        await accounts.add_device(ann.identity.public, phone.public, "phone", most=8, now=NOW)
+        assert await relay.service.admission.look_again() == 0
+        await accounts.revoke_device(ann.identity.public, phone.public, now=NOW)
+        assert await relay.service.admission.look_again() == 1
+        await within(before.connection.wait_closed())
+
+
 async def test_several_processes_are_one_relay(
     kj: None, clock: Clock, tmp_path: Path, database_url: str
 ) -> None:

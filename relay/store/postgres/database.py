@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -18,7 +17,7 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from relay.store.contract import Quotas
+from relay.store.contract import Quotas, Written
 from relay.store.postgres.connecting import (
     CONNECT_OPTIONS,
     CONNECT_S,
@@ -28,8 +27,6 @@ from relay.store.postgres.connecting import (
 )
 from relay.store.postgres.failures import AGAIN, UNAVAILABLE, blaming_the_server
 from relay.store.postgres.schema import migrate, revive_if_moved
-from relay.store.postgres.usage import SHARDS
-from relay.store.sqlite.writer import Written
 from schemas.errors import Blame, Fault
 
 log = logging.getLogger(__name__)
@@ -200,11 +197,6 @@ async def lock(connection: Connection, *names: bytes) -> None:
     digest = hashlib.blake2b(b"\0".join(names), digest_size=8).digest()
     number = int.from_bytes(digest, signed=True)
     await connection.execute("SELECT pg_advisory_xact_lock($1)", number)
-
-
-def own_shard() -> int:
-    """The row of `usage` that this process changes for mail."""
-    return os.getpid() % SHARDS
 
 
 @dataclass(frozen=True, slots=True)

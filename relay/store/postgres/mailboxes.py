@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from relay.refusals import mailbox_full, no_mailbox, relay_full, token_refused, token_share_used
@@ -14,7 +14,7 @@ from relay.store.delivery_tokens import Bringer, token_hash
 from relay.store.postgres import usage
 from relay.store.postgres.batching import Batcher
 from relay.store.postgres.connecting import Connection
-from relay.store.postgres.database import Database, own_shard
+from relay.store.postgres.database import Database
 from relay.store.postgres.wakeups import notices
 from schemas.errors import Fault, Refused
 from schemas.ids import ParcelId
@@ -68,15 +68,27 @@ class _Forgetting(NamedTuple):
 
 
 class Mail:
-    """What changes parcels, batched; `origin` marks the wake-ups that this process sends."""
+    """What changes parcels, batched; `origin` marks the wake-ups that this process sends.
 
-    def __init__(self, database: Database, origin: str) -> None:
+    `in_doubt` hears of mailboxes for which parcels were brought that may be there, or not.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        origin: str,
+        in_doubt: Callable[[Iterable[MailboxName]], None],
+    ) -> None:
         self._database = database
         self._origin = origin
-        self._shard = own_shard()
+        self._in_doubt = in_doubt
+        # Rows of `usage` stay locked until the fsync ends: a lane must not wait for the other one.
+        shard = usage.any_shard()
         self._bringing: list[Batcher[_Bringing, Enqueued | Refused]] = [
-            Batcher(self._enqueue) for _ in range(LANES)
+            Batcher(functools.partial(self._enqueue, (shard + lane) % usage.SHARDS))
+            for lane in range(LANES)
         ]
+        self._forgetting_shard = (shard + LANES) % usage.SHARDS
         self._forgetting: Batcher[_Forgetting, int] = Batcher(self._forget)
 
     async def enqueue(
@@ -108,24 +120,30 @@ class Mail:
         """As RelayStore.acknowledge; `then` as Batcher.submit's."""
         return self._forgetting.submit(_Forgetting(name, frozenset(sequences)), then=then)
 
-    async def _enqueue(self, jobs: Sequence[_Bringing]) -> list[Enqueued | Refused]:
+    async def _enqueue(self, shard: int, jobs: Sequence[_Bringing]) -> list[Enqueued | Refused]:
         found: dict[int, Enqueued | Refused] = {}
-        for numbers in _rounds(jobs):
-            some = await self._database.mail(
-                self._enqueue_once, [jobs[n] for n in numbers], jobs=len(numbers)
-            )
-            found |= zip(numbers, some, strict=True)
+        try:
+            for numbers in _rounds(jobs):
+                some = [jobs[n] for n in numbers]
+                outcomes = await self._database.mail(
+                    self._enqueue_once, shard, some, jobs=len(some)
+                )
+                found |= zip(numbers, outcomes, strict=True)
+        except Exception:
+            # An answer that was lost may be that of a commit.
+            self._in_doubt({MailboxName(job.item.recipient, job.item.channel) for job in jobs})
+            raise
         return [found[n] for n in range(len(jobs))]
 
     async def _enqueue_once(
-        self, connection: Connection, jobs: Sequence[_Bringing]
+        self, connection: Connection, shard: int, jobs: Sequence[_Bringing]
     ) -> list[Enqueued | Refused]:
         quotas = self._database.quotas
         items = [job.item for job in jobs]
         codes, sequences, expiries = await connection.fetchrow(
             _ENQUEUE,
             jobs[-1].now,
-            self._shard,
+            shard,
             [bytes(item.recipient) for item in items],
             [item.channel for item in items],
             [bytes(item.id) for item in items],
@@ -161,7 +179,7 @@ class Mail:
         wanted = list(owners)
         places = await self._database.mail(
             _forget_once,
-            self._shard,
+            self._forgetting_shard,
             [bytes(name.recipient) for name, _ in wanted],
             [name.channel for name, _ in wanted],
             [sequence for _, sequence in wanted],
@@ -258,14 +276,16 @@ async def set_aside(
     )
     many = len(sequences)
     await connection.execute(
-        _FORGET, own_shard(), [bytes(name.recipient)] * many, [name.channel] * many, sequences
+        _FORGET, usage.any_shard(), [bytes(name.recipient)] * many, [name.channel] * many, sequences
     )
 
 
 async def open_mailbox(connection: Connection, name: MailboxName, quotas: Quotas, now: int) -> None:
     key = bytes(name.recipient), name.channel
     there = await connection.fetchval(
-        "SELECT true FROM mailboxes WHERE recipient = $1 AND channel = $2", *key
+        # Locked, or what is being swept away would pass for one that is there.
+        "SELECT true FROM mailboxes WHERE recipient = $1 AND channel = $2 FOR NO KEY UPDATE",
+        *key,
     )
     if there is None:
         held = await usage.count(connection)
@@ -323,7 +343,7 @@ class Swept(NamedTuple):
 async def sweep(connection: Connection, now: int) -> Swept:
     """One portion of each. The order of locks is that of the functions in 0001_first.sql."""
     expired = await connection.fetchval(
-        "SELECT expire_parcels($1, $2, $3)", now, own_shard(), SWEEP_ROWS
+        "SELECT expire_parcels($1, $2, $3)", now, usage.any_shard(), SWEEP_ROWS
     )
     unused = await connection.fetch(
         "DELETE FROM mailboxes WHERE id IN (SELECT id FROM mailboxes"

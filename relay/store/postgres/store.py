@@ -8,7 +8,7 @@ import os
 import time
 from base64 import b32encode
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -20,6 +20,7 @@ from relay.store.contract import (
     Quotas,
     StoredHybridKey,
     Usage,
+    Written,
 )
 from relay.store.delivery_tokens import ANYBODY, Bringer
 from relay.store.postgres import directory, key_packages, mailboxes
@@ -36,7 +37,6 @@ from relay.store.postgres.processes import PostgresProcesses
 from relay.store.postgres.statements import PostgresStatements
 from relay.store.postgres.usage import COUNT, count
 from relay.store.postgres.wakeups import ORIGIN_LENGTH, Wakeups
-from relay.store.sqlite.writer import Written
 from schemas.errors import Fault, Refused
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.limits import PARCEL
@@ -66,7 +66,7 @@ class PostgresStore:
         self.channels = PostgresChannels(database)
         self.delivery_tokens = PostgresDeliveryTokens(database)
         self.counters: Counter[str] = Counter()
-        self._mail = mailboxes.Mail(database, origin)
+        self._mail = mailboxes.Mail(database, origin, self._wake_in_doubt)
         self._usage = usage
         self._counted = time.monotonic()
         self._counting: asyncio.Task[None] | None = None
@@ -114,6 +114,12 @@ class PostgresStore:
     def usage(self) -> Usage:
         """Exact after a probe or a sweep; else of USAGE_AGE_S before the last change, at most."""
         return replace(self._usage)
+
+    def _wake_in_doubt(self, names: Iterable[MailboxName]) -> None:
+        """Their parcels may be on disk now, or in a moment."""
+        self._wakeups.heed_own()
+        for name in names:
+            self.arrivals.announce(name)
 
     async def _come_back(self) -> None:
         """A write clears `trouble`, before anybody brings one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
@@ -28,6 +29,7 @@ ORIGIN_LENGTH: Final = 8  # characters
 _WORD: Final = 8  # characters of a prefix
 WORDS: Final = 900  # per notice; PostgreSQL takes less than 8,000 bytes
 LOOK_AFTER_S: Final = 20.0  # a network that swallows everything is noticed then
+DOUBT_S: Final = 60.0  # a commit whose answer was lost is over by then
 AGAIN_S: Final = (0.05, 5.0)  # the first pause before another try, and the longest
 
 
@@ -55,6 +57,7 @@ class Wakeups:
         self._on_back = on_back
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
+        self._in_doubt_until = 0.0  # by time.monotonic
 
     async def open(self) -> None:
         """Returns once it listens. Raises as `connect`."""
@@ -68,6 +71,10 @@ class Wakeups:
             await asyncio.wait([self._task])
             self._task = None
         self._let_go()
+
+    def heed_own(self) -> None:
+        """For DOUBT_S, notices of this process wake as others' do: it may not know of a commit."""
+        self._in_doubt_until = time.monotonic() + DOUBT_S
 
     def _let_go(self) -> None:
         if self._connection is not None:
@@ -103,7 +110,7 @@ class Wakeups:
                 pause = min(2 * pause, longest)
 
     def _heard(self, _: Connection, pid: int, channel: str, notice: str) -> None:
-        if not notice.startswith(self._origin):
+        if not notice.startswith(self._origin) or time.monotonic() < self._in_doubt_until:
             words = notice[ORIGIN_LENGTH:]
             for at in range(0, len(words), _WORD):
                 self._arrivals.announce_prefix(b64decode(words[at : at + _WORD]))

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import apsw
 
-from relay.store.contract import Quotas
+from relay.store.contract import Quotas, Written
 from relay.store.sqlite import backup
 from relay.store.sqlite.usage import Room, count
-from relay.store.sqlite.writer import Writer, Written
+from relay.store.sqlite.writer import Writer
 from schemas.errors import Blame, Fault
 from storage.presence import FilesInPlace
 from storage.sqlite import (

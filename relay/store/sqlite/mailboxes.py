@@ -64,53 +64,76 @@ def _enqueue_one(
     connection: apsw.Connection, item: EnqueueItem, by: Bringer, room: Room, now: int
 ) -> Enqueued | Refused:
     token = token_counts.find(connection, item)
-    entitled = token is not None or item.recipient == by.device
-    if not (entitled or by.admitted):
+    owner = item.recipient == by.device
+    if not (owner or token is not None or by.admitted):
         return token_refused()
     if not (by.making or _find(connection, MailboxName(item.recipient, item.channel))):
         return no_mailbox()
-    return _place(connection, item, token, room, now, entitled=entitled)
+    # In a mailbox with so little in it, no token's share is used up: nobody has to count.
+    little = None if token is None else token_counts.share(room.quotas)
+    place = _reserve(connection, item, room, entitled=owner or token is not None, below=little)
+    if place is not None:
+        kept = _keep(connection, item, place, token, room)
+        if kept is not None:
+            return kept
+    return _enqueue_with_care(connection, item, token, room, now, owner=owner, by=by)
 
 
-def _place(
+def _enqueue_with_care(
     connection: apsw.Connection,
     item: EnqueueItem,
     token: int | None,
     room: Room,
     now: int,
     *,
-    entitled: bool,
+    owner: bool,
+    by: Bringer,
 ) -> Enqueued | Refused:
-    """Not `entitled`: only where there is no guard."""
-    # In a mailbox with so little in it, no token's share is used up: nobody has to count.
-    little = None if token is None else token_counts.share(room.quotas)
-    place = _reserve(connection, item, room, entitled=entitled, below=little)
-    if place is None:
-        # No mailbox yet, none for this bringer, or no room; a repeated parcel needs no room.
-        name = MailboxName(item.recipient, item.channel)
-        mailbox = _find(connection, name)
-        if mailbox is None:
-            try:
-                mailbox = _make(connection, name, room)
-            except TryLater as refusal:
-                return refusal
-        if not entitled and _is_guarded(connection, mailbox):
-            return token_refused()
-        held = _find_held(connection, mailbox, item, room, now)
-        if held is not None:
-            return held
-        size, quotas = len(item.sealed), room.quotas
+    """Where there is no mailbox yet, or the parcel was brought before, or room may be wanting."""
+    name = MailboxName(item.recipient, item.channel)
+    mailbox = _find(connection, name)
+    if mailbox is None:
+        try:
+            mailbox = _make(connection, name, room)
+        except TryLater as refusal:
+            return refusal
+    may_without = owner or (by.admitted and not _is_guarded(connection, mailbox))
+    if token is None and not may_without:
+        return token_refused()
+    held = _find_held(connection, mailbox, item, room, now)
+    if held is not None:
+        return held  # a repeated parcel needs no room
+    size, quotas = len(item.sealed), room.quotas
+    while True:
+        counted = token
         if token is not None and token_counts.is_share_used(
             connection, mailbox, token, size, quotas
         ):
-            _mark_refused(connection, mailbox, now)
-            return token_share_used()
-        place = _reserve(connection, item, room, entitled=entitled)
-        if place is None:
-            _sweep(connection, "mailbox = ? AND expires <= ?", (mailbox, now), room)
-            place = _reserve(connection, item, room, entitled=entitled)
-        if place is None:
-            return _refuse(connection, mailbox, item, room, now)
+            counted = None
+        place = None
+        if counted is not None or may_without:
+            place = _reserve(connection, item, room, entitled=True)
+        if place is not None:
+            kept = _keep(connection, item, place, counted, room)
+            assert kept is not None, "no parcel of this id is there"
+            return kept
+        # Expired ones make room.
+        if not _sweep(connection, "mailbox = ? AND expires <= ?", (mailbox, now), room):
+            break
+    if counted is None and not may_without:
+        _mark_refused(connection, mailbox, now)
+        return token_share_used()
+    return _refuse(connection, mailbox, item, room, now)
+
+
+def _keep(
+    connection: apsw.Connection,
+    item: EnqueueItem,
+    place: tuple[int, int, bool],
+    token: int | None,
+    room: Room,
+) -> Enqueued | None:
+    """None when the mailbox has a parcel of this id; then the place is free again."""
     mailbox, sequence, known = place
     checksum = zlib.crc32(item.sealed)
     row = (mailbox, sequence, bytes(item.id), item.expires, checksum, item.sealed, token)
@@ -119,11 +142,7 @@ def _place(
         room.add(len(item.sealed), known=known)
         return Enqueued(sequence, item.expires)
     connection.execute(_RELEASE, (1, len(item.sealed), mailbox)).fetchall()
-    held = _find_held(connection, mailbox, item, room, now)
-    if held is not None:
-        return held
-    # An expired one of the same id was in the way and is gone now.
-    return _place(connection, item, token, room, now, entitled=entitled)
+    return None
 
 
 def _is_guarded(connection: apsw.Connection, mailbox: int) -> bool:

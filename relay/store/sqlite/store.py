@@ -17,6 +17,7 @@ from relay.store.contract import (
     Quotas,
     StoredHybridKey,
     Usage,
+    Written,
 )
 from relay.store.delivery_tokens import ANYBODY, Bringer
 from relay.store.sqlite import directory, key_packages, mailboxes
@@ -30,7 +31,6 @@ from relay.store.sqlite.database import Database
 from relay.store.sqlite.delivery_tokens import SqliteDeliveryTokens
 from relay.store.sqlite.statements import SqliteStatements
 from relay.store.sqlite.usage import Room
-from relay.store.sqlite.writer import Written
 from schemas.errors import Fault, Refused
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.limits import PARCEL

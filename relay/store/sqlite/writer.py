@@ -13,12 +13,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import apsw
 
 from relay.refusals import TryLater
+from relay.store.contract import Written
 from schemas.errors import Blame, Fault
 from schemas.limits import MIB
 from storage.sqlite import blaming_the_disk, transaction
@@ -68,15 +68,6 @@ class _Job(Generic[T]):
             self._done.set_exception(self.failure)
         else:
             self._done.set_result(self.outcome)  # type: ignore[arg-type] # run() has set it
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """One transaction: how many jobs it held, and seconds for their statements and the COMMIT."""
-
-    jobs: int
-    work_s: float
-    commit_s: float
 
 
 class Writer:

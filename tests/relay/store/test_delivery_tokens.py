@@ -160,3 +160,27 @@ async def test_the_store_keeps_no_token(store: RelayStore, bob: DeviceKey, tmp_p
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert token_hash(good) in kept or not kept, "where it is looked for"
     assert good not in kept
+
+
+async def test_where_tokens_are_optional_a_used_up_share_shuts_nobody_out(
+    reopen: Opener, bob: DeviceKey
+) -> None:
+    """Who may bring parcels without a token may do so with one, uncounted."""
+    store = await reopen(Quotas(mailbox_parcels=8, token_share=0.5))
+    good = token()
+    await allow(store, bob, good, optional=True)
+    assert [await bring(store, with_token(bob, good)) for _ in range(6)] == ["there"] * 6
+    assert await bring(store, with_token(bob, good), NOBODY) == SHARE_USED
+    await allow(store, bob, good)
+    assert await bring(store, with_token(bob, good)) == SHARE_USED
+    assert await bring(store, with_token(bob, good), Bringer(bob)) == "there", "the owner's own"
+
+
+async def test_expired_parcels_make_room_in_a_share(reopen: Opener, bob: DeviceKey) -> None:
+    store = await reopen(Quotas(mailbox_parcels=8, token_share=0.5))
+    good = token()
+    await allow(store, bob, good)
+    old = [replace(with_token(bob, good), expires=NOW - 1) for _ in range(4)]
+    assert [await bring(store, each) for each in old] == ["there"] * 4
+    assert await bring(store, with_token(bob, good)) == "there"
+    assert (await store.mailbox_state(MailboxName(bob))).refused_since is None

@@ -292,26 +292,35 @@ DECLARE
     new_boxes bigint[];
     new_tokens bigint[];
     full_boxes bigint[];
-    more_mailboxes bigint;
+    more_mailboxes bigint := 0;
+    made bigint;
     more_parcels bigint;
 BEGIN
     SELECT sum(u.mailboxes) AS mailboxes, sum(u.strangers) AS strangers, sum(u.bytes) AS bytes,
            sum(u.strangers_bytes) AS strangers_bytes INTO held FROM usage u;
-    INSERT INTO mailboxes (recipient, channel)
-        SELECT DISTINCT i.recipient, i.channel
-            FROM unnest(in_recipients, in_channels, in_owners, in_admitted, in_making)
-                AS i (recipient, channel, owner, admitted, making)
-            WHERE (i.owner OR i.admitted) AND i.making AND NOT EXISTS (SELECT FROM mailboxes m
-                WHERE m.recipient = i.recipient AND m.channel = i.channel)
-            ORDER BY i.recipient, i.channel
-            LIMIT greatest(0, least(
-                in_total_mailboxes - held.mailboxes, in_strangers - held.strangers))
-        ON CONFLICT DO NOTHING;
-    GET DIAGNOSTICS more_mailboxes = ROW_COUNT;
-    PERFORM FROM mailboxes m WHERE (m.recipient, m.channel) IN (
-            SELECT i.recipient, i.channel FROM unnest(in_recipients, in_channels)
-                AS i (recipient, channel))
-        ORDER BY m.recipient, m.channel FOR NO KEY UPDATE;
+    -- A mailbox that is being swept away is there while it is looked for, and gone once it could be
+    -- locked: then it is made anew.
+    FOR attempt IN 1..3 LOOP
+        INSERT INTO mailboxes (recipient, channel)
+            SELECT DISTINCT i.recipient, i.channel
+                FROM unnest(in_recipients, in_channels, in_owners, in_admitted, in_making)
+                    AS i (recipient, channel, owner, admitted, making)
+                WHERE (i.owner OR i.admitted) AND i.making AND NOT EXISTS (SELECT FROM mailboxes m
+                    WHERE m.recipient = i.recipient AND m.channel = i.channel)
+                ORDER BY i.recipient, i.channel
+                LIMIT greatest(0, least(in_total_mailboxes - held.mailboxes,
+                    in_strangers - held.strangers) - more_mailboxes)
+            ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS made = ROW_COUNT;
+        more_mailboxes := more_mailboxes + made;
+        PERFORM FROM mailboxes m WHERE (m.recipient, m.channel) IN (
+                SELECT i.recipient, i.channel FROM unnest(in_recipients, in_channels)
+                    AS i (recipient, channel))
+            ORDER BY m.recipient, m.channel FOR NO KEY UPDATE;
+        GET DIAGNOSTICS made = ROW_COUNT;
+        EXIT WHEN made = (SELECT count(DISTINCT (i.recipient, i.channel))
+            FROM unnest(in_recipients, in_channels) AS i (recipient, channel));
+    END LOOP;
     first_seq := coalesce((SELECT value FROM meta WHERE name = 'first_seq'), 1);
 
     -- Decide. Where room is wanting, expired parcels make some, and all is decided anew.
@@ -375,6 +384,7 @@ BEGIN
                 codes[item.n] := CASE WHEN item.token IS NULL THEN 3 ELSE 4 END;
                 IF item.token IS NOT NULL THEN
                     box_refused := in_now;
+                    full_boxes := full_boxes || item.box;
                 END IF;
             ELSIF item.held_expires > in_now THEN
                 seqs[item.n] := item.held_seq;
@@ -386,6 +396,7 @@ BEGIN
                 full_boxes := full_boxes || item.box;
             ELSIF item.size > room OR (NOT item.known AND item.size > room_strangers) THEN
                 codes[item.n] := 2;
+                full_boxes := full_boxes || item.box;
             ELSE
                 seqs[item.n] := box_next;
                 new_boxes[item.n] := box;
@@ -408,6 +419,8 @@ BEGIN
             WHERE p.mailbox = ANY (full_boxes) AND p.expires <= in_now;
         EXIT WHEN item.boxes IS NULL;
         PERFORM delete_parcels(in_shard, item.boxes, item.seqs);
+        SELECT sum(u.bytes) AS bytes, sum(u.strangers_bytes) AS strangers_bytes INTO held
+            FROM usage u;
     END LOOP;
 
     INSERT INTO parcels (mailbox, seq, id, expires, checksum, sealed, token)
