@@ -49,7 +49,10 @@ class DirectoryMethods:
             last_resort = params.lastResort
         call.require_own(device)
         await self._admission.introduce(call)
-        stock = await self._store.put_key_package(device, suite, package, last_resort=last_resort)
+        call.caller.use(size=len(package))
+        stock = await self._store.put_key_package(
+            device, suite, package, last_resort=last_resort, now=int(self._clock())
+        )
         call.results.fingerprint = hashlib.sha256(package).digest()
         call.results.stock = stock
 
@@ -79,7 +82,8 @@ class DirectoryMethods:
         if not _signed_by(device, key):
             raise Malformed("bad-signature", "the hybrid key is not signed by its device")
         await self._admission.introduce(call)
-        await self._store.put_hybrid_key(device, key)
+        call.caller.use(size=len(key.hybrid_key))
+        await self._store.put_hybrid_key(device, key, now=int(self._clock()))
 
     async def fetch_hybrid_key(self, call: Call) -> None:
         with call.request() as params:
@@ -109,7 +113,10 @@ class DirectoryMethods:
         if call.device not in {device.key for device in core.devices}:
             raise not_your_key()
         await self._admission.introduce(call)
-        await self._store.put_bundle(core.identity, core.number, signed)
+        call.caller.use(size=len(signed.payload))
+        await self._store.put_bundle(
+            core.identity, core.number, signed, by=call.device, now=int(self._clock())
+        )
 
     async def resolve_identity(self, call: Call) -> None:
         with call.request() as params:
@@ -129,7 +136,8 @@ class DirectoryMethods:
         call.require_own(device)
         call.require_own(record.device)
         await self._admission.introduce(call)
-        await self._store.put_endpoint(device, record.sequence, record.expires, signed)
+        call.caller.use(size=len(signed.payload))
+        await self._store.put_endpoint(device, record.sequence, record.expires, signed, now=now)
 
     async def resolve_endpoint(self, call: Call) -> None:
         now = int(self._clock())

@@ -138,6 +138,7 @@ class _State(Collector):
             ("parcel_bytes", usage.bytes),
             ("parcel_bytes_strangers", usage.strangers_bytes),
             ("directory_bytes", usage.directory_bytes),
+            ("directory_bytes_strangers", usage.strangers_directory_bytes),
             ("blobs_held", usage.blobs),
             ("blob_bytes", usage.blob_bytes),
             ("blob_bytes_strangers", usage.strangers_blob_bytes),

@@ -57,7 +57,7 @@ class RelayService:
         self.health = Health(store, version, clock, uptime)
         self.admission = Admission(admission, auth_token, store.accounts, self.callers)
         self.directory = DirectoryMethods(store, self.admission, clock)
-        self.statements = StatementMethods(store, self.admission)
+        self.statements = StatementMethods(store, self.admission, clock)
         self.blobs = BlobMethods(store.blobs, self.admission, blob_ttl, clock)
         self.channels = ChannelMethods(store.channels, self.admission)
         self.accounts = Accounts(

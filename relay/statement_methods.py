@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from identity.relay_statement import open_relay_statement_untrusted
 from relay.admission import Admission
 from relay.call import Call
@@ -13,11 +15,12 @@ from schemas.records import fill_signed, read_signed
 
 
 class StatementMethods:
-    """They raise Fault to refuse."""
+    """They raise Fault to refuse. `clock` gives Unix seconds."""
 
-    def __init__(self, store: RelayStore, admission: Admission) -> None:
+    def __init__(self, store: RelayStore, admission: Admission, clock: Callable[[], float]) -> None:
         self._store = store
         self._admission = admission
+        self._clock = clock
 
     async def relay_statement(self, call: Call) -> None:
         """A statement is its own proof: whoever brings a newer one may."""
@@ -32,7 +35,10 @@ class StatementMethods:
         if statement.identity != identity:
             raise Malformed("wrong-signer", "the statement is of another person")
         await self._admission.introduce(call)
-        await self._store.statements.put(identity, statement.number, signed)
+        call.caller.use(size=len(signed.payload))
+        await self._store.statements.put(
+            identity, statement.number, signed, by=call.device, now=int(self._clock())
+        )
 
     async def _answer(self, call: Call, identity: IdentityKey) -> None:
         signed = await self._store.statements.get(identity)

@@ -51,6 +51,8 @@ _DIRECTORY: Final = (
     ErrorCode("key-packages-full", "the device's stock is full", "bring more when some are used"),
     ErrorCode("too-many-suites", "last resorts of more suites than the relay keeps",
               "replace one that is there"),
+    ErrorCode("too-many-people", "bundles or statements of more people than one device may bring",
+              "let them bring their own"),
     ErrorCode("stale", "the relay has the same number, or a newer one",
               "publish with a higher number"),
     ErrorCode("not-your-key", "something for another device key than the connection's",

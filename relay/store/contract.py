@@ -65,6 +65,7 @@ class Usage:
     strangers: int = 0
     strangers_bytes: int = 0
     directory_bytes: int = 0
+    strangers_directory_bytes: int = 0
     blobs: int = 0
     blob_bytes: int = 0
     strangers_blob_bytes: int = 0
@@ -191,12 +192,15 @@ class RelayStore(Protocol):
     async def mailbox_state(self, name: MailboxName) -> MailboxState: ...
 
     async def put_key_package(
-        self, device: DeviceKey, suite: int, package: bytes, *, last_resort: bool
+        self, device: DeviceKey, suite: int, package: bytes, *, last_resort: bool, now: int
     ) -> int:
         """Stock a package; how many of this suite are in stock (without the last resort).
 
         A package that is in stock already changes nothing. Raises Refused `key-packages-full`,
-        `key-package-used`, `too-many-suites`.
+        `key-package-used`, `too-many-suites`; TryLater `relay-full`.
+
+        What the directory has of strangers (see rules.py) shares a part of its room, and goes when
+        nobody has put any of it for DIRECTORY_MEMORY_S; putting the same again counts as well.
         """
         ...
 
@@ -209,18 +213,25 @@ class RelayStore(Protocol):
         """
         ...
 
-    async def put_hybrid_key(self, device: DeviceKey, key: StoredHybridKey) -> None: ...
+    async def put_hybrid_key(
+        self, device: DeviceKey, key: StoredHybridKey, *, now: int
+    ) -> None: ...
 
     async def hybrid_keys(self, devices: Sequence[DeviceKey]) -> list[StoredHybridKey | None]: ...
 
-    async def put_bundle(self, identity: IdentityKey, number: int, bundle: Signed) -> None:
-        """Newest number wins. Raises Refused `stale`; the same bytes again are fine."""
+    async def put_bundle(
+        self, identity: IdentityKey, number: int, bundle: Signed, *, by: DeviceKey, now: int
+    ) -> None:
+        """Newest number wins; the same bytes again are fine. `by` brings it.
+
+        Raises Refused `stale`, `too-many-people`; TryLater `relay-full`.
+        """
         ...
 
     async def bundle(self, identity: IdentityKey) -> Signed | None: ...
 
     async def put_endpoint(
-        self, device: DeviceKey, sequence: int, expires: int, record: Signed
+        self, device: DeviceKey, sequence: int, expires: int, record: Signed, *, now: int
     ) -> None:
         """Newest sequence number wins. Raises Refused `stale`; the same bytes again are fine."""
         ...

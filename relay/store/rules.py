@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from relay.store.contract import LAST_RESORT_SUITES, Quotas
 from schemas.errors import Refused
+
+# Owners: what the directory keeps is somebody's, a device's or an identity's. An owner is known who
+# has an account, or whose things come from a device of an account or with a mailbox that is known.
+# Others are strangers: they share a part of the room, and end when nobody brings anything for them
+# for so long. Nodes publish what they have each time that they connect.
+DIRECTORY_MEMORY_S: Final = 90 * 86400
+DEVICE_PEOPLE: Final = 8  # identities without an account whose things one device may bring
+
+
+def check_people(held: int) -> None:
+    """Whether a device that brought things of `held` people may bring another one's.
+
+    Raises Refused `too-many-people`.
+    """
+    if held >= DEVICE_PEOPLE:
+        raise Refused(
+            "too-many-people",
+            f"the relay keeps bundles and statements of {DEVICE_PEOPLE} people from one device",
+            hint="let them bring their own",
+        )
 
 
 def check_newer(held: tuple[int, bytes] | None, number: int, data: bytes) -> bool:

@@ -126,8 +126,8 @@ RELAY = (
     defence(
         "processes that write to a mailbox at once",
         "relay/store/postgres/migrations/0001_first.sql",
-        "        ORDER BY m.recipient, m.channel FOR NO KEY UPDATE;\n    first_seq",
-        "        ORDER BY m.recipient, m.channel;\n    first_seq",
+        "            ORDER BY m.recipient, m.channel FOR NO KEY UPDATE;\n        GET DIAGNOSTICS",
+        "            ORDER BY m.recipient, m.channel;\n        GET DIAGNOSTICS",
         "tests/relay/store/test_postgres.py::test_processes_that_write_at_once_give_each_number_once",
     ),
     defence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -194,9 +195,9 @@ async def test_the_counts_are_those_of_the_rows_after_everything(
     item = parcel(bob)
     await store.enqueue([item, parcel(bob), item], now=NOW)
     await store.acknowledge(MailboxName(bob), [1, 1, 7])
-    await store.put_key_package(bob, SUITE, b"x" * 100, last_resort=False)
-    await store.put_key_package(bob, SUITE, b"y" * 100, last_resort=True)
-    await store.put_key_package(bob, SUITE, b"z" * 50, last_resort=True)
+    await store.put_key_package(bob, SUITE, b"x" * 100, last_resort=False, now=NOW)
+    await store.put_key_package(bob, SUITE, b"y" * 100, last_resort=True, now=NOW)
+    await store.put_key_package(bob, SUITE, b"z" * 50, last_resort=True, now=NOW)
     await store.take_key_package(bob, SUITE, bytes(16), now=NOW)
     await broken()
     counted = store.usage
@@ -209,11 +210,12 @@ async def test_the_counts_are_those_of_the_rows_after_everything(
 
 
 async def test_a_flood_of_key_packages_has_an_end(tmp_path: Path, quotas: Quotas) -> None:
+    quotas = dataclasses.replace(quotas, strangers_share=1.0)
     store = await SqliteStore.open(tmp_path / "relay.db", quotas)
     for _ in range(4):
-        await store.put_key_package(device(), SUITE, os.urandom(500), last_resort=False)
+        await store.put_key_package(device(), SUITE, os.urandom(500), last_resort=False, now=NOW)
     with pytest.raises(Refused) as raised:
-        await store.put_key_package(device(), SUITE, os.urandom(500), last_resort=True)
+        await store.put_key_package(device(), SUITE, os.urandom(500), last_resort=True, now=NOW)
     assert raised.value.code == "relay-full"
     assert await enqueue(store, device(), 100) == "", "mail has room of its own"
     await store.close()
@@ -233,3 +235,16 @@ async def test_a_client_that_finishes_nothing_loses_its_stream_and_is_counted(
         assert peer.answers < 1_000
         assert relay.counters["rpc-unfinished"] == 1
         assert await client.code("health") == "", "its other stream goes on"
+
+
+async def test_what_is_published_is_charged_by_its_bytes(
+    kj: None, clock: Clock, tmp_path: Path
+) -> None:
+    limits = RelayLimits(connection_bytes_burst=2_000, connection_bytes_rate=1)
+    async with (
+        open_relay(config_for(tmp_path, limits=limits), clock=clock) as relay,
+        client_of(relay) as client,
+    ):
+        upload = {"identityKey": bytes(client.device.public), "suite": SUITE}
+        assert await client.code("uploadKeyPackage", package=bytes(3_000), **upload) == ""
+        assert await client.code("health") == "try-later"

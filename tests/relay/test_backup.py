@@ -63,8 +63,8 @@ async def test_a_running_relay_is_copied_and_the_copy_restored(kj: None, tmp_pat
 async def test_key_packages_are_not_consumed_twice_after_a_restore(tmp_path: Path) -> None:
     bob = DeviceKey(os.urandom(32))
     store = await SqliteStore.open(tmp_path / "relay.db")
-    await store.put_key_package(bob, SUITE, b"once", last_resort=False)
-    await store.put_key_package(bob, SUITE, b"for ever", last_resort=True)
+    await store.put_key_package(bob, SUITE, b"once", last_resort=False, now=NOW)
+    await store.put_key_package(bob, SUITE, b"for ever", last_resort=True, now=NOW)
     back_up(tmp_path / "relay.db", tmp_path / "copy.db")
     taken = await store.take_key_package(bob, SUITE, bytes(16), now=NOW)
     assert taken is not None

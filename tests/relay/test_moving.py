@@ -157,13 +157,13 @@ async def test_the_relay_goes_on_where_it_was(old: Path, new: Path, database_url
     await first.open_mailbox(MailboxName(bob.public), now=NOW)
     await first.enqueue(items, now=NOW)
     await first.acknowledge(MailboxName(bob.public), [1, 5])
-    await first.put_key_package(bob.public, 1, b"first", last_resort=False)
-    await first.put_key_package(bob.public, 1, b"second", last_resort=False)
+    await first.put_key_package(bob.public, 1, b"first", last_resort=False, now=NOW)
+    await first.put_key_package(bob.public, 1, b"second", last_resort=False, now=NOW)
     taken = await first.take_key_package(bob.public, 1, b"r" * 16, now=NOW)
     assert taken == KeyPackageAnswer(b"first", last_resort=False)
-    await first.put_hybrid_key(bob.public, StoredHybridKey(b"h" * 100, b"s" * 64))
-    await first.put_bundle(ada.public, 7, bundle(ada, bob, 7))
-    await first.put_endpoint(bob.public, 3, NOW + 60, endpoint_record(bob, 3))
+    await first.put_hybrid_key(bob.public, StoredHybridKey(b"h" * 100, b"s" * 64), now=NOW)
+    await first.put_bundle(ada.public, 7, bundle(ada, bob, 7), by=bob.public, now=NOW)
+    await first.put_endpoint(bob.public, 3, NOW + 60, endpoint_record(bob, 3), now=NOW)
     await first.delivery_tokens.set(bob.public, [b"t" * 32], optional=False, now=NOW)
     usage = first.usage
     await first.close()
@@ -191,7 +191,7 @@ async def goes_on(
     assert isinstance(next_one, Enqueued)
     assert next_one.sequence == 6
     with pytest.raises(Refused) as refused:
-        await store.put_key_package(bob, 1, b"first", last_resort=False)
+        await store.put_key_package(bob, 1, b"first", last_resort=False, now=NOW)
     assert refused.value.code == "key-package-used"
     again = await store.take_key_package(bob, 1, b"r" * 16, now=NOW)
     assert again == KeyPackageAnswer(b"first", last_resort=False)

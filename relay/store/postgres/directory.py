@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relay.store.contract import SWEEP_ROWS, Quotas, StoredHybridKey
-from relay.store.postgres import usage
+from relay.store.postgres import directory_owners, usage
 from relay.store.postgres.connecting import Connection
 from relay.store.postgres.database import Database, lock
 from relay.store.rules import check_newer
@@ -14,7 +14,7 @@ from schemas.records import Signed
 
 
 async def put_hybrid_key(
-    connection: Connection, device: DeviceKey, key: StoredHybridKey, quotas: Quotas
+    connection: Connection, device: DeviceKey, key: StoredHybridKey, quotas: Quotas, now: int
 ) -> None:
     await lock(connection, b"hybrid key", bytes(device))
     held = await connection.fetchval(
@@ -23,14 +23,14 @@ async def put_hybrid_key(
         bytes(device),
     )
     added = len(key.hybrid_key) + len(key.signature) - (held or 0)
-    await usage.check_directory(connection, added, quotas)
+    changes = await directory_owners.keep(connection, bytes(device), device, added, quotas, now)
     await connection.execute(
         "INSERT INTO hybrid_keys (device, hybrid_key, signature) VALUES ($1, $2, $3)"
         " ON CONFLICT (device) DO UPDATE SET hybrid_key = excluded.hybrid_key,"
         " signature = excluded.signature",
         *(bytes(device), key.hybrid_key, key.signature),
     )
-    await usage.add(connection, directory_bytes=added)
+    await usage.add(connection, **changes)
 
 
 async def hybrid_keys(
@@ -45,21 +45,28 @@ async def hybrid_keys(
 
 
 async def put_bundle(
-    connection: Connection, identity: IdentityKey, number: int, bundle: Signed, quotas: Quotas
+    connection: Connection,
+    identity: IdentityKey,
+    number: int,
+    bundle: Signed,
+    by: DeviceKey,
+    quotas: Quotas,
+    now: int,
 ) -> None:
     key, data = bytes(identity), bundle.encode()
     await lock(connection, b"bundle", key)
     held = await connection.fetchrow("SELECT number, signed FROM bundles WHERE identity = $1", key)
-    if check_newer(None if held is None else tuple(held), number, data):
-        added = len(data) - (0 if held is None else len(held["signed"]))
-        await usage.check_directory(connection, added, quotas)
+    newer = check_newer(None if held is None else tuple(held), number, data)
+    added = len(data) - (0 if held is None else len(held["signed"]))
+    changes = await directory_owners.keep(connection, key, by, added, quotas, now)
+    if newer:
         await connection.execute(
             "INSERT INTO bundles (identity, number, signed) VALUES ($1, $2, $3)"
             " ON CONFLICT (identity) DO UPDATE SET number = excluded.number,"
             " signed = excluded.signed",
             *(key, number, data),
         )
-        await usage.add(connection, directory_bytes=added)
+    await usage.add(connection, **changes)
 
 
 async def bundle(database: Database, identity: IdentityKey) -> Signed | None:
@@ -74,22 +81,24 @@ async def put_endpoint(
     expires: int,
     record: Signed,
     quotas: Quotas,
+    now: int,
 ) -> None:
     key, data = bytes(device), record.encode()
     await lock(connection, b"endpoint", key)
     held = await connection.fetchrow(
         "SELECT sequence, signed FROM endpoints WHERE device = $1", key
     )
-    if check_newer(None if held is None else tuple(held), sequence, data):
-        added = len(data) - (0 if held is None else len(held["signed"]))
-        await usage.check_directory(connection, added, quotas)
+    newer = check_newer(None if held is None else tuple(held), sequence, data)
+    added = len(data) - (0 if held is None else len(held["signed"]))
+    changes = await directory_owners.keep(connection, key, device, added, quotas, now)
+    if newer:
         await connection.execute(
             "INSERT INTO endpoints (device, sequence, expires, signed) VALUES ($1, $2, $3, $4)"
             " ON CONFLICT (device) DO UPDATE SET sequence = excluded.sequence,"
             " expires = excluded.expires, signed = excluded.signed",
             *(key, sequence, expires, data),
         )
-        await usage.add(connection, directory_bytes=added)
+    await usage.add(connection, **changes)
 
 
 async def endpoint(database: Database, device: DeviceKey, now: int) -> Signed | None:
@@ -101,11 +110,15 @@ async def endpoint(database: Database, device: DeviceKey, now: int) -> Signed | 
 
 async def sweep(connection: Connection, now: int) -> int:
     gone = await connection.fetch(
-        "DELETE FROM endpoints WHERE device IN (SELECT device FROM endpoints"
-        " WHERE expires <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"
-        " RETURNING octet_length(signed) AS size",
+        "DELETE FROM endpoints e USING (SELECT endpoints.device, o.stranger FROM endpoints JOIN"
+        "  directory_owners o ON o.owner = endpoints.device"
+        "  WHERE expires <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED) AS old"
+        " WHERE e.device = old.device RETURNING octet_length(e.signed) AS size, old.stranger",
         now,
         SWEEP_ROWS,
     )
-    await usage.add(connection, directory_bytes=-sum(row["size"] for row in gone))
-    return len(gone)
+    seen, changes = await directory_owners.sweep(connection, now)
+    changes["directory_bytes"] -= sum(row["size"] for row in gone)
+    changes["strangers_directory_bytes"] -= sum(row["size"] for row in gone if row["stranger"])
+    await usage.add(connection, **changes)
+    return len(gone) + seen

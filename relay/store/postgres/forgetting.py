@@ -1,29 +1,17 @@
 """All that is kept for devices, or an identity, deleted: when one is revoked, or its account goes.
 
-Whoever adds a table with a device or an identity in it adds it here;
+Whoever adds a table with a device or an identity in it adds it here, or to the
+directory in directory_owners.py;
 tests/relay/store/test_forgetting.py finds the ones that are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
-from relay.store.postgres import blobs, channels, usage
+from relay.store.postgres import blobs, channels, directory_owners, usage
 from relay.store.postgres.connecting import Connection
 from schemas.ids import DeviceKey, IdentityKey
-
-# Tables of the directory, and the bytes of a row that count there
-_OF_DEVICE: Final = (
-    ("key_packages", "coalesce(octet_length(package), 0)"),
-    ("kp_requests", "coalesce(octet_length(answer), 0)"),
-    ("hybrid_keys", "octet_length(hybrid_key) + octet_length(signature)"),
-    ("endpoints", "octet_length(signed)"),
-)
-_OF_IDENTITY: Final = (
-    ("bundles", "octet_length(signed)"),
-    ("relay_statements", "octet_length(signed)"),
-)
 
 
 async def forget(
@@ -35,26 +23,14 @@ async def forget(
     await connection.execute("DELETE FROM delivery_tokens WHERE device = ANY ($1::bytea[])", keys)
     await connection.execute("DELETE FROM damaged WHERE recipient = ANY ($1::bytea[])", keys)
     await blobs.drop_all(connection, keys)
-    freed = 0
-    for table, size in _OF_DEVICE:
-        freed += await _delete(connection, table, "device", size, keys)
-    if identity is not None:
-        for table, size in _OF_IDENTITY:
-            freed += await _delete(connection, table, "identity", size, [bytes(identity)])
+    owners = keys if identity is None else [*keys, bytes(identity)]
+    changes |= await directory_owners.forget(connection, owners)
+    await connection.execute(
+        "UPDATE directory_owners SET device = '' WHERE device = ANY ($1::bytea[])", keys
+    )
     for device in sorted(devices):
         await channels.forget_device(connection, device)
-    await usage.add(connection, **changes, directory_bytes=-freed)
-
-
-async def _delete(
-    connection: Connection, table: str, column: str, size: str, keys: list[bytes]
-) -> int:
-    """The bytes that were there."""
-    rows = await connection.fetch(
-        f"DELETE FROM {table} WHERE {column} = ANY ($1::bytea[]) RETURNING {size}",  # noqa: S608
-        keys,
-    )
-    return sum(row[0] for row in rows)
+    await usage.add(connection, **changes)
 
 
 async def _forget_mailboxes(connection: Connection, recipients: list[bytes]) -> dict[str, int]:

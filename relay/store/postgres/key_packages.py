@@ -17,7 +17,7 @@ from relay.store.contract import (
     KeyPackageAnswer,
     Quotas,
 )
-from relay.store.postgres import usage
+from relay.store.postgres import directory_owners, usage
 from relay.store.postgres.connecting import Connection
 from relay.store.postgres.database import lock
 from relay.store.rules import check_stock, check_suites, key_package_used
@@ -34,6 +34,7 @@ async def put(
     package: bytes,
     last_resort: bool,
     quotas: Quotas,
+    now: int,
 ) -> int:
     key = bytes(device)
     await lock(connection, _LOCK, key)
@@ -45,13 +46,16 @@ async def put(
     )
     if used:
         raise key_package_used()
-    added = 0
     if used is None:
         await _check(connection, key, suite, quotas, last_resort=last_resort)
-        await usage.check_directory(connection, len(package), quotas)
-        added = len(package)
+    added = len(package) if used is None else 0
+    changes = await directory_owners.keep(connection, key, device, added, quotas, now)
+    if used is None:
         if last_resort:
-            added -= await _drop_last_resort(connection, key, suite)
+            dropped = await _drop_last_resort(connection, key, suite)
+            changes["directory_bytes"] -= dropped
+            if await directory_owners.is_stranger(connection, key):
+                changes["strangers_directory_bytes"] -= dropped
         await connection.execute(
             "INSERT INTO key_packages (device, suite, fingerprint, last_resort, package)"
             " VALUES ($1, $2, $3, $4, $5)",
@@ -62,7 +66,7 @@ async def put(
         key,
         suite,
     )
-    await usage.add(connection, directory_bytes=added)
+    await usage.add(connection, **changes)
     return stock
 
 
@@ -165,9 +169,11 @@ async def _remembered(connection: Connection, key: bytes) -> int:
 
 async def sweep(connection: Connection, now: int) -> int:
     answers = await connection.fetch(
-        "DELETE FROM kp_requests WHERE ctid = ANY (ARRAY(SELECT ctid FROM kp_requests"
-        " WHERE until <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED))"
-        " RETURNING coalesce(octet_length(answer), 0) AS size",
+        "DELETE FROM kp_requests r USING (SELECT k.device, k.suite, k.request, o.stranger"
+        "  FROM kp_requests k JOIN directory_owners o ON o.owner = k.device"
+        "  WHERE until <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED) AS old"
+        " WHERE (r.device, r.suite, r.request) = (old.device, old.suite, old.request)"
+        " RETURNING coalesce(octet_length(r.answer), 0) AS size, old.stranger",
         now,
         SWEEP_ROWS,
     )
@@ -177,5 +183,9 @@ async def sweep(connection: Connection, now: int) -> int:
         now - TAKEN_MEMORY_S,
         SWEEP_ROWS,
     )
-    await usage.add(connection, directory_bytes=-sum(row["size"] for row in answers))
+    await usage.add(
+        connection,
+        directory_bytes=-sum(row["size"] for row in answers),
+        strangers_directory_bytes=-sum(row["size"] for row in answers if row["stranger"]),
+    )
     return len(answers) + len(taken)

@@ -96,15 +96,19 @@ async def _revive(connection: Connection) -> None:
         " ON CONFLICT (name) DO UPDATE SET value = m.value + $1::bigint",
         SEQUENCE_JUMP,
     )
-    dropped = await connection.fetchval(
+    dropped = await connection.fetchrow(
         "WITH gone AS (DELETE FROM key_packages WHERE NOT last_resort AND package IS NOT NULL"
-        " RETURNING octet_length(package) AS size), answers AS (DELETE FROM kp_requests"
-        " RETURNING octet_length(answer) AS size)"
-        " SELECT coalesce((SELECT sum(size) FROM gone), 0)"
-        " + coalesce((SELECT sum(size) FROM answers), 0)"
+        " RETURNING device, octet_length(package) AS size), answers AS (DELETE FROM kp_requests"
+        " RETURNING device, coalesce(octet_length(answer), 0) AS size),"
+        " both_of AS (SELECT * FROM gone UNION ALL SELECT * FROM answers)"
+        " SELECT coalesce(sum(size), 0)::bigint,"
+        " coalesce(sum(size) FILTER (WHERE o.stranger), 0)::bigint"
+        " FROM both_of LEFT JOIN directory_owners o ON o.owner = both_of.device"
     )
     await connection.execute(
-        "UPDATE usage SET directory_bytes = directory_bytes - $1 WHERE shard = 0", dropped
+        "UPDATE usage SET directory_bytes = directory_bytes - $1,"
+        " strangers_directory_bytes = strangers_directory_bytes - $2 WHERE shard = 0",
+        *dropped,
     )
     await connection.execute("DELETE FROM sessions")  # some may have been ended since
     log.warning("these data were restored or moved here: sequence numbers jumped ahead")

@@ -191,11 +191,11 @@ class PostgresStore:
         return await mailboxes.state(self.database, name)
 
     async def put_key_package(
-        self, device: DeviceKey, suite: int, package: bytes, *, last_resort: bool
+        self, device: DeviceKey, suite: int, package: bytes, *, last_resort: bool, now: int
     ) -> int:
         quotas = self.database.quotas
         return await self.database.write(
-            key_packages.put, device, suite, package, last_resort, quotas
+            key_packages.put, device, suite, package, last_resort, quotas, now
         )
 
     async def take_key_package(
@@ -203,25 +203,27 @@ class PostgresStore:
     ) -> KeyPackageAnswer | None:
         return await self.database.write(key_packages.take, device, suite, request, now)
 
-    async def put_hybrid_key(self, device: DeviceKey, key: StoredHybridKey) -> None:
-        await self.database.write(directory.put_hybrid_key, device, key, self.database.quotas)
+    async def put_hybrid_key(self, device: DeviceKey, key: StoredHybridKey, *, now: int) -> None:
+        await self.database.write(directory.put_hybrid_key, device, key, self.database.quotas, now)
 
     async def hybrid_keys(self, devices: Sequence[DeviceKey]) -> list[StoredHybridKey | None]:
         return await directory.hybrid_keys(self.database, devices)
 
-    async def put_bundle(self, identity: IdentityKey, number: int, bundle: Signed) -> None:
+    async def put_bundle(
+        self, identity: IdentityKey, number: int, bundle: Signed, *, by: DeviceKey, now: int
+    ) -> None:
         await self.database.write(
-            directory.put_bundle, identity, number, bundle, self.database.quotas
+            directory.put_bundle, identity, number, bundle, by, self.database.quotas, now
         )
 
     async def bundle(self, identity: IdentityKey) -> Signed | None:
         return await directory.bundle(self.database, identity)
 
     async def put_endpoint(
-        self, device: DeviceKey, sequence: int, expires: int, record: Signed
+        self, device: DeviceKey, sequence: int, expires: int, record: Signed, *, now: int
     ) -> None:
         await self.database.write(
-            directory.put_endpoint, device, sequence, expires, record, self.database.quotas
+            directory.put_endpoint, device, sequence, expires, record, self.database.quotas, now
         )
 
     async def endpoint(self, device: DeviceKey, *, now: int) -> Signed | None:

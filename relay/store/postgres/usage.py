@@ -11,8 +11,7 @@ import random
 from dataclasses import fields
 from typing import Final
 
-from relay.refusals import relay_full
-from relay.store.contract import Quotas, Usage
+from relay.store.contract import Usage
 from relay.store.postgres.connecting import Connection
 
 SHARDS: Final = 16
@@ -32,15 +31,6 @@ def any_shard() -> int:
 
 async def count(connection: Connection) -> Usage:
     return Usage(*await connection.fetchrow(COUNT))
-
-
-async def check_directory(connection: Connection, size: int, quotas: Quotas) -> None:
-    """Before bytes are added to the directory. Raises TryLater `relay-full`."""
-    if size <= 0:
-        return
-    held = await connection.fetchval("SELECT sum(directory_bytes) FROM usage")
-    if held + size > quotas.directory_bytes:
-        raise relay_full()
 
 
 async def add(connection: Connection, **changes: int) -> None:

@@ -8,19 +8,21 @@ import apsw
 
 from relay.store.contract import SWEEP_ROWS, StoredHybridKey
 from relay.store.rules import check_newer
-from relay.store.sqlite.usage import Room, total
+from relay.store.sqlite import directory_owners
+from relay.store.sqlite.usage import Room
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.records import Signed
 
 
 def put_hybrid_key(
-    connection: apsw.Connection, device: DeviceKey, key: StoredHybridKey, room: Room
+    connection: apsw.Connection, device: DeviceKey, key: StoredHybridKey, room: Room, now: int
 ) -> None:
     held = connection.execute(
         "SELECT length(hybrid_key) + length(signature) FROM hybrid_keys WHERE device = ?",
         (bytes(device),),
     ).get
-    room.add_directory(len(key.hybrid_key) + len(key.signature) - (held or 0))
+    added = len(key.hybrid_key) + len(key.signature) - (held or 0)
+    directory_owners.keep(connection, bytes(device), device, added, room, now)
     connection.execute(
         "INSERT OR REPLACE INTO hybrid_keys (device, hybrid_key, signature) VALUES (?, ?, ?)",
         (bytes(device), key.hybrid_key, key.signature),
@@ -40,14 +42,22 @@ def hybrid_keys(
 
 
 def put_bundle(
-    connection: apsw.Connection, identity: IdentityKey, number: int, bundle: Signed, room: Room
+    connection: apsw.Connection,
+    identity: IdentityKey,
+    number: int,
+    bundle: Signed,
+    by: DeviceKey,
+    room: Room,
+    now: int,
 ) -> None:
     data = bundle.encode()
     held = connection.execute(
         "SELECT number, signed FROM bundles WHERE identity = ?", (bytes(identity),)
     ).fetchone()
-    if check_newer(held, number, data):
-        room.add_directory(len(data) - (0 if held is None else len(held[1])))
+    newer = check_newer(held, number, data)
+    added = len(data) - (0 if held is None else len(held[1]))
+    directory_owners.keep(connection, bytes(identity), by, added, room, now)
+    if newer:
         connection.execute(
             "INSERT OR REPLACE INTO bundles (identity, number, signed) VALUES (?, ?, ?)",
             (bytes(identity), number, data),
@@ -68,13 +78,16 @@ def put_endpoint(
     expires: int,
     record: Signed,
     room: Room,
+    now: int,
 ) -> None:
     data = record.encode()
     held = connection.execute(
         "SELECT sequence, signed FROM endpoints WHERE device = ?", (bytes(device),)
     ).fetchone()
-    if check_newer(held, sequence, data):
-        room.add_directory(len(data) - (0 if held is None else len(held[1])))
+    newer = check_newer(held, sequence, data)
+    added = len(data) - (0 if held is None else len(held[1]))
+    directory_owners.keep(connection, bytes(device), device, added, room, now)
+    if newer:
         connection.execute(
             "INSERT OR REPLACE INTO endpoints (device, sequence, expires, signed)"
             " VALUES (?, ?, ?, ?)",
@@ -92,8 +105,9 @@ def endpoint(connection: apsw.Connection, device: DeviceKey, now: int) -> Signed
 def sweep(connection: apsw.Connection, room: Room, now: int) -> int:
     records = connection.execute(
         "DELETE FROM endpoints WHERE rowid IN"
-        " (SELECT rowid FROM endpoints WHERE expires <= ? LIMIT ?) RETURNING length(signed)",
+        " (SELECT rowid FROM endpoints WHERE expires <= ? LIMIT ?)"
+        " RETURNING device, length(signed)",
         (now, SWEEP_ROWS),
     ).fetchall()
-    room.add_directory(-total(records))
+    directory_owners.freed_each(connection, records, room)
     return len(records)

@@ -1,39 +1,27 @@
 """All that is kept for a device, or an identity, deleted: when it is revoked, or its account goes.
 
-Whoever adds a table with a device or an identity in it adds it here;
+Whoever adds a table with a device or an identity in it adds it here, or to the
+directory in usage.py;
 tests/relay/store/test_forgetting.py finds the ones that are left out.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import apsw
 
-from relay.store.sqlite import blobs, channels
+from relay.store.sqlite import blobs, channels, directory_owners
 from relay.store.sqlite.mailboxes import RAISE_FIRST
-from relay.store.sqlite.usage import Room, total
+from relay.store.sqlite.usage import Room
 from schemas.ids import DeviceKey, IdentityKey
-
-# Tables of the directory, and the bytes of a row that count there
-_OF_DEVICE: Final = (
-    ("key_packages", "ifnull(length(package), 0)"),
-    ("kp_requests", "ifnull(length(answer), 0)"),
-    ("hybrid_keys", "length(hybrid_key) + length(signature)"),
-    ("endpoints", "length(signed)"),
-)
-_OF_IDENTITY: Final = (("bundles", "length(signed)"), ("relay_statements", "length(signed)"))
 
 
 def forget_device(connection: apsw.Connection, device: DeviceKey, room: Room) -> None:
     """Not its registration in an account, nor its session."""
     key = bytes(device)
-    for table, size in _OF_DEVICE:
-        rows = connection.execute(
-            f"DELETE FROM {table} WHERE device = ? RETURNING {size}",  # noqa: S608 - our own text
-            (key,),
-        ).fetchall()
-        room.add_directory(-total(rows))
+    directory_owners.forget(connection, key, room)
+    connection.execute("UPDATE directory_owners SET device = x'' WHERE device = ?", (key,))
     _forget_mailboxes(connection, key, room)
     connection.execute("DELETE FROM delivery_tokens WHERE device = ?", (key,))
     connection.execute("DELETE FROM damaged WHERE recipient = ?", (key,))
@@ -43,12 +31,7 @@ def forget_device(connection: apsw.Connection, device: DeviceKey, room: Room) ->
 
 def forget_identity(connection: apsw.Connection, identity: IdentityKey, room: Room) -> None:
     """Not its account."""
-    for table, size in _OF_IDENTITY:
-        rows = connection.execute(
-            f"DELETE FROM {table} WHERE identity = ? RETURNING {size}",  # noqa: S608 - our own text
-            (bytes(identity),),
-        ).fetchall()
-        room.add_directory(-total(rows))
+    directory_owners.forget(connection, bytes(identity), room)
 
 
 def _forget_mailboxes(connection: apsw.Connection, recipient: bytes, room: Room) -> None:

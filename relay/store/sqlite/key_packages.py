@@ -15,6 +15,7 @@ from relay.store.contract import (
     Quotas,
 )
 from relay.store.rules import check_stock, check_suites, key_package_used
+from relay.store.sqlite import directory_owners
 from relay.store.sqlite.usage import Room, total
 from schemas.ids import DeviceKey
 
@@ -27,6 +28,7 @@ def put(
     suite: int,
     package: bytes,
     room: Room,
+    now: int,
     *,
     last_resort: bool,
 ) -> int:
@@ -40,7 +42,7 @@ def put(
             _check_suites(connection, device, suite)
         else:
             _check_room(connection, device, room.quotas)
-        room.add_directory(len(package))
+        directory_owners.keep(connection, bytes(device), device, len(package), room, now)
         if last_resort:
             _drop_last_resort(connection, device, suite, room)
         connection.execute(
@@ -50,6 +52,8 @@ def put(
         )
     elif known[0]:
         raise key_package_used()
+    else:
+        directory_owners.keep(connection, bytes(device), device, 0, room, now)
     return _stock(connection, device, suite)
 
 
@@ -77,7 +81,7 @@ def _drop_last_resort(
         " RETURNING ifnull(length(package), 0)",
         (bytes(device), suite),
     ).fetchall()
-    room.add_directory(-total(gone))
+    directory_owners.freed(connection, bytes(device), total(gone), room)
 
 
 def _stock(connection: apsw.Connection, device: DeviceKey, suite: int) -> int:
@@ -157,10 +161,10 @@ def sweep(connection: apsw.Connection, room: Room, now: int) -> int:
     answers = connection.execute(
         "DELETE FROM kp_requests WHERE rowid IN"
         " (SELECT rowid FROM kp_requests WHERE until <= ? LIMIT ?)"
-        " RETURNING ifnull(length(answer), 0)",
+        " RETURNING device, ifnull(length(answer), 0)",
         (now, SWEEP_ROWS),
     ).fetchall()
-    room.add_directory(-total(answers))
+    directory_owners.freed_each(connection, answers, room)
     connection.execute(
         "DELETE FROM key_packages WHERE id IN"
         " (SELECT id FROM key_packages WHERE taken <= ? LIMIT ?)",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import apsw
 
 from relay.store.rules import check_newer
+from relay.store.sqlite import directory_owners
 from relay.store.sqlite.database import Database
 from relay.store.sqlite.usage import Room
-from schemas.ids import IdentityKey
+from schemas.ids import DeviceKey, IdentityKey
 from schemas.records import Signed
 
 
@@ -17,8 +18,10 @@ class SqliteStatements:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def put(self, identity: IdentityKey, number: int, statement: Signed) -> None:
-        arguments = (identity, number, statement, self._db.room)
+    async def put(
+        self, identity: IdentityKey, number: int, statement: Signed, *, by: DeviceKey, now: int
+    ) -> None:
+        arguments = (identity, number, statement, by, self._db.room, now)
         await self._db.write(_put, *arguments, cost=len(statement.payload))
 
     async def get(self, identity: IdentityKey) -> Signed | None:
@@ -26,14 +29,22 @@ class SqliteStatements:
 
 
 def _put(
-    connection: apsw.Connection, identity: IdentityKey, number: int, statement: Signed, room: Room
+    connection: apsw.Connection,
+    identity: IdentityKey,
+    number: int,
+    statement: Signed,
+    by: DeviceKey,
+    room: Room,
+    now: int,
 ) -> None:
     data = statement.encode()
     held = connection.execute(
         "SELECT number, signed FROM relay_statements WHERE identity = ?", (bytes(identity),)
     ).fetchone()
-    if check_newer(held, number, data):
-        room.add_directory(len(data) - (0 if held is None else len(held[1])))
+    newer = check_newer(held, number, data)
+    added = len(data) - (0 if held is None else len(held[1]))
+    directory_owners.keep(connection, bytes(identity), by, added, room, now)
+    if newer:
         connection.execute(
             "INSERT OR REPLACE INTO relay_statements (identity, number, signed) VALUES (?, ?, ?)",
             (bytes(identity), number, data),

@@ -20,7 +20,7 @@ from relay.store.contract import (
     Written,
 )
 from relay.store.delivery_tokens import ANYBODY, Bringer
-from relay.store.sqlite import directory, key_packages, mailboxes
+from relay.store.sqlite import directory, directory_owners, key_packages, mailboxes
 from relay.store.sqlite.accounts import SqliteAccounts
 from relay.store.sqlite.accounts import sweep as sweep_accounts
 from relay.store.sqlite.audit import SqliteAudit
@@ -151,11 +151,11 @@ class SqliteStore:
         return await self.database.read(mailboxes.state, name)
 
     async def put_key_package(
-        self, device: DeviceKey, suite: int, package: bytes, *, last_resort: bool
+        self, device: DeviceKey, suite: int, package: bytes, *, last_resort: bool, now: int
     ) -> int:
         return await self.database.writer.run(
             lambda connection: key_packages.put(
-                connection, device, suite, package, self._room, last_resort=last_resort
+                connection, device, suite, package, self._room, now, last_resort=last_resort
             ),
             cost=len(package),
         )
@@ -167,29 +167,25 @@ class SqliteStore:
             lambda connection: key_packages.take(connection, device, suite, request, now)
         )
 
-    async def put_hybrid_key(self, device: DeviceKey, key: StoredHybridKey) -> None:
-        await self.database.write(directory.put_hybrid_key, device, key, self._room)
+    async def put_hybrid_key(self, device: DeviceKey, key: StoredHybridKey, *, now: int) -> None:
+        await self.database.write(directory.put_hybrid_key, device, key, self._room, now)
 
     async def hybrid_keys(self, devices: Sequence[DeviceKey]) -> list[StoredHybridKey | None]:
         return await self.database.read(directory.hybrid_keys, devices)
 
-    async def put_bundle(self, identity: IdentityKey, number: int, bundle: Signed) -> None:
-        await self.database.write(
-            directory.put_bundle,
-            identity,
-            number,
-            bundle,
-            self._room,
-            cost=len(bundle.payload),
-        )
+    async def put_bundle(
+        self, identity: IdentityKey, number: int, bundle: Signed, *, by: DeviceKey, now: int
+    ) -> None:
+        arguments = (identity, number, bundle, by, self._room, now)
+        await self.database.write(directory.put_bundle, *arguments, cost=len(bundle.payload))
 
     async def bundle(self, identity: IdentityKey) -> Signed | None:
         return await self.database.read(directory.bundle, identity)
 
     async def put_endpoint(
-        self, device: DeviceKey, sequence: int, expires: int, record: Signed
+        self, device: DeviceKey, sequence: int, expires: int, record: Signed, *, now: int
     ) -> None:
-        arguments = (device, sequence, expires, record, self._room)
+        arguments = (device, sequence, expires, record, self._room, now)
         await self.database.write(directory.put_endpoint, *arguments, cost=len(record.payload))
 
     async def endpoint(self, device: DeviceKey, *, now: int) -> Signed | None:
@@ -213,6 +209,7 @@ def _sweep(connection: apsw.Connection, room: Room, now: int) -> tuple[int, int]
     expired, unused = mailboxes.sweep(connection, room, now)
     known = mailboxes.recognise(connection, room, now)
     others = key_packages.sweep(connection, room, now) + directory.sweep(connection, room, now)
+    others += directory_owners.sweep(connection, room, now)
     return expired, unused + known + others + sweep_accounts(connection, now)
 
 

@@ -9,12 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import apsw
 
 from relay.refusals import relay_full
 from relay.store.contract import Quotas, Usage
+
+# Tables of the directory: whose a row is, and its bytes
+DIRECTORY: Final = (
+    ("key_packages", "device", "ifnull(length(package), 0)"),
+    ("kp_requests", "device", "ifnull(length(answer), 0)"),
+    ("hybrid_keys", "device", "length(hybrid_key) + length(signature)"),
+    ("endpoints", "device", "length(signed)"),
+    ("bundles", "identity", "length(signed)"),
+    ("relay_statements", "identity", "length(signed)"),
+)
 
 
 @dataclass(slots=True)
@@ -58,11 +68,17 @@ class Room:
         self.usage.mailboxes += 1
         self.usage.strangers += 1
 
-    def add_directory(self, size: int) -> None:
-        """Key packages, hybrid keys, bundles, endpoints. Raises TryLater `relay-full`."""
-        if size > 0 and self.usage.directory_bytes + size > self.quotas.directory_bytes:
+    def add_directory(self, size: int, *, stranger: bool) -> None:
+        """See DIRECTORY. Raises TryLater `relay-full`."""
+        quotas, usage = self.quotas, self.usage
+        share = int(quotas.directory_bytes * quotas.strangers_share)
+        if size > 0 and (
+            usage.directory_bytes + size > quotas.directory_bytes
+            or (stranger and usage.strangers_directory_bytes + size > share)
+        ):
             raise relay_full()
-        self.usage.directory_bytes += size
+        usage.directory_bytes += size
+        usage.strangers_directory_bytes += stranger * size
 
     def holds_blob(self, size: int, *, stranger: bool) -> bool:
         """Whether there is room for one more blob of `size` bytes."""
@@ -97,23 +113,20 @@ def count(connection: apsw.Connection) -> Usage:
         "SELECT count(*), ifnull(sum(parcels), 0), ifnull(sum(bytes), 0),"
         " ifnull(sum(NOT known), 0), ifnull(sum(iif(known, 0, bytes)), 0) FROM mailboxes"
     ).fetchall()
-    directory = sum(
-        connection.execute(f"SELECT ifnull(sum({what}), 0) FROM {table}").get  # noqa: S608
-        for what, table in (
-            ("length(package)", "key_packages"),
-            ("length(answer)", "kp_requests"),
-            ("length(hybrid_key) + length(signature)", "hybrid_keys"),
-            ("length(signed)", "bundles"),
-            ("length(signed)", "endpoints"),
-            ("length(signed)", "relay_statements"),
-        )
-    )
+    directory = strangers = 0
+    for table, column, size in DIRECTORY:
+        row: Any = connection.execute(
+            f"SELECT ifnull(sum({size}), 0), ifnull(sum(iif(o.stranger, {size}, 0)), 0)"  # noqa: S608
+            f" FROM {table} t LEFT JOIN directory_owners o ON o.owner = t.{column}"
+        ).get
+        directory += row[0]
+        strangers += row[1]
     [blobs] = connection.execute(
         "SELECT count(*), ifnull(sum(received), 0), ifnull(sum(iif(stranger, received, 0)), 0)"
         " FROM blobs"
     ).fetchall()
-    held: list[Any] = [*mailboxes, directory, *blobs]
-    return Usage(*held)
+    counted: list[Any] = [*mailboxes, directory, strangers, *blobs]
+    return Usage(*counted)
 
 
 def mailboxes_near_quota(connection: apsw.Connection, quotas: Quotas, share: float) -> int:

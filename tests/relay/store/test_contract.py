@@ -226,7 +226,7 @@ async def test_a_key_package_is_consumed_exactly_once_under_concurrency_and_rest
     store = await reopen()
     packages = [b"package %d" % number for number in range(20)]
     for stock, package in enumerate(packages, 1):
-        assert await store.put_key_package(bob, SUITE, package, last_resort=False) == stock
+        assert await store.put_key_package(bob, SUITE, package, last_resort=False, now=NOW) == stock
 
     async def take() -> bytes:
         answer = await store.take_key_package(bob, SUITE, request_id(), now=NOW)
@@ -246,7 +246,7 @@ async def test_a_repeated_request_has_the_same_answer_across_restart(
 ) -> None:
     store = await reopen()
     for package in (b"one", b"two", b"three"):
-        await store.put_key_package(bob, SUITE, package, last_resort=False)
+        await store.put_key_package(bob, SUITE, package, last_resort=False, now=NOW)
     request = request_id()
     first = await store.take_key_package(bob, SUITE, request, now=NOW)
     store = await reopen()
@@ -263,7 +263,7 @@ async def test_a_request_forgotten_but_not_yet_swept_is_forgotten(
     store: RelayStore, bob: DeviceKey
 ) -> None:
     for package in (b"one", b"two"):
-        await store.put_key_package(bob, SUITE, package, last_resort=False)
+        await store.put_key_package(bob, SUITE, package, last_resort=False, now=NOW)
     request = request_id()
     first = await store.take_key_package(bob, SUITE, request, now=NOW)
     later = await store.take_key_package(bob, SUITE, request, now=NOW + REQUEST_MEMORY_S)
@@ -274,8 +274,8 @@ async def test_a_request_forgotten_but_not_yet_swept_is_forgotten(
 async def test_suites_and_devices_have_stocks_of_their_own(
     store: RelayStore, bob: DeviceKey
 ) -> None:
-    assert await store.put_key_package(bob, 1, b"classic", last_resort=False) == 1
-    assert await store.put_key_package(bob, 65100, b"hybrid", last_resort=False) == 1
+    assert await store.put_key_package(bob, 1, b"classic", last_resort=False, now=NOW) == 1
+    assert await store.put_key_package(bob, 65100, b"hybrid", last_resort=False, now=NOW) == 1
     assert await store.take_key_package(bob, 7, request_id(), now=NOW) is None
     carol = DeviceKey(os.urandom(32))
     assert await store.take_key_package(carol, 1, request_id(), now=NOW) is None
@@ -288,8 +288,8 @@ async def test_the_last_resort_is_shown_when_the_stock_is_empty_and_kept(
     reopen: Opener, bob: DeviceKey
 ) -> None:
     store = await reopen()
-    assert await store.put_key_package(bob, SUITE, b"last", last_resort=True) == 0
-    assert await store.put_key_package(bob, SUITE, b"stock", last_resort=False) == 1
+    assert await store.put_key_package(bob, SUITE, b"last", last_resort=True, now=NOW) == 0
+    assert await store.put_key_package(bob, SUITE, b"stock", last_resort=False, now=NOW) == 1
     requests = [request_id() for _ in range(3)]
     for _ in range(2):
         answers = [await store.take_key_package(bob, SUITE, r, now=NOW) for r in requests]
@@ -297,8 +297,8 @@ async def test_the_last_resort_is_shown_when_the_stock_is_empty_and_kept(
         assert shown == [(b"stock", False), (b"last", True), (b"last", True)]
         store = await reopen()
         # New stock goes to new requests; those that saw the last resort see it again.
-        await store.put_key_package(bob, SUITE, b"more stock", last_resort=False)
-    await store.put_key_package(bob, SUITE, b"newer last", last_resort=True)
+        await store.put_key_package(bob, SUITE, b"more stock", last_resort=False, now=NOW)
+    await store.put_key_package(bob, SUITE, b"newer last", last_resort=True, now=NOW)
     answers = [await store.take_key_package(bob, SUITE, request_id(), now=NOW) for _ in range(2)]
     assert [answer.package for answer in answers if answer] == [b"more stock", b"newer last"]
 
@@ -307,10 +307,10 @@ async def test_uploads_are_idempotent_and_never_hand_a_package_out_twice(
     store: RelayStore, bob: DeviceKey
 ) -> None:
     for _ in range(2):
-        assert await store.put_key_package(bob, SUITE, b"one", last_resort=False) == 1
+        assert await store.put_key_package(bob, SUITE, b"one", last_resort=False, now=NOW) == 1
     await store.take_key_package(bob, SUITE, request_id(), now=NOW)
     with pytest.raises(Refused) as raised:
-        await store.put_key_package(bob, SUITE, b"one", last_resort=False)
+        await store.put_key_package(bob, SUITE, b"one", last_resort=False, now=NOW)
     assert raised.value.code == "key-package-used"
     assert await store.sweep(now=NOW + TAKEN_MEMORY_S) == 2  # the package, and the request
 
@@ -318,22 +318,22 @@ async def test_uploads_are_idempotent_and_never_hand_a_package_out_twice(
 async def test_the_stock_is_capped(reopen: Opener, bob: DeviceKey) -> None:
     store = await reopen(Quotas(key_packages=3))
     for number in range(3):
-        await store.put_key_package(bob, number % 2, b"%d" % number, last_resort=False)
+        await store.put_key_package(bob, number % 2, b"%d" % number, last_resort=False, now=NOW)
     with pytest.raises(Refused) as raised:
-        await store.put_key_package(bob, SUITE, b"more", last_resort=False)
+        await store.put_key_package(bob, SUITE, b"more", last_resort=False, now=NOW)
     assert raised.value.code == "key-packages-full"
-    await store.put_key_package(bob, SUITE, b"last", last_resort=True)
+    await store.put_key_package(bob, SUITE, b"last", last_resort=True, now=NOW)
     await store.take_key_package(bob, SUITE, request_id(), now=NOW)
-    await store.put_key_package(bob, SUITE, b"more", last_resort=False)
+    await store.put_key_package(bob, SUITE, b"more", last_resort=False, now=NOW)
 
 
 async def test_last_resorts_are_of_few_suites(store: RelayStore, bob: DeviceKey) -> None:
     for suite in range(LAST_RESORT_SUITES):
-        await store.put_key_package(bob, suite, b"%d" % suite, last_resort=True)
+        await store.put_key_package(bob, suite, b"%d" % suite, last_resort=True, now=NOW)
     with pytest.raises(Refused) as raised:
-        await store.put_key_package(bob, 99, b"99", last_resort=True)
+        await store.put_key_package(bob, 99, b"99", last_resort=True, now=NOW)
     assert raised.value.code == "too-many-suites"
-    await store.put_key_package(bob, 0, b"replaced", last_resort=True)
+    await store.put_key_package(bob, 0, b"replaced", last_resort=True, now=NOW)
 
 
 # The directory
@@ -342,8 +342,8 @@ async def test_last_resorts_are_of_few_suites(store: RelayStore, bob: DeviceKey)
 async def test_hybrid_keys_are_replaced(reopen: Opener, bob: DeviceKey) -> None:
     store = await reopen()
     old, new = StoredHybridKey(b"old", b"signed"), StoredHybridKey(b"new", b"signed")
-    await store.put_hybrid_key(bob, old)
-    await store.put_hybrid_key(bob, new)
+    await store.put_hybrid_key(bob, old, now=NOW)
+    await store.put_hybrid_key(bob, new, now=NOW)
     store = await reopen()
     stranger = DeviceKey(os.urandom(32))
     assert await store.hybrid_keys([stranger, bob, bob]) == [None, new, new]
@@ -353,16 +353,16 @@ def signed(content: bytes) -> Signed:
     return Signed(content, os.urandom(32), hashlib.sha512(content).digest())
 
 
-async def test_the_newest_bundle_wins(reopen: Opener) -> None:
+async def test_the_newest_bundle_wins(reopen: Opener, bob: DeviceKey) -> None:
     store, ann = await reopen(), IdentityKey(os.urandom(32))
     assert await store.bundle(ann) is None
     first, second = signed(b"1"), signed(b"2")
-    await store.put_bundle(ann, 1, first)
-    await store.put_bundle(ann, 2, second)
-    await store.put_bundle(ann, 2, second)
+    await store.put_bundle(ann, 1, first, by=bob, now=NOW)
+    await store.put_bundle(ann, 2, second, by=bob, now=NOW)
+    await store.put_bundle(ann, 2, second, by=bob, now=NOW)
     for number, other in ((1, first), (2, signed(b"another 2"))):
         with pytest.raises(Refused) as raised:
-            await store.put_bundle(ann, number, other)
+            await store.put_bundle(ann, number, other, by=bob, now=NOW)
         assert raised.value.code == "stale"
     assert await (await reopen()).bundle(ann) == second
 
@@ -370,10 +370,10 @@ async def test_the_newest_bundle_wins(reopen: Opener) -> None:
 async def test_the_newest_endpoint_wins_until_it_expires(reopen: Opener, bob: DeviceKey) -> None:
     store = await reopen()
     first, second = signed(b"1"), signed(b"2")
-    await store.put_endpoint(bob, 1, NOW + 2 * DAY, first)
-    await store.put_endpoint(bob, 5, NOW + DAY, second)
+    await store.put_endpoint(bob, 1, NOW + 2 * DAY, first, now=NOW)
+    await store.put_endpoint(bob, 5, NOW + DAY, second, now=NOW)
     with pytest.raises(Refused) as raised:
-        await store.put_endpoint(bob, 4, NOW + 2 * DAY, first)
+        await store.put_endpoint(bob, 4, NOW + 2 * DAY, first, now=NOW)
     assert raised.value.code == "stale"
     store = await reopen()
     assert await store.endpoint(bob, now=NOW + DAY - 1) == second

@@ -17,7 +17,7 @@ from schemas.node_service import Enqueued
 from schemas.records import Signed
 from tests.relay.support import DAY, NOW, SUITE, parcel
 
-OWN_COLUMNS = {"device", "recipient", "identity", "low", "high"}
+OWN_COLUMNS = {"device", "recipient", "identity", "owner", "low", "high"}
 
 
 def signed(identity: bytes) -> Signed:
@@ -39,13 +39,13 @@ async def fill(store: RelayStore, name: str) -> tuple[IdentityKey, DeviceKey]:
     assert all(isinstance(each, Enqueued) for each in await store.enqueue(parcels, now=NOW))
     await cast(Any, store)._set_aside(MailboxName(device), [1], NOW)
     for package in (b"one", b"two"):
-        await store.put_key_package(device, SUITE, package + device, last_resort=False)
-    await store.put_key_package(device, SUITE, b"last" + device, last_resort=True)
+        await store.put_key_package(device, SUITE, package + device, last_resort=False, now=NOW)
+    await store.put_key_package(device, SUITE, b"last" + device, last_resort=True, now=NOW)
     await store.take_key_package(device, SUITE, os.urandom(16), now=NOW)
-    await store.put_hybrid_key(device, StoredHybridKey(os.urandom(1216), bytes(64)))
-    await store.put_endpoint(device, 1, NOW + DAY, signed(device))
-    await store.put_bundle(identity, 1, signed(identity))
-    await store.statements.put(identity, 1, signed(identity))
+    await store.put_hybrid_key(device, StoredHybridKey(os.urandom(1216), bytes(64)), now=NOW)
+    await store.put_endpoint(device, 1, NOW + DAY, signed(device), now=NOW)
+    await store.put_bundle(identity, 1, signed(identity), by=device, now=NOW)
+    await store.statements.put(identity, 1, signed(identity), by=device, now=NOW)
     chunk = os.urandom(BLOB_CHUNK)
     blob = BlobId(hashlib.sha256(chunk).digest())
     await store.blobs.append(device, blob, 0, chunk, BLOB_CHUNK, expires=NOW + DAY, now=NOW)

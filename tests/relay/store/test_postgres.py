@@ -131,7 +131,7 @@ async def test_a_key_package_is_given_once_by_whichever_process(processes: Proce
     bob = DeviceKey(os.urandom(32))
     packages = [b"%d" % number for number in range(30)]
     for package in packages:
-        await stores[0].put_key_package(bob, SUITE, package, last_resort=False)
+        await stores[0].put_key_package(bob, SUITE, package, last_resort=False, now=NOW)
     same = os.urandom(16)
     answers = await asyncio.gather(
         *(store.take_key_package(bob, SUITE, same, now=NOW) for store in stores for _ in range(3)),
@@ -439,7 +439,7 @@ async def test_restored_data_give_no_number_and_no_key_package_again(
     store, bob = await processes.start(), DeviceKey(os.urandom(32))
     await send(store, bob)
     for package, last in ((b"one", False), (b"last", True)):
-        await store.put_key_package(bob, SUITE, package, last_resort=last)
+        await store.put_key_package(bob, SUITE, package, last_resort=last, now=NOW)
     await processes.stop()
     name = processes.url.rpartition("/")[2].partition("?")[0]
     copy = f"{name}_copy"

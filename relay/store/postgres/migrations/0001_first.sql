@@ -52,6 +52,7 @@ CREATE TABLE usage (
     bytes bigint NOT NULL DEFAULT 0,
     strangers_bytes bigint NOT NULL DEFAULT 0,
     directory_bytes bigint NOT NULL DEFAULT 0,
+    strangers_directory_bytes bigint NOT NULL DEFAULT 0,
     blobs bigint NOT NULL DEFAULT 0,
     blob_bytes bigint NOT NULL DEFAULT 0,
     strangers_blob_bytes bigint NOT NULL DEFAULT 0
@@ -111,6 +112,16 @@ CREATE TABLE endpoints (
     signed bytea NOT NULL
 );
 CREATE INDEX endpoints_by_expiry ON endpoints (expires);
+
+-- Whose the rows of the directory are, a device's or an identity's: see relay/store/rules.py.
+CREATE TABLE directory_owners (
+    owner bytea PRIMARY KEY,
+    device bytea NOT NULL,              -- which brought something of theirs last; empty once forgotten
+    renewed bigint NOT NULL,
+    stranger boolean NOT NULL           -- not known when something of theirs came last
+);
+CREATE INDEX directory_owners_by_age ON directory_owners (renewed);
+CREATE INDEX directory_owners_by_device ON directory_owners (device);
 
 -- first_seq: where new mailboxes start to count. probed: written to see whether writes are taken.
 CREATE TABLE meta (

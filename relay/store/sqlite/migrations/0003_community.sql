@@ -106,3 +106,18 @@ CREATE TABLE delivery_tokens (
 ) STRICT;
 ALTER TABLE mailboxes ADD COLUMN guarded INTEGER NOT NULL DEFAULT 0;  -- takes nothing without one
 ALTER TABLE parcels ADD COLUMN token INTEGER;                         -- what it came with, if any
+
+-- Whose the rows of the directory are, a device's or an identity's: see relay/store/rules.py.
+CREATE TABLE directory_owners (
+    owner BLOB PRIMARY KEY,
+    device BLOB NOT NULL,               -- which brought something of theirs last; empty once forgotten
+    renewed INTEGER NOT NULL,
+    stranger INTEGER NOT NULL           -- not known when something of theirs came last
+) STRICT;
+CREATE INDEX directory_owners_by_age ON directory_owners (renewed);
+CREATE INDEX directory_owners_by_device ON directory_owners (device);
+INSERT INTO directory_owners (owner, device, renewed, stranger)
+    SELECT owner, owner, unixepoch(), 0 FROM (
+        SELECT device AS owner FROM key_packages UNION SELECT device FROM kp_requests
+        UNION SELECT device FROM hybrid_keys UNION SELECT device FROM endpoints
+        UNION SELECT identity FROM bundles);
