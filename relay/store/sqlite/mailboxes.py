@@ -189,7 +189,7 @@ def _find(connection: apsw.Connection, name: MailboxName) -> int | None:
 def _find_held(
     connection: apsw.Connection, mailbox: int, item: EnqueueItem, room: Room, now: int
 ) -> Enqueued | None:
-    """The first outcome of a repeated parcel; an expired one is deleted instead."""
+    """The first outcome of a repeated parcel; expired ones are deleted instead."""
     row = connection.execute(
         "SELECT seq, expires FROM parcels WHERE mailbox = ? AND id = ?", (mailbox, bytes(item.id))
     ).fetchone()
@@ -197,6 +197,7 @@ def _find_held(
         return None
     if row[1] <= now:
         _delete(connection, mailbox, [row[0]], room)
+        _sweep(connection, "mailbox = ? AND expires <= ?", (mailbox, now), room)
         return None
     return Enqueued(*row)
 
