@@ -10,7 +10,7 @@ from typing import Final
 from relay.store.contract import RelayStore
 
 OK: Final = "ok"
-DEGRADED: Final = "degraded"  # mail can be read, new mail is refused
+DEGRADED: Final = "degraded"  # mail can be read, new mail is refused; or the upkeep fails
 UNHEALTHY: Final = "unhealthy"  # the database does not work
 DRAINING: Final = "draining"  # shutting down
 
@@ -55,4 +55,6 @@ class Health:
             reason = trouble.code
         elif self._store.full:
             status, reason = DEGRADED, "relay-full"
+        elif failing := self._store.upkeep.failing:
+            status, reason = DEGRADED, f"{next(iter(failing))}-fails"
         return Report(status, reason, self._version, self._uptime(), int(self._clock() * 1000))

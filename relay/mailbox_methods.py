@@ -163,6 +163,8 @@ class MailboxMethods:
         with call.request() as params:
             name = MailboxName(DeviceKey(params.recipientKey))
             after = min(params.after, MAX_NUMBER)
+            if not params._has("sink"):
+                raise ValueError("nowhere to push to")
             sink = call.line.rpc.service(params.sink, deadline_s=PUSH_DEADLINE_S)
         await self._require_own(call, name)
         await self._open(call, name)

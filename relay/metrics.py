@@ -119,6 +119,8 @@ class _State(Collector):
         yield _by("transport_drops", "Dropped by the transport", "reason", self._drops())
         yield _by("parcels", "Parcels", "event", self._store.counters)
         yield _by("blobs", "Blobs", "event", self._store.blobs.counters)
+        failures = self._store.upkeep.failures
+        yield _by("upkeep_failures", "What the relay does by itself, begun anew", "work", failures)
         yield _by(
             "subscriptions_ended",
             "Subscriptions that ended, and what they pushed",

@@ -9,23 +9,28 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from relay.store.processes import HEARTBEAT_S, LIVE_S, Process, Processes
+from relay.upkeep import Upkeep
 from schemas.addresses import Address
 from schemas.errors import Fault
 from schemas.limits import RELAY_PROCESSES
 
 log = logging.getLogger(__name__)
 
+HEARTBEAT = "heartbeat"
 _WITHDRAW_S = 2.0  # a database that is gone does not hold up the end
 
 
 class Membership:
     """`told` is what nodes are to know of this relay's processes. Times: see Processes."""
 
-    def __init__(self, store: Processes, address: Address, version: str, *, named: bool) -> None:
+    def __init__(
+        self, store: Processes, address: Address, version: str, upkeep: Upkeep, *, named: bool
+    ) -> None:
         """`named`: the operator says that nodes reach it at this address."""
         self._store = store
         self._address = address
         self._version = version
+        self._upkeep = upkeep
         self._named = named
         self._run = os.urandom(16)
         self._replaced = False
@@ -47,7 +52,7 @@ class Membership:
     async def announced(self) -> AsyncIterator[None]:
         """For the length of the block the others know of this process. Raises as `announce`."""
         await self._announce()
-        beating = asyncio.create_task(self._beat(), name="heartbeat")
+        beating = self._upkeep.start(HEARTBEAT, self._beat)
         try:
             yield
         finally:
@@ -63,6 +68,7 @@ class Membership:
             try:
                 async with asyncio.timeout(LIVE_S):
                     await self._announce()
+                self._upkeep.got_through(HEARTBEAT)
             except (Fault, TimeoutError) as fault:
                 log.warning("the other processes do not hear of this one: %s", fault)
 

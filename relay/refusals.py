@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from schemas.errors import Blame, Fault, Refused
+from typing import Final
+
+from schemas.errors import Blame, Fault, Malformed, Refused
 from schemas.frames import ErrorFrame
 
 RELAY_FULL_RETRY_MS = 600_000
@@ -79,7 +81,32 @@ def token_share_used() -> TryLater:
     )
 
 
+_DISK_FULL: Final = ErrorFrame(
+    "disk-full",
+    "the disk of this relay is full",
+    "what you send is sent again by itself; another relay may have room",
+    10_000,
+)
+_STORE_UNAVAILABLE: Final = ErrorFrame(
+    "store-unavailable",
+    "this relay can keep nothing or find nothing at present; what was asked may have been done",
+    "ask again: it is safe to",
+    1_000,
+)
+
+
+def is_for_callers(fault: Fault) -> bool:
+    """Whether it was written for who calls; else for who runs the relay, and stays in its log."""
+    return isinstance(fault, Refused | Malformed)
+
+
 def error_frame(fault: Fault) -> ErrorFrame:
-    """What of a fault crosses the wire: the four fields written on purpose, nothing else."""
+    """What of a fault crosses the wire: four fields, written for callers, and nothing else.
+
+    What becomes of the relay's database, disk and files is told as one of two words: the rest, such
+    as how it logs in to its database, is its operator's business.
+    """
+    if not is_for_callers(fault):
+        return _DISK_FULL if fault.code == _DISK_FULL.code else _STORE_UNAVAILABLE
     retry_after_ms = fault.retry_after_ms if isinstance(fault, TryLater) else 0
     return ErrorFrame(fault.code, fault.message, fault.hint, retry_after_ms)

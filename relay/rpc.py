@@ -1,8 +1,8 @@
 """The one wrapper around every method: no exception, path or traceback leaves this process.
 
 What a pycapnp server method raises reaches the client with the server's traceback in its text. So
-nothing raises: a Fault becomes the result's `error`, anything else the code `internal` with an id
-that the relay's log has, too.
+nothing raises: a Fault becomes the result's `error` as far as callers are to know it, anything else
+the code `internal`; an id in the message leads to the details in the relay's log.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from relay.call import Call, Line
 from relay.memory import busy
-from relay.refusals import error_frame
+from relay.refusals import error_frame, is_for_callers
 from relay.service import HEALTH, METHODS, Handler, RelayService, draining_refusal
 from schemas.errors import Fault, Refused
 from schemas.frames import ErrorFrame, fill_error
 from schemas.node_service import UNIMPLEMENTED, NodeService
-from telemetry.correlation import new_call
+from telemetry.correlation import Trace, new_call
 
 log = logging.getLogger(__name__)
 
@@ -84,16 +85,21 @@ class CallDesk:
                 handler = self._admit(method, line)
                 await handler(self._service, Call(line, context.params, context.results))
             except Fault as fault:
-                log.debug("%s: %s", method, fault.code)
-                self._refuse(context, error_frame(fault))
+                error = error_frame(fault)
+                if is_for_callers(fault):
+                    log.debug("%s: %s", method, fault.code)
+                else:
+                    error = _with_log(error, trace)
+                    log.warning("%s: %s; the caller was told %s", method, fault, error.message)
+                self._refuse(context, error)
             except Exception:
                 log.exception("%s failed; the caller was told %s", method, trace)
                 error = ErrorFrame(
                     "internal",
-                    f"the relay failed; its log has the details under {trace}",
+                    "the relay failed",
                     "try again; tell the relay's operator if it stays",
                 )
-                self._refuse(context, error)
+                self._refuse(context, _with_log(error, trace))
             finally:
                 self._running -= 1
                 if not self._running:
@@ -119,6 +125,10 @@ class CallDesk:
     def _refuse(self, context: Any, error: ErrorFrame) -> None:
         self.refusals[error.code] += 1
         fill_error(context.results.init("error"), error)
+
+
+def _with_log(error: ErrorFrame, trace: Trace) -> ErrorFrame:
+    return replace(error, message=f"{error.message}; its log has the details under {trace}")
 
 
 class NodeServer:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 
 import transport
@@ -55,6 +56,8 @@ from transport.udp import Bind
 log = logging.getLogger(__name__)
 
 DISTRIBUTION = "quicnprotochat"
+HOUSEKEEPING = "housekeeping"
+REVOCATIONS = "revocations"
 SWEEP_EVERY_S = 60.0
 PROBE_EVERY_S = 5.0  # while the disk refuses
 STOP_DEADLINE_S = 5.0  # for calls that run when the relay is told to stop
@@ -163,9 +166,12 @@ async def open_relay(
             lambda: front.counters + Counter({each: endpoint.counters[each] for each in REFUSALS}),
         )
         stack.push_async_callback(desk.stop, STOP_DEADLINE_S)
-        house = _keep_house(store, service, clock, config.audit_days)
-        sweeper = asyncio.create_task(house, name="house")
-        stack.push_async_callback(_end, sweeper)
+        doubt = ClockDoubt(clock(), loop.time)
+        for name, work in (
+            (HOUSEKEEPING, partial(_keep_house, store, clock, doubt, config.audit_days)),
+            (REVOCATIONS, partial(_follow_revocations, store, service)),
+        ):
+            stack.push_async_callback(_end, store.upkeep.start(name, work))
         listen = Address(*endpoint.address)
         here = config.advertise or Address(reachable_host(listen.host), listen.port)
         address = RelayAddress(here, device.public)
@@ -174,6 +180,7 @@ async def open_relay(
                 store.processes,
                 here,
                 version(DISTRIBUTION),
+                store.upkeep,
                 named=config.advertise is not None,
             )
             await stack.enter_async_context(membership.announced())
@@ -253,15 +260,13 @@ async def _audit(
 
 
 async def _keep_house(
-    store: RelayStore, service: RelayService, clock: Callable[[], float], audit_days: int
+    store: RelayStore, clock: Callable[[], float], doubt: ClockDoubt, audit_days: int
 ) -> None:
-    """At once and then every minute, see whether the disk takes writes and who may still be here,
-    and delete what has expired, in small transactions; more often while the disk does not."""
-    doubt = ClockDoubt(clock(), asyncio.get_running_loop().time)
+    """At once and then every minute, see whether the disk takes writes, and delete what has
+    expired, in small transactions; more often while the disk does not."""
     while True:
         try:
             await store.probe(now=int(clock()))
-            await service.look_again()
             swept = 0
             while doubt.trusts(clock()) and (count := await store.sweep(now=int(clock()))):
                 swept += count
@@ -270,8 +275,20 @@ async def _keep_house(
                 await store.audit.trim(now - audit_days * 86400, now=now)
             if swept:
                 log.info("%d expired rows deleted", swept)
+            store.upkeep.got_through(HOUSEKEEPING)
         except Fault as fault:
             log.error("the store takes no writes: %s", fault)
+        await asyncio.sleep(SWEEP_EVERY_S if store.trouble is None else PROBE_EVERY_S)
+
+
+async def _follow_revocations(store: RelayStore, service: RelayService) -> None:
+    """At once and then every minute; apart from the rest, which may fail for long."""
+    while True:
+        try:
+            await service.look_again()
+            store.upkeep.got_through(REVOCATIONS)
+        except Fault as fault:
+            log.error("who was revoked cannot be read: %s", fault)
         await asyncio.sleep(SWEEP_EVERY_S if store.trouble is None else PROBE_EVERY_S)
 
 

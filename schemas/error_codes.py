@@ -135,28 +135,10 @@ _RELAY: Final = (
     ErrorCode("internal", "the relay failed; its log has the details under the id in the message",
               "try again; tell the operator if it stays"),
     ErrorCode("disk-full", "no space on the relay's disk; mail can still be read",
-              "try later; the operator frees some"),
-    ErrorCode("disk-error", "the relay's disk reports errors", "the operator checks it"),
-    ErrorCode("disk-read-only", "the relay's database cannot be written",
-              "the operator mends it"),
-    ErrorCode("database-damaged", "the relay's database is damaged",
-              "the operator restores a backup"),
-    ErrorCode("database-busy", "another program holds the relay's database", "try later"),
-    ErrorCode("database-replaced", "the relay's database was moved away while it ran",
-              "the operator puts it back"),
-    ErrorCode("cannot-open-database", "the relay's database cannot be opened",
-              "the operator mends it"),
-    ErrorCode("database-not-ours", "PostgreSQL does not let the relay do that",
-              "the operator mends it"),
-    ErrorCode("wrong-database-password", "PostgreSQL refuses the relay's user or password",
-              "the operator mends it"),
-    ErrorCode("no-such-database", "PostgreSQL does not have the relay's database",
-              "the operator mends it"),
-    ErrorCode("not-durable", "the database would lose what it acknowledges",
-              "the operator mends it"),
-    ErrorCode("store-unavailable", "PostgreSQL is away; what was asked may have been done or not",
-              "ask again: it is safe to"),
-    ErrorCode("store-closed", "the relay has just stopped", "try again later"),
+              "try later, or another relay of theirs"),
+    ErrorCode("store-unavailable", "the relay can keep nothing or find nothing at present; its log "
+              "has the details under the id in the message; what was asked may have been done or "
+              "not", "ask again: it is safe to"),
 )  # fmt: skip
 
 GROUPS: Final = {

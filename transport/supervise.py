@@ -28,7 +28,8 @@ async def begun_again(work: Callable[[], Awaitable[None]], on_failure: Callable[
             on_failure()
             if loop.time() - begun >= AGAIN_LAST_S:
                 pause_s = AGAIN_FIRST_S
-            log.exception("failed, and begins anew in %s s", pause_s)
+            name = "work" if task is None else task.get_name()
+            log.exception("%s failed, and begins anew in %s s", name, pause_s)
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, AGAIN_LAST_S)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from relay.store.audit import AuditLog
     from relay.store.channels import ChannelStore
     from relay.store.processes import Processes
+    from relay.upkeep import Upkeep
 from relay.store.blobs import BlobStore
 
 MAX_NUMBER = 2**63 - 1  # what a database's integer holds; the wire's are unsigned
@@ -118,7 +119,8 @@ class RelayStore(Protocol):
 
     `arrivals` wakes who waits for mail. `trouble` is why the last write failed, None when it did
     not; `full`, whether the whole store has no room. `counters` counts parcels: `accepted`,
-    `acknowledged`, `expired` and `damaged`.
+    `acknowledged`, `expired` and `damaged`. `upkeep` knows what the store does by itself, and what
+    the relay does with it.
     """
 
     @property
@@ -138,6 +140,8 @@ class RelayStore(Protocol):
         """None where one process alone has the store."""
         ...
 
+    @property
+    def upkeep(self) -> Upkeep: ...
     @property
     def trouble(self) -> Fault | None: ...
     @property

@@ -57,7 +57,7 @@ def refused(talk: Talk, sender: NodeProgram) -> None:
 
 def turned_down(sender: NodeProgram) -> int:
     """How often a relay whose disk fails took nothing of theirs."""
-    return len(re.findall("took nothing: .*disk-error", sender.log.read_text()))
+    return len(re.findall("took nothing: .*store-unavailable", sender.log.read_text()))
 
 
 def fresh(worlds: Worlds) -> tuple[World, Talk]:

@@ -70,4 +70,25 @@ OPERATIONS: tuple[Defence, ...] = (
         "        if False:",
         "tests/relay/test_drain.py::test_sigterm_under_load_loses_nothing_and_tells_everybody",
     ),
+    defence(
+        "what the relay does by itself begins anew",
+        "relay/upkeep.py",
+        "begun_again(work, partial(self._failed, name))",
+        "work()",
+        "tests/relay/test_upkeep.py::test_housekeeping_goes_on_after_what_nobody_foresaw[probe]",
+    ),
+    defence(
+        "the operator's business stays in the log",
+        "relay/refusals.py",
+        "    if not is_for_callers(fault):",
+        "    if False:",
+        "tests/relay/test_error_codes.py::test_what_befalls_the_machine_is_told_in_general_words",
+    ),
+    defence(
+        "a subscription without a sink",
+        "relay/mailbox_methods.py",
+        '            if not params._has("sink"):',
+        "            if False:",
+        "tests/relay/test_subscribe.py::test_a_subscription_that_names_nowhere_to_push_is_refused",
+    ),
 )

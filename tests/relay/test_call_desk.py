@@ -84,16 +84,37 @@ async def test_a_bug_tells_the_caller_nothing_but_where_to_look(
         assert await client.code("health") == ""
 
 
-async def test_a_full_disk_is_told_without_a_path(
-    relay: Relay, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "code, told",
+    [
+        ("disk-full", "disk-full"),
+        ("disk-error", "store-unavailable"),
+        ("database-replaced", "store-unavailable"),
+        ("wrong-database-password", "store-unavailable"),
+        ("store-unavailable", "store-unavailable"),
+    ],
+)
+async def test_what_befalls_the_machine_is_its_operators_business(
+    relay: Relay,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    code: str,
+    told: str,
 ) -> None:
     async def fail(*_: object, **__: object) -> None:
-        raise Fault("disk-full", "the disk is full", blame=Blame.ENVIRONMENT)
+        raise Fault(code, SECRET, blame=Blame.ENVIRONMENT, hint="mend " + SECRET)
 
     monkeypatch.setattr(relay.store, "enqueue", fail)
     async with client_of(relay) as client:
-        refused = await client.enqueue(parcel(client.device.public))
-        assert (refused.error.code, refused.error.message) == ("disk-full", "the disk is full")
+        answer = await client.enqueue(parcel(client.device.public))
+        assert answer.error.code == told
+        assert answer.error.retryAfterMs > 0
+        assert SECRET not in str(answer)
+        [correlation] = re.findall(r"[0-9a-f]{8}-\d+", answer.error.message)
+        [line] = [line for line in caplog.text.splitlines() if correlation in line]
+        assert SECRET in line
+        assert code in line, "the operator must find it"
+    assert relay.desk.refusals == {told: 1}
 
 
 # Hostile requests

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from relay.refusals import error_frame
+from relay.store.postgres.failures import _FAULTS, UNAVAILABLE
 from schemas.error_codes import ERROR_CODES, GROUPS
+from schemas.errors import Blame, Fault
 
 ROOT = Path(__file__).parents[2]
-RAISED = ("Refused", "TryLater", "Malformed", "Fault", "ErrorFrame", "_fault")
+RAISED = ("Refused", "TryLater", "Malformed", "ErrorFrame")  # what else there is, stays inside
 
 # Whose faults end a command, or the start of the relay, and answer no call
 NOT_ANSWERED = {
@@ -33,9 +36,7 @@ READERS = (
 NOT_BY_THE_RELAY = {"bundle-not-of-card"}  # a reader of cards raises it
 WRITTEN_OTHERWISE = {  # codes that are put together, or come from a table
     "malformed-parcel", "malformed-relay-statement", "oversized-bundle",
-    "oversized-endpoint-record", "oversized-relay-statement", "unimplemented", "store-unavailable",
-    "disk-full", "disk-read-only", "database-damaged", "database-not-ours",
-    "wrong-database-password", "no-such-database",
+    "oversized-endpoint-record", "oversized-relay-statement", "unimplemented",
 }  # fmt: skip
 
 
@@ -63,8 +64,6 @@ def answered() -> dict[str, str]:
             found |= dict.fromkeys(codes_in(file, RAISED), name)
     for name in READERS:
         found |= dict.fromkeys(codes_in(ROOT / name, ("Malformed",)), name)
-    for name in ("storage/sqlite.py", "storage/presence.py"):
-        found |= dict.fromkeys(codes_in(ROOT / name, ("Fault", "_fault")), name)
     return {
         code: name for code, name in found.items() if code not in COMMANDS_ONLY | NOT_BY_THE_RELAY
     }
@@ -77,6 +76,36 @@ def test_every_code_that_the_relay_raises_stands_in_the_table() -> None:
 
 def test_the_table_has_no_code_that_nobody_raises() -> None:
     assert set(ERROR_CODES) - set(answered()) - WRITTEN_OTHERWISE == set()
+
+
+def environment() -> set[str]:
+    """The codes of what the machine and the database do to the relay."""
+    files = [
+        *sorted((ROOT / "relay/store").rglob("*.py")),
+        *sorted((ROOT / "storage").glob("*.py")),
+    ]
+    found = {code for file in files for code in codes_in(file, ("Fault", "_fault"))}
+    return found | {UNAVAILABLE} | {code for code, _, _ in _FAULTS.values()}
+
+
+def test_what_befalls_the_machine_is_found() -> None:
+    assert environment() >= {
+        "disk-full", "disk-error", "database-replaced", "wrong-database-password", "not-durable",
+        "store-closed", "store-unavailable",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("code", sorted(environment() | {"of-a-later-version"}))
+def test_what_befalls_the_machine_is_told_in_general_words(code: str) -> None:
+    secret = "role 'ops' at db.example, pg_hba.conf"
+    for blame in Blame:
+        frame = error_frame(Fault(code, secret, blame=blame, hint=secret))
+        assert frame.code == (code if code == "disk-full" else "store-unavailable")
+        assert frame.code in ERROR_CODES
+        assert secret not in frame.message + frame.hint
+        assert frame.message
+        assert frame.hint
+        assert frame.retry_after_ms > 0
 
 
 def test_files_that_are_left_out_are_there() -> None:

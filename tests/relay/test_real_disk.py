@@ -91,7 +91,7 @@ async def test_nothing_is_acknowledged_into_a_file_that_is_gone(
             (tmp_path / lost).rename(tmp_path / "elsewhere")
             (tmp_path / lost).write_bytes(b"")  # somebody restores a copy without stopping us
             late = parcel(bob.public, expires=expires)
-            assert (await bring(alice, late))[0] == "database-replaced"
+            assert (await bring(alice, late))[0] == "store-unavailable"
             told = health(relay)
             assert (told["status"], told["reason"]) == ("unhealthy", "database-replaced")
             assert (await owner.peek()).parcels[0].sequence == 1, "what it has can be read"

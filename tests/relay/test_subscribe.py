@@ -122,6 +122,15 @@ async def test_what_is_there_and_what_comes_is_pushed_in_order_and_stays(relay: 
         assert len((await reader.peek()).parcels) == 6, "a push deletes nothing"
 
 
+async def test_a_subscription_that_names_nowhere_to_push_is_refused(relay: Relay) -> None:
+    async with client_of(relay) as client:
+        own = bytes(client.device.public)
+        assert await client.code("subscribe", recipientKey=own) == "malformed-request"
+        assert await client.code("health") == ""
+    assert len(relay.service.subscriptions) == 0
+    assert relay.desk.refusals == {"malformed-request": 1}
+
+
 async def test_one_push_at_a_time_and_the_rest_together_and_bounded(relay: Relay) -> None:
     bob, sink = new_device(), Sink()
     sink.gate.clear()

@@ -8,11 +8,9 @@ from typing import Final
 
 import asyncpg
 
-from relay.refusals import TryLater
 from schemas.errors import Blame, Fault
 
 UNAVAILABLE: Final = "store-unavailable"
-RETRY_MS: Final = 1_000
 
 # Nothing was done, and doing it again may pass.
 AGAIN: Final = (
@@ -70,19 +68,19 @@ _AWAY: Final = (
 )
 
 
-def unavailable(why: str) -> TryLater:
+def unavailable(why: str) -> Fault:
     """The database cannot be asked now; whether what was under way was done is not known."""
-    return TryLater(
+    return Fault(
         UNAVAILABLE,
         f"the relay's database cannot be reached: {why}",
-        retry_after_ms=RETRY_MS,
+        blame=Blame.ENVIRONMENT,
         hint="try again; the relay goes on by itself when PostgreSQL is back",
     )
 
 
 @contextmanager
 def blaming_the_server() -> Iterator[None]:
-    """Codes: `store-unavailable` (a TryLater), `wrong-database-password`, `no-such-database`,
+    """Codes: `store-unavailable`, `wrong-database-password`, `no-such-database`,
     `database-not-ours`, `disk-full`, `disk-read-only`, `database-damaged`.
 
     No message holds anything of the address or of the data.

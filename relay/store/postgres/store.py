@@ -37,6 +37,7 @@ from relay.store.postgres.processes import PostgresProcesses
 from relay.store.postgres.statements import PostgresStatements
 from relay.store.postgres.usage import COUNT, count
 from relay.store.postgres.wakeups import ORIGIN_LENGTH, Wakeups
+from relay.upkeep import Upkeep
 from schemas.errors import Fault, Refused
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.limits import PARCEL
@@ -66,12 +67,18 @@ class PostgresStore:
         self.channels = PostgresChannels(database)
         self.delivery_tokens = PostgresDeliveryTokens(database)
         self.counters: Counter[str] = Counter()
+        self.upkeep = Upkeep()
         self._mail = mailboxes.Mail(database, origin, self._wake_in_doubt)
         self._usage = usage
         self._counted = time.monotonic()
         self._counting: asyncio.Task[None] | None = None
         self._wakeups = Wakeups(
-            database.connect, self.arrivals, origin, database.note_trouble, self._come_back
+            database.connect,
+            self.arrivals,
+            origin,
+            database.note_trouble,
+            self._come_back,
+            self.upkeep,
         )
 
     @classmethod

@@ -19,12 +19,14 @@ import asyncpg
 from relay.store.arrivals import PREFIX_LENGTH, Arrivals
 from relay.store.postgres.connecting import CONNECT_S, Connection
 from relay.store.postgres.failures import blaming_the_server
+from relay.upkeep import Upkeep
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
 
 log = logging.getLogger(__name__)
 
 CHANNEL: Final = "relay_mail"
+WORK: Final = "wakeups"
 ORIGIN_LENGTH: Final = 8  # characters
 _WORD: Final = 8  # characters of a prefix
 WORDS: Final = 900  # per notice; PostgreSQL takes less than 8,000 bytes
@@ -49,12 +51,14 @@ class Wakeups:
         origin: str,
         on_lost: Callable[[Fault], None],
         on_back: Callable[[], Awaitable[None]],
+        upkeep: Upkeep,
     ) -> None:
         self._connect = connect
         self._arrivals = arrivals
         self._origin = origin
         self._on_lost = on_lost
         self._on_back = on_back
+        self._upkeep = upkeep
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._in_doubt_until = 0.0  # by time.monotonic
@@ -62,7 +66,7 @@ class Wakeups:
     async def open(self) -> None:
         """Returns once it listens. Raises as `connect`."""
         self._connection = await self._listen()
-        self._task = asyncio.create_task(self._work(), name="relay-wakeups")
+        self._task = self._upkeep.start(WORK, self._work)
 
     async def close(self) -> None:
         """Idempotent."""
@@ -92,6 +96,13 @@ class Wakeups:
         return connection
 
     async def _work(self) -> None:
+        try:
+            await self._keep_listening()
+        except Exception:
+            self._let_go()  # beginning anew, it listens anew, and wakes everybody
+            raise
+
+    async def _keep_listening(self) -> None:
         pause, longest = AGAIN_S
         while True:
             try:
@@ -100,6 +111,7 @@ class Wakeups:
                     self._arrivals.wake_all()
                     await self._on_back()
                     log.warning("the database is back")
+                    self._upkeep.got_through(WORK)
                 pause = AGAIN_S[0]
                 with blaming_the_server():
                     await _until_lost(self._connection)

@@ -31,6 +31,7 @@ from relay.store.sqlite.database import Database
 from relay.store.sqlite.delivery_tokens import SqliteDeliveryTokens
 from relay.store.sqlite.statements import SqliteStatements
 from relay.store.sqlite.usage import Room
+from relay.upkeep import Upkeep
 from schemas.errors import Fault, Refused
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.limits import PARCEL
@@ -57,6 +58,7 @@ class SqliteStore:
         self.channels = SqliteChannels(database)
         self.delivery_tokens = SqliteDeliveryTokens(database)
         self.counters: Counter[str] = Counter()
+        self.upkeep = Upkeep()
 
     @classmethod
     async def open(

@@ -20,6 +20,7 @@ from relay.store.postgres.database import Database
 from relay.store.postgres.processes import PostgresProcesses
 from relay.store.processes import LIVE_S, REMEMBERED_S
 from relay.store.sqlite.store import SqliteStore
+from relay.upkeep import Upkeep
 from schemas.addresses import Address
 from schemas.errors import Fault, Refused
 
@@ -50,7 +51,7 @@ async def silent(database: Database, address: Address, seconds: float) -> None:
 
 
 def member(processes: PostgresProcesses, address: Address, *, named: bool = False) -> Membership:
-    return Membership(processes, address, "1.0", named=named)
+    return Membership(processes, address, "1.0", Upkeep(), named=named)
 
 
 async def test_each_knows_all_and_nodes_are_told(processes: PostgresProcesses) -> None:
