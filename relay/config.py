@@ -344,9 +344,10 @@ def _settle_store(values: dict[str, Any]) -> None:
     if values["store_backend"] == "sql":
         values["store_backend"] = backend
     if values["store_backend"] != backend:
+        url = "not set" if values["database_url"] is None else "set"
         raise Refused(
             "bad-setting",
-            f"store_backend = {values['store_backend']} does not go with database_url as it is set",
+            f"store_backend = {values['store_backend']}, and database_url is {url}",
             hint=f"set database_url ({FORM}) for store_backend = postgres, and for no other",
         )
 
@@ -358,7 +359,7 @@ def _settle_admission(admission: str | None, auth_token: str | None) -> str:
     if (admission == "token") != (auth_token is not None):
         raise Refused(
             "bad-setting",
-            f"admission = {admission} does not go with auth_token as it is set",
+            f"admission = {admission}, and auth_token is {'not ' * (auth_token is None)}set",
             hint="set auth_token for admission = token, and for no other",
         )
     return admission

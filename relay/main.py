@@ -230,6 +230,11 @@ def stats(config: Path | None, as_json: bool, every: float, **flags: object) -> 
         if as_json:
             print(json.dumps(now.to_json()))
             return
+        if not now.answered:
+            print(
+                f"No relay answers at {settings.metrics}: this is what its store holds, no more.",
+                file=sys.stderr,
+            )
         console = Console()
         if not console.is_terminal:
             console.print(tables(now, now, every))

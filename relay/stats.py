@@ -36,6 +36,7 @@ class Look:
 
     values: dict[str, float] = field(default_factory=dict)
     calls: dict[str, dict[float, float]] = field(default_factory=dict)
+    answered: bool = True  # by the relay, where it was asked
 
     def to_json(self) -> dict[str, float]:
         times = {
@@ -43,7 +44,7 @@ class Look:
             for method, buckets in sorted(self.calls.items())
             for percent in (50, 99)
         }
-        return self.values | times
+        return self.values | times | {"metrics_answered": self.answered}
 
 
 def look(config: RelayConfig) -> Look:
@@ -54,7 +55,8 @@ def look(config: RelayConfig) -> Look:
     held = _of_file(config) if config.database_url is None else _of_server(config)
     families = list(_metrics(config))
     # The store is asked itself; what a relay remembers of it may be seconds old.
-    return Look(held | _counters(families) | held, _call_times(families))
+    answered = bool(families) or config.metrics is None
+    return Look(held | _counters(families) | held, _call_times(families), answered)
 
 
 def _of_file(config: RelayConfig) -> dict[str, float]:

@@ -15,6 +15,14 @@ from schemas.errors import Refused
 from schemas.ids import MessageId
 from schemas.times import utc
 
+_NO_MEMBER = (
+    "The relay of {name} keeps mail for its members only, and does not count {name} as one.",
+    "It is tried again by itself. Ask {name} to log in at their relay, or to use another.",
+)
+_RELAY_FAILS = (
+    "The relay of {name} can keep nothing at present: its disk or its database fails.",
+    "It is tried again by itself, also at other relays of theirs.",
+)
 # reason of a queued message -> (sentence, action); {name} is the recipient
 _QUEUED = {
     GROUP_SPLIT: (
@@ -82,17 +90,17 @@ _QUEUED = {
         "Send it in smaller pieces.",
     ),
     "delivery-token-refused": (
-        "The relay of {name} takes no parcel from this node: it does not know our delivery token.",
-        "A new one comes with {name}'s next message or when both are online; it is tried again.",
+        "{name}'s relay does not know our delivery token, or does not count {name} as a member.",
+        "It is tried again; a token comes with {name}'s next message. Else ask what `relays` says.",
     ),
     "delivery-token-full": (
         "Too much of ours waits in the relay's mailbox of {name}.",
         "It is tried again by itself; ask {name} to start their node and fetch their mail.",
     ),
-    "not-admitted": (
-        "The relay of {name} keeps mail for its members only, and does not count {name} as one.",
-        "It is tried again by itself. Ask {name} to log in at their relay, or to use another.",
-    ),
+    "not-admitted": _NO_MEMBER,
+    "no-mailbox": _NO_MEMBER,
+    "disk-full": _RELAY_FAILS,
+    "store-unavailable": _RELAY_FAILS,
     "device-revoked": (
         "The relay of {name} takes no mail for this device: it was revoked.",
         "Ask {name} whether the device is still theirs, or to use another relay.",

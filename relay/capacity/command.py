@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from relay.capacity.network import (
 )
 from relay.cli import telling, with_settings
 from relay.config import load_config
+from schemas.errors import Blame, Fault
 from transport import kj_loop
 
 SENDERS = (1, 16, 64)
@@ -46,7 +48,13 @@ class Found:
 
 @click.command("capacity")
 @with_settings
-@click.option("--seconds", default=24.0, show_default=True, help="For all measurements together.")
+@click.option(
+    "--seconds",
+    default=24.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    help="For all measurements together.",
+)
 @click.option("--messages", default=50, show_default=True, help="That a user writes in a day.")
 @click.option(
     "--devices", default=5, show_default=True, help="That a message goes to: a parcel each."
@@ -73,8 +81,8 @@ def capacity_command(
         assumed = Assumptions(max(messages, 1), max(devices, 1))
         there = _nearest(settings.data_dir)
         progress = Console(stderr=True, quiet=as_json, highlight=False)
-        with tempfile.TemporaryDirectory(prefix="capacity-", dir=there) as folder:
-            found = asyncio.run(_measure(Path(folder), seconds, progress.print))
+        with _throw_away(there) as folder:
+            found = asyncio.run(_measure(folder, seconds, progress.print))
         measured = Measured(
             max(rate.per_s for rate in found.quic.values()),
             found.subscriber_bytes,
@@ -94,6 +102,22 @@ def capacity_command(
 def _nearest(folder: Path) -> Path:
     """The data folder, or what is there of its path: the same disk."""
     return next(each for each in (folder, *folder.parents) if each.is_dir())
+
+
+@contextmanager
+def _throw_away(beside: Path) -> Iterator[Path]:
+    """A folder that is deleted afterwards. Raises Fault `cannot-use-folder`."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="capacity-", dir=beside)
+    except OSError as error:
+        raise Fault(
+            "cannot-use-folder",
+            f"nothing can be made in {str(beside)!r}: {error.strerror}",
+            blame=Blame.CALLER,
+            hint="give the relay's data folder",
+        ) from error
+    with made as folder:
+        yield Path(folder)
 
 
 async def _measure(folder: Path, seconds: float, tell: Callable[[str], None]) -> Found:

@@ -17,8 +17,10 @@ from relay.config import DATABASE_FILE, RelayConfig, load_config
 from relay.moving.move import Moved, move
 from relay.moving.side import OpenedSource, OpenedTarget
 from relay.moving.sqlite_side import sqlite_source, sqlite_target
+from relay.store.opening import driver
 from relay.store.postgres.url import check_url
 from relay.store.sqlite.database import MIGRATIONS
+from schemas.errors import Blame, Fault
 from storage.sqlite import database_version, migrate, open_database
 
 _SQLITE = "sqlite:"
@@ -77,16 +79,28 @@ def migrate_command(
     with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
         if source is None or target is None:
-            file, key = settings.database, settings.database_key
-            with owning(settings), closing(open_database(file, key=key)) as connection:
-                migrate(connection, MIGRATIONS)
-                number = database_version(connection)
+            number = _bring_up_to_date(settings)
             shown = json.dumps({"version": number})
             print(shown if as_json else f"The database has version {number}.")
             return
         opened = _source(source, settings), _target(target, settings)
         moving = move(*opened, _Progress(as_json=as_json))
         _tell(asyncio.run(moving), as_json=as_json)
+
+
+def _bring_up_to_date(settings: RelayConfig) -> int:
+    """The database that `run` would use; its version. Raises Fault `no-file`."""
+    if settings.database_url is not None:
+        with driver():
+            from relay.store.postgres.inspection import bring_up_to_date
+        return bring_up_to_date(settings.database_url)
+    if not settings.database.exists():
+        raise Fault("no-file", f"there is no database at {str(settings.database)!r}",
+                    blame=Blame.CALLER, hint="give the settings that `run` has")  # fmt: skip
+    file, key = settings.database, settings.database_key
+    with owning(settings), closing(open_database(file, key=key)) as connection:
+        migrate(connection, MIGRATIONS)
+        return database_version(connection)
 
 
 def _source(place: Path | str, settings: RelayConfig) -> OpenedSource:

@@ -72,5 +72,5 @@ def driver() -> Iterator[None]:
             "no-driver",
             "what talks to PostgreSQL is not installed",
             blame=Blame.ENVIRONMENT,
-            hint="pip install 'quicnprotochat[postgres]'",
+            hint="pip install asyncpg, into the environment that this program is in",
         ) from error

@@ -76,11 +76,15 @@ def test_the_example_of_settings_is_taken(tmp_path: Path) -> None:
 
 
 def test_compose_takes_the_file() -> None:
-    done = run("docker-compose", "-f", COMPOSE, "config", POSTGRES_PASSWORD="x")
+    given = {"POSTGRES_PASSWORD": "x", "RELAY_ADDRESS": "relay.example:7000"}
+    done = run("docker-compose", "-f", COMPOSE, "config", **given)
     assert done.returncode == 0, done.stderr
     assert "relay:x@database/relay" in done.stdout
-    done = run("docker-compose", "-f", COMPOSE, "config")
-    assert done.returncode != 0, "no database starts without a password"
+    assert "QUICNPROTOCHAT_ADVERTISE: relay.example:7000" in done.stdout
+    for name in given:
+        others = {other: value for other, value in given.items() if other != name}
+        done = run("docker-compose", "-f", COMPOSE, "config", **others)
+        assert done.returncode != 0, "no database without a password, no relay without an address"
 
 
 @pytest.mark.parametrize("file", [DOCKERFILE, COMPOSE], ids=lambda file: file.name)

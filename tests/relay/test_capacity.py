@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,3 +52,10 @@ def test_this_machine_is_measured_beside_a_relay_that_runs_and_nothing_stays(
     assert told["subscriber_bytes"] is None or told["subscriber_bytes"] < 10**7
     assert told["assumptions"]["messages_per_day"] == 50
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_folder_in_which_nothing_can_be_made_is_refused() -> None:
+    nowhere = str(Path(os.sep, "proc", "none"))
+    done = run_relay("capacity", "--data-dir", nowhere, "--json")
+    assert (done.code, done.error["code"]) == (1, "cannot-use-folder")
+    assert "Traceback" not in done.err

@@ -172,6 +172,26 @@ def test_migrate_brings_an_older_database_up(tmp_path: Path) -> None:
         assert database_version(connection) == newest
 
 
+def test_migrate_makes_no_database_where_there_is_none(tmp_path: Path) -> None:
+    typo = tmp_path / "relai"
+    done = run_relay("migrate", "--data-dir", str(typo), "--json")
+    assert (done.code, done.error["code"]) == (1, "no-file")
+    assert not typo.exists()
+
+
+def test_a_database_that_is_away_is_told_in_words(tmp_path: Path) -> None:
+    """And `migrate` is of that database, not of a file that it makes."""
+    nobody = "postgresql://nobody@127.0.0.1:1/x"
+    for command in ("migrate", "stats", "run"):
+        done = run_relay(
+            command, "--data-dir", str(tmp_path), "--json", QUICNPROTOCHAT_DATABASE_URL=nobody
+        )
+        assert (done.code, done.error["code"]) == (1, "store-unavailable"), command
+        assert "connection refused" in done.error["message"]
+        assert "database_url" in done.error["hint"]
+    assert not (tmp_path / "relay.db").exists()
+
+
 def test_logs_are_lines_of_json_on_request_and_name_nobody(tmp_path: Path) -> None:
     with RelayProcess(tmp_path, "--log-format", "json", "--log-level", "info") as relay:
         ended = relay.end()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+from relay.store.sqlite.database import MIGRATIONS
+from storage.sqlite import migrate, open_database
 from tests.relay.process import ROOT, clean_environment
 
 WITHOUT = """
@@ -28,16 +31,18 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_relay_on_sqlite_needs_no_driver(tmp_path: Path) -> None:
+    with closing(open_database(tmp_path / "relay.db")) as connection:
+        migrate(connection, MIGRATIONS)
     done = run("migrate", "--data-dir", str(tmp_path), "--json")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_is_missing_for_postgresql_is_said(tmp_path: Path) -> None:
     url = "postgresql://relay:s3cret@localhost/relay"
-    for command in (("run", "--listen", "127.0.0.1:0"), ("stats",), ("doctor",)):
+    for command in (("run", "--listen", "127.0.0.1:0"), ("stats",), ("doctor",), ("migrate",)):
         done = run(*command, "--data-dir", str(tmp_path), "--database-url", url, "--json")
         told = done.stdout + done.stderr
         assert done.returncode == 1
-        assert "quicnprotochat[postgres]" in told, told
+        assert "pip install asyncpg" in told, told
         assert "s3cret" not in told
         assert "Traceback" not in told

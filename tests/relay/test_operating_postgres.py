@@ -7,9 +7,13 @@ import json
 import time
 from pathlib import Path
 
+from relay.store.postgres.schema import MIGRATIONS
+from storage.sqlite import load_migrations
 from tests.relay.postgres import PostgresServer
 from tests.relay.process import Ended, RelayProcess, run_relay
 from tests.relay.support import DAY, client_of, new_device, parcel
+
+NEWEST = len(load_migrations(MIGRATIONS))
 
 
 async def test_doctor_stats_audit_and_what_is_not_for_files(
@@ -46,6 +50,8 @@ async def test_doctor_stats_audit_and_what_is_not_for_files(
             for name in ("backup", "restore"):
                 ended = await command(name, str(tmp_path / "copy.db"))
                 assert ended.error["code"] == "not-sqlite"
+        assert json.loads((await command("migrate")).out)["version"] == NEWEST
+        assert not (tmp_path / "data" / "relay.db").exists()
         assert (await command("audit", "--against", str(paper))).code == 0
         await postgres.execute("DELETE FROM audit", database=url.rpartition("/")[2].split("?")[0])
         assert (await command("audit", "--against", str(paper))).error["code"] == "audit-broken"

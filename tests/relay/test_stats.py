@@ -63,3 +63,12 @@ async def test_a_running_relay_shows_refusals_times_and_full_mailboxes(
     assert told["refused_total.mailbox-full"] >= 1
     assert 0 < told["call_p50_ms.enqueue"] <= told["call_p99_ms.enqueue"] < 10_000
     assert "enqueue" in people
+
+
+def test_a_relay_that_does_not_answer_is_said(tmp_path: Path) -> None:
+    with RelayProcess(tmp_path):
+        nobody = ("stats", "--data-dir", str(tmp_path), "--metrics", "127.0.0.1:9")
+        shown = run_relay(*nobody)
+        assert "No relay answers at 127.0.0.1:9" in shown.err
+        assert "mailboxes" in shown.out
+        assert json.loads(run_relay(*nobody, "--json").out)["metrics_answered"] is False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -74,7 +77,8 @@ def unavailable(why: str) -> Fault:
         UNAVAILABLE,
         f"the relay's database cannot be reached: {why}",
         blame=Blame.ENVIRONMENT,
-        hint="try again; the relay goes on by itself when PostgreSQL is back",
+        hint="see whether PostgreSQL runs there, or mend database_url; a relay that runs goes on by"
+        " itself when it is back",
     )
 
 
@@ -93,12 +97,21 @@ def blaming_the_server() -> Iterator[None]:
             raise
         raise fault from error
     except (TimeoutError, OSError, asyncpg.InternalClientError) as error:
-        # Where the server is (OSError says it) is in the settings, and no caller's business.
-        raise unavailable(type(error).__name__) from error
+        # Where the server is (OSError's own text says it) is in the settings.
+        raise unavailable(_why(error)) from error
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):  # our own: a wrong type of an argument
             raise
         raise unavailable("the connection was lost") from error
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno).lower()
+    words = re.findall("[A-Z][a-z]+", type(error).__name__.removesuffix("Error"))
+    return " ".join(words).lower()
 
 
 def _fault_of(error: asyncpg.PostgresError) -> Fault | None:

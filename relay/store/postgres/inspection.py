@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from relay.store.contract import Quotas
 from relay.store.postgres.connecting import Connection, connect
 from relay.store.postgres.failures import blaming_the_server
-from relay.store.postgres.schema import MIGRATIONS, schema_version
+from relay.store.postgres.schema import MIGRATIONS, migrate, schema_version
 from relay.store.postgres.usage import count
 from schemas.errors import Blame, Fault
 from storage.sqlite import load_migrations
@@ -37,6 +37,20 @@ def stats(url: str, quotas: Quotas, near: float) -> dict[str, float]:
 def relay_seed(url: str) -> bytes:
     """The seed of the relay's key. Raises Fault `no-database` and what `connect` raises."""
     return asyncio.run(_relay_seed(url))
+
+
+def bring_up_to_date(url: str) -> int:
+    """Migrate the schema, as opening it does; its version. Raises as `connect` and `migrate`."""
+    return asyncio.run(_bring_up_to_date(url))
+
+
+async def _bring_up_to_date(url: str) -> int:
+    connection = await connect(url)
+    try:
+        with blaming_the_server():
+            return await migrate(connection)
+    finally:
+        connection.terminate()
 
 
 async def require_schema(connection: Connection) -> None:

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from relay.refusals import TryLater
-from relay.store.contract import MailboxName
+from relay.store.contract import MailboxName, Quotas
 from relay.store.postgres import connecting, mailboxes
 from relay.store.postgres.batching import QUEUED_BYTES
 from relay.store.postgres.schema import SEQUENCE_JUMP
@@ -31,8 +31,8 @@ class Processes:
         self.url = url
         self._stores: list[PostgresStore] = []
 
-    async def start(self) -> PostgresStore:
-        store = await PostgresStore.open(self.url)
+    async def start(self, quotas: Quotas | None = None) -> PostgresStore:
+        store = await PostgresStore.open(self.url, quotas)
         self._stores.append(store)
         return store
 
@@ -207,7 +207,8 @@ async def test_the_server_goes_and_comes_back(
 async def test_a_server_that_falls_under_load_has_lost_nothing_acknowledged(
     postgres: PostgresServer, processes: Processes
 ) -> None:
-    store, bob = await processes.start(), DeviceKey(os.urandom(32))
+    roomy = Quotas(mailbox_parcels=1_000_000)
+    store, bob = await processes.start(roomy), DeviceKey(os.urandom(32))
     acknowledged: dict[ParcelId, int] = {}
     falling, sending = asyncio.Event(), True
 
