@@ -13,6 +13,7 @@ from relay.memory import Memory
 from relay.refusals import TryLater, rate_exceeded
 from relay.store.contract import MailboxName
 from schemas.ids import DeviceKey
+from schemas.node_service import EnqueueItem
 from transport.admission import prefix_of
 from transport.rate import Buckets, TokenBucket
 
@@ -175,28 +176,31 @@ class Callers:
             if prefix is not None:
                 _decrement(self._prefixes, prefix)
 
-    def use_token(self, recipient: DeviceKey, token: bytes, size: int) -> None:
-        """One parcel of `size` bytes came with a delivery token, good or not.
+    def check_brought(self, item: EnqueueItem) -> None:
+        """Before the store judges a parcel. It costs nothing: who has no delivery token must not
+        use up what those who have one may bring.
 
-        Raises TryLater `try-later`.
+        Raises TryLater `try-later` when too much was kept of what came with this token, or to this
+        mailbox.
         """
         now = self._clock()
-        parcels = self._token_parcels.of(recipient + token)
-        volume = self._token_bytes.of(recipient + token)
-        wait_s = max(parcels.wait_s(now), volume.wait_s(now))
-        if wait_s:
-            raise rate_exceeded("parcels or bytes with this delivery token", wait_s)
-        parcels.use(1, now)
-        volume.use(size, now)
-
-    def use_mailbox(self, name: MailboxName) -> None:
-        """One parcel is brought to it. Raises TryLater `try-later` when too many are."""
-        now = self._clock()
-        bucket = self._mailboxes.of(name)
-        wait_s = bucket.wait_s(now)
+        if item.token:
+            by = item.recipient + item.token
+            wait_s = max(self._token_parcels.wait_s(by, now), self._token_bytes.wait_s(by, now))
+            if wait_s:
+                raise rate_exceeded("parcels or bytes with this delivery token", wait_s)
+        wait_s = self._mailboxes.wait_s(MailboxName(item.recipient, item.channel), now)
         if wait_s:
             raise rate_exceeded("parcels for one mailbox", wait_s)
-        bucket.use(1, now)
+
+    def use_brought(self, item: EnqueueItem) -> None:
+        """A parcel was kept."""
+        now = self._clock()
+        if item.token:
+            by = item.recipient + item.token
+            self._token_parcels.of(by).use(1, now)
+            self._token_bytes.of(by).use(len(item.sealed), now)
+        self._mailboxes.of(MailboxName(item.recipient, item.channel)).use(1, now)
 
     def introduce(self, caller: Caller) -> None:
         """Before something of a device is kept for long. Raises TryLater `try-later`."""

@@ -101,7 +101,11 @@ class MailboxMethods:
         ]
         good = [item for item in admitted if isinstance(item, EnqueueItem)]
         by = await self._bringer(call)
-        stored = iter(await self._store.enqueue(good, now=now, by=by) if good else ())
+        outcomes = await self._store.enqueue(good, now=now, by=by) if good else ()
+        for item, outcome in zip(good, outcomes, strict=True):
+            if isinstance(outcome, Enqueued):
+                self._callers.use_brought(item)
+        stored = iter(outcomes)
         return [next(stored) if isinstance(item, EnqueueItem) else item for item in admitted]
 
     async def _bringer(self, call: Call) -> Bringer:
@@ -115,9 +119,7 @@ class MailboxMethods:
                 "parcel-expired", "the parcel has expired", hint="send the message again"
             )
         try:
-            if item.token:
-                self._callers.use_token(item.recipient, item.token, len(item.sealed))
-            self._callers.use_mailbox(MailboxName(item.recipient, item.channel))
+            self._callers.check_brought(item)
         except TryLater as refusal:
             return refusal
         until = now + self._parcel_ttl_s

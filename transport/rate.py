@@ -61,6 +61,11 @@ class Buckets(Generic[K]):
             self._buckets.move_to_end(key)
         return bucket
 
+    def wait_s(self, key: K, now: float) -> float:
+        """As its bucket's; a key that has used nothing gets no bucket by being asked for."""
+        bucket = self._buckets.get(key)
+        return 0.0 if bucket is None else bucket.wait_s(now)
+
     def forget(self, key: K) -> None:
         """Its bucket is full again."""
         self._buckets.pop(key, None)

@@ -37,9 +37,17 @@ MEMORY = (
     defence(
         "a mailbox that many flood",
         "relay/mailbox_methods.py",
-        "            self._callers.use_mailbox(MailboxName(item.recipient, item.channel))\n",
-        "",
+        "            self._callers.check_brought(item)\n",
+        "            pass\n",
         f"{_MEMORY}::test_many_senders_meet_the_rate_of_one_mailbox",
+    ),
+    defence(
+        "a mailbox that is flooded without a delivery token",
+        "relay/mailbox_methods.py",
+        "            if isinstance(outcome, Enqueued):\n                self._callers.use_brought",
+        "            if True:\n                self._callers.use_brought",
+        "tests/relay/test_delivery_tokens.py"
+        "::test_a_flood_without_a_token_does_not_shut_a_guarded_mailbox",
     ),
 )
 

@@ -62,6 +62,34 @@ async def test_parcels_with_one_token_have_a_rate(kj: None, clock: Clock, tmp_pa
             assert not answer.result.error.code
 
 
+async def test_a_flood_without_a_token_does_not_shut_a_guarded_mailbox(
+    kj: None, clock: Clock, tmp_path: Path
+) -> None:
+    limits = RelayLimits(
+        mailbox_parcels_burst=20,
+        mailbox_parcels_rate=1,
+        token_parcels_burst=20,
+        token_parcels_rate=1,
+    )
+    bob, token = new_device(), os.urandom(32)
+    config = config_for(tmp_path / "relay", limits=limits)
+    async with (
+        open_relay(config, clock=clock) as relay,
+        client_of(relay, bob) as owner,
+        client_of(relay) as stranger,
+        client_of(relay) as friend,
+    ):
+        await owner.call("setDeliveryTokens", hashes=[token_hash(token)], optional=False)
+        for tried in (b"", os.urandom(32)):
+            items = [parcel(bob.public, size=1, token=tried) for _ in range(50)]
+            answer = await stranger.call("batchEnqueue", items=items)
+            told = {str(each.error.code) for each in answer.results}
+            assert told == {"delivery-token-refused"}
+        for _ in range(10):
+            answer = await friend.enqueue(parcel(bob.public, token=token))
+            assert not answer.result.error.code
+
+
 async def test_throw_away_keys_grow_no_table(relay: Relay) -> None:
     """They come and go by the thousand."""
     bob, token = new_device(), os.urandom(32)

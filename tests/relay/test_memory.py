@@ -15,7 +15,6 @@ from relay.limits import RelayLimits
 from relay.memory import Memory
 from relay.refusals import TryLater
 from relay.server import Relay, open_relay
-from relay.store.contract import MailboxName
 from schemas.limits import KIB, MIB
 from schemas.node_service import ParcelSink
 from tests.relay.support import Clock, client_of, config_for, new_device, parcel, within
@@ -171,13 +170,14 @@ class _Server(ParcelSink.Server):  # type: ignore[misc]
 
 def test_a_mailbox_is_not_flooded_by_many() -> None:
     callers = Callers(RelayLimits(mailbox_parcels_rate=1, mailbox_parcels_burst=3), lambda: 100.0)
-    bob, ann = (MailboxName(new_device().public) for _ in range(2))
+    bob, ann = (new_device().public for _ in range(2))
     for _ in range(3):
-        callers.use_mailbox(bob)
+        callers.check_brought(parcel(bob))
+        callers.use_brought(parcel(bob))
     with pytest.raises(TryLater) as raised:
-        callers.use_mailbox(bob)
+        callers.check_brought(parcel(bob))
     assert (raised.value.code, raised.value.retry_after_ms >= 1000) == ("try-later", True)
-    callers.use_mailbox(ann)
+    callers.check_brought(parcel(ann))
 
 
 async def test_many_senders_meet_the_rate_of_one_mailbox(
