@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary
 
 from relay.limits import RelayLimits
 from relay.memory import Memory
@@ -102,6 +103,7 @@ class Callers:
         self._clock = clock
         self._number = 0
         self.memory = Memory(limits.memory_bytes)
+        self._shares = WeakValueDictionary[bytes, Memory]()  # of the memory, by prefix
         self._devices: dict[DeviceKey, list[Caller]] = {}
         self._prefixes: Counter[bytes] = Counter()
         self._device_calls = Buckets[DeviceKey](limits.device_calls_rate, limits.device_calls_burst)
@@ -163,7 +165,8 @@ class Callers:
             calls.append(self._prefix_calls.of(prefix))
             volume.append(self._prefix_bytes.of(prefix))
             self._prefixes[prefix] += 1
-        caller = Caller(device, prefix, tuple(calls), tuple(volume), self._clock, self.memory)
+        memory = self._memory_for(prefix)
+        caller = Caller(device, prefix, tuple(calls), tuple(volume), self._clock, memory)
         self._number += 1
         self._devices.setdefault(device, []).append(caller)
         try:
@@ -175,6 +178,15 @@ class Callers:
                 del self._devices[device]
             if prefix is not None:
                 _decrement(self._prefixes, prefix)
+
+    def _memory_for(self, prefix: bytes | None) -> Memory:
+        if prefix is None:
+            return self.memory
+        share = self._shares.get(prefix)
+        if share is None:
+            most = int(self.limits.memory_bytes * self.limits.prefix_memory_share)
+            share = self._shares[prefix] = Memory(most, of=self.memory)
+        return share
 
     def check_brought(self, item: EnqueueItem) -> None:
         """Before the store judges a parcel. It costs nothing: who has no delivery token must not

@@ -266,6 +266,7 @@ SETTINGS: Final[dict[str, Setting]] = {
         name: Setting(_number(1, 2**50), functools.partial(getattr, DEFAULT_RELAY_LIMITS, name))
         for name in _LIMIT_NAMES
     },
+    "prefix_memory_share": Setting(_share, lambda: DEFAULT_RELAY_LIMITS.prefix_memory_share),
 }
 
 

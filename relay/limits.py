@@ -76,6 +76,7 @@ class RelayLimits:
     subscriptions_per_connection: int = 4
     subscriptions_per_device: int = 16
     memory_bytes: int = 256 * MIB  # held for callers: see relay/memory.py
+    prefix_memory_share: float = 0.125  # of these, for one prefix: 32 calls of the largest kind
 
 
 PUSH_BYTES = 256 * KIB  # one batch; or one parcel, if that is larger

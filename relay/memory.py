@@ -1,4 +1,5 @@
-"""How many bytes the relay holds for all its callers at one moment: one budget for all of them.
+"""How many bytes the relay holds for all its callers at one moment: one budget for all of them, of
+which each address prefix may hold a share.
 
 What counts: calls, from their first byte until they are answered; answers and pushed batches, from
 before they are read from the store until they are on their way. What waits for the disk has a bound
@@ -24,30 +25,49 @@ SENT_DEADLINE_S: Final = 30.0  # then a connection that takes nothing is over an
 
 
 class Memory:
-    """The budget. Belongs to the event loop's thread."""
+    """A budget, or a share `of` one: what is held of the share counts in both.
 
-    def __init__(self, limit: int) -> None:
+    Belongs to the event loop's thread.
+    """
+
+    def __init__(self, limit: int, of: Memory | None = None) -> None:
         self.limit = limit
+        self._of = of
         self.held = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
     def full(self) -> bool:
-        return self.held >= self.limit
+        return self.held >= self.limit or (self._of is not None and self._of.full)
 
     def note(self, change: int) -> bool:
         """So many bytes came, or went (a negative number); whether that is within the budget."""
         self.held += change
         if change < 0:
             self._wake()
-        return self.held <= self.limit
+        within = self._of is None or self._of.note(change)
+        return within and self.held <= self.limit
 
     async def take(self, size: int, wait_s: float = MEMORY_WAIT_S) -> None:
         """Count `size` bytes when there is room for them, in the order of asking.
 
         One that is larger than the budget has room when nothing is held. Raises TryLater `busy`.
         """
-        if not self._waiting and self._has_room(size):
+        await self._take_here(size, wait_s)
+        if self._of is None:
+            return
+        try:
+            await self._of.take(size, wait_s)
+        except BaseException:
+            self._give_back(size)
+            raise
+
+    def has_room(self, size: int) -> bool:
+        """In this share; in the whole there may be none."""
+        return not self.held or self.held + size <= self.limit
+
+    async def _take_here(self, size: int, wait_s: float) -> None:
+        if not self._waiting and self.has_room(size):
             self.held += size
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -62,16 +82,17 @@ class Memory:
                     self._waiting.remove(place)
                 self._wake()  # a smaller one may fit
             else:
-                self.note(-size)  # given and given up in one moment
+                self._give_back(size)  # given and given up in one moment
             if isinstance(error, TimeoutError):
                 raise busy() from None
             raise
 
-    def _has_room(self, size: int) -> bool:
-        return not self.held or self.held + size <= self.limit
+    def _give_back(self, size: int) -> None:
+        self.held -= size
+        self._wake()
 
     def _wake(self) -> None:
-        while self._waiting and self._has_room(self._waiting[0][0]):
+        while self._waiting and self.has_room(self._waiting[0][0]):
             size, turn = self._waiting.popleft()
             if not turn.done():
                 self.held += size

@@ -234,13 +234,13 @@ class _Front:
                 streams.add(task)
                 task.add_done_callback(streams.discard)
 
-    def _session(self) -> RpcSession:
-        return RpcSession(self._limits, self.counters, self._service.callers.memory.note)
+    def _session(self, caller: Caller) -> RpcSession:
+        return RpcSession(self._limits, self.counters, caller.memory.note)
 
     async def _serve_stream(
         self, connection: Connection, caller: Caller, stream: Stream, trace: Trace
     ) -> None:
-        line = Line(caller, connection, self._session(), stream, trace)
+        line = Line(caller, connection, self._session(caller), stream, trace)
         try:
             await transport.serve_rpc(stream, self._desk.server_for(line), session=line.rpc)
         except Fault as fault:

@@ -187,7 +187,14 @@ class Subscriptions:
             try:
                 return await memory.take(PUSH_BYTES, PUSH_SLOW_S)
             except TryLater:
-                slowest, since = next(iter(self._pushing.items()), (None, 0.0))
+                # Where a share is used up, what others hold is not in the way.
+                whole = memory.has_room(PUSH_BYTES)
+                slow = (
+                    each
+                    for each in self._pushing.items()
+                    if whole or each[0].caller.memory is memory
+                )
+                slowest, since = next(slow, (None, 0.0))
                 if slowest and asyncio.get_running_loop().time() - since >= PUSH_SLOW_S:
                     self._end(slowest, "sink-too-slow")
 

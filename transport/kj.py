@@ -16,7 +16,7 @@ from typing import Any
 
 import capnp
 
-from schemas.errors import Fault
+from schemas.errors import Blame, Fault, Refused
 
 from .collector import collecting_here
 from .limits import TransportLimits
@@ -51,7 +51,7 @@ def new_capability(interface: Untyped, server: object) -> Untyped:
 class KjTransport:
     """Moves messages between a Stream and a pycapnp protocol; `run` is the only task it needs.
 
-    KJ gets whole messages, and none that `RpcTables` refuses.
+    KJ gets whole messages, and none that `RpcTables` refuses; one that has begun has a deadline.
     """
 
     def __init__(self, stream: Stream, limits: TransportLimits, tables: RpcTables) -> None:
@@ -159,9 +159,10 @@ class KjTransport:
 
     async def _pump_in(self) -> None:
         buffer = bytearray()
+        until: float | None = None  # the rest of a message that has begun
         while True:
             await self._want_data.wait()
-            data = await self._stream.read(_READ_BYTES)
+            data = await self._read(until)
             if not data:
                 return
             buffer += data
@@ -175,8 +176,26 @@ class KjTransport:
                 fed = at
                 await self._room.wait()
             await self._feed(buffer, fed, at)
+            if not buffer[at:]:
+                until = None
+            elif at or until is None:
+                until = asyncio.get_running_loop().time() + self._limits.rpc_message_deadline_s
             del buffer[:at]
             self._tables.unread(len(buffer))
+
+    async def _read(self, until: float | None) -> bytes:
+        """Raises Refused `rpc-slow` when nothing came by then."""
+        if until is None:
+            return await self._stream.read(_READ_BYTES)
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._stream.read(_READ_BYTES)
+        except TimeoutError as error:
+            raise Refused(
+                "rpc-slow",
+                f"An RPC message not all there after {self._limits.rpc_message_deadline_s:g} s",
+                blame=Blame.PEER,
+            ) from error
 
     async def _feed(self, buffer: bytearray, begin: int, end: int) -> None:
         with memoryview(buffer) as data:

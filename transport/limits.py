@@ -52,6 +52,7 @@ class TransportLimits:
 
     # Cap'n Proto RPC
     rpc_message: int = 1 * MIB  # two parcels; a larger message is refused before it is read
+    rpc_message_deadline_s: float = 30.0  # from its first bytes to its last: nobody waits longer
     rpc_nesting: int = NESTING
     rpc_calls_in_flight: int = 64  # Cap'n Proto has no flow limit of its own
     rpc_call_bytes: int = 8 * MIB  # of these calls' parameters: they stay until the answer

@@ -24,7 +24,7 @@ from .rpc_messages import Kind, RpcMessage
 # Told of bytes of messages that came, or went (a negative number); whether there is room for them.
 NoteHeld = Callable[[int], bool]
 
-_SMALL = 64 * KIB  # of a message that is not all there; also without room: small calls are answered
+_SMALL = 16 * KIB  # of a message that is not all there; also without room: small calls are answered
 _PASSED = frozenset((Kind.RELEASE, Kind.ABORT, Kind.UNIMPLEMENTED))  # they only let go of things
 
 

@@ -28,6 +28,20 @@ MEMORY = (
         f"{_MEMORY}::test_a_long_message_is_not_collected_while_there_is_no_room",
     ),
     defence(
+        "messages that stay unfinished",
+        "transport/kj.py",
+        "            async with asyncio.timeout_at(until):",
+        "            async with asyncio.timeout_at(None):",
+        f"{_MEMORY}::test_a_message_that_stays_unfinished_has_a_deadline",
+    ),
+    defence(
+        "memory: one place holds all of it",
+        "relay/callers.py",
+        "            share = self._shares[prefix] = Memory(most, of=self.memory)",
+        "            share = self._shares[prefix] = Memory(most * 10**6, of=self.memory)",
+        f"{_MEMORY}::test_one_place_holds_a_share_of_the_memory",
+    ),
+    defence(
         "sinks that hold all of the memory",
         "relay/subscriptions.py",
         '                    self._end(slowest, "sink-too-slow")',

@@ -106,8 +106,8 @@ SEALED: tuple[Defence, ...] = (
     defence(
         "a delivery token has a rate",
         "relay/callers.py",
-        "            wait_s = max(self._token_parcels.wait_s(by, now), self._token_bytes.wait_s(by, now))",
-        "            wait_s = 0.0",
+        "            wait_s = max(self._token_parcels.wait_s(by, now),",
+        "            wait_s = min(0.0,",
         "tests/relay/test_delivery_tokens.py::test_parcels_with_one_token_have_a_rate",
     ),
     defence(

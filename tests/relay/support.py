@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 import transport
 from discovery.record import sign_endpoint_record
 from identity.bundle import bundle_device, sign_bundle
@@ -144,17 +146,26 @@ def _plain(value: Any) -> Any:
             return value
 
 
+def counting_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each address of 127.0.0.0/8 is a prefix of its own."""
+    monkeypatch.setattr("relay.callers.prefix_of", lambda host: host.encode())
+
+
 @asynccontextmanager
 async def client_of(
     relay: Relay | RelayAddress,
     device: KeyPair[DeviceKey] | None = None,
     *,
     limits: transport.TransportLimits = transport.DEFAULT_LIMITS,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Client]:
-    """A device connected over real QUIC; inside `transport.kj_loop()` (the fixture `kj`)."""
+    """A device connected over real QUIC; inside `transport.kj_loop()` (the fixture `kj`).
+
+    `host` is where it comes from; the relay does not count loopback: see `counting_loopback`.
+    """
     device = new_device() if device is None else device
     endpoint = await transport.Endpoint.open(
-        device.private, transport.Address("127.0.0.1", 0), handlers={}, limits=limits
+        device.private, transport.Address(host, 0), handlers={}, limits=limits
     )
     try:
         where = transport.Address(*(relay.listen if isinstance(relay, Relay) else relay.address))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,18 @@ from relay.refusals import TryLater
 from relay.server import Relay, open_relay
 from schemas.limits import KIB, MIB
 from schemas.node_service import ParcelSink
-from tests.relay.support import Clock, client_of, config_for, new_device, parcel, within
+from tests.relay.support import (
+    Client,
+    Clock,
+    client_of,
+    config_for,
+    counting_loopback,
+    new_device,
+    parcel,
+    within,
+)
+
+_LONG = struct.pack("<II", 0, (MIB - 8) // 8)  # the head of a message of 1 MiB
 
 
 async def test_who_asks_first_gets_room_first() -> None:
@@ -82,17 +95,16 @@ async def test_calls_are_refused_while_there_is_too_much_and_health_answers(rela
 
 async def test_a_long_message_is_not_collected_while_there_is_no_room(relay: Relay) -> None:
     memory = relay.service.callers.memory
-    head = struct.pack("<II", 0, (MIB - 8) // 8)
     async with client_of(relay) as client:
         memory.note(memory.limit)
         stream = await client.connection.open_stream()
-        await stream.write(head + bytes(200 * KIB))
+        await stream.write(_LONG + bytes(200 * KIB))
         with pytest.raises(transport.StreamReset):
             await within(_read_all(stream))
         assert relay.counters["rpc-memory"] == 1
         memory.note(-memory.limit)
         stream = await client.connection.open_stream()
-        await stream.write(head + bytes(200 * KIB))
+        await stream.write(_LONG + bytes(200 * KIB))
         async with asyncio.timeout(10):
             while memory.held < 200 * KIB:
                 await asyncio.sleep(0.005)
@@ -100,6 +112,87 @@ async def test_a_long_message_is_not_collected_while_there_is_no_room(relay: Rel
     async with asyncio.timeout(10):
         while memory.held:
             await asyncio.sleep(0.005)
+
+
+async def test_a_share_is_held_of_the_whole_and_waited_for_apart() -> None:
+    whole = Memory(100)
+    one, two = Memory(40, of=whole), Memory(40, of=whole)
+    await one.take(40)
+    assert (whole.held, one.full, two.full, whole.full) == (40, True, False, False)
+    with pytest.raises(TryLater):
+        await one.take(1, wait_s=0.01)
+    await two.take(40)
+    assert not two.note(1), "over its share"
+    assert whole.held == 81
+    with pytest.raises(TryLater):
+        await Memory(40, of=whole).take(30, wait_s=0.01)
+    later = asyncio.create_task(one.take(30))
+    await asyncio.sleep(0)
+    one.note(-40)
+    await within(later)
+    two.note(-41)
+    one.note(-30)
+    assert (whole.held, one.held, two.held) == (0, 0, 0)
+
+
+async def _begin_messages(clients: list[Client], size: int) -> None:
+    """Beginnings of calls of 1 MiB, and nothing more."""
+    for client in clients:
+        for _ in range(3):
+            stream = await client.connection.open_stream()
+            await stream.write(_LONG + bytes(size))
+
+
+async def test_one_place_holds_a_share_of_the_memory(
+    kj: None, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting_loopback(monkeypatch)
+    config = config_for(tmp_path, limits=RelayLimits(memory_bytes=8 * MIB))
+    async with open_relay(config, clock=clock) as relay, AsyncExitStack() as stack:
+        memory = relay.service.callers.memory
+        honest = await stack.enter_async_context(client_of(relay))
+        attackers = [
+            await stack.enter_async_context(client_of(relay, host="127.0.0.9")) for _ in range(3)
+        ]
+        await _begin_messages(attackers, 600 * KIB)
+        async with asyncio.timeout(10):
+            while relay.counters["rpc-memory"] < 8:  # of nine
+                await asyncio.sleep(0.005)
+        assert memory.held <= 1 * MIB + 9 * 16 * KIB
+        assert await honest.code("observeAddress") == ""
+        assert (await honest.enqueue(parcel(honest.device.public))).error.code == ""
+        assert len((await honest.peek()).parcels) == 1
+
+
+async def test_a_message_that_stays_unfinished_has_a_deadline(
+    kj: None, clock: Clock, tmp_path: Path
+) -> None:
+    limits = replace(transport.DEFAULT_LIMITS, rpc_message_deadline_s=0.3)
+    config = config_for(tmp_path)
+    async with (
+        open_relay(config, clock=clock, limits=limits) as relay,
+        client_of(relay) as client,
+    ):
+        stream = await client.connection.open_stream()
+        await stream.write(_LONG + bytes(200 * KIB))
+        with pytest.raises(transport.StreamReset):
+            await within(_read_all(stream))
+        assert relay.counters["rpc-slow"] == 1
+        slow = await client.connection.open_stream()
+        with pytest.raises(transport.StreamReset):
+            await within(_drip(slow))  # a byte now and then does not prolong it
+        assert relay.counters["rpc-slow"] == 2
+        async with asyncio.timeout(10):
+            while relay.service.callers.memory.held:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.4)
+        assert await client.code("health") == "", "who has nothing under way may be silent"
+
+
+async def _drip(stream: transport.Stream) -> None:
+    for byte in _LONG + bytes(10_000):
+        await stream.write(bytes([byte]))
+        await asyncio.sleep(0.02)
 
 
 async def _read_all(stream: transport.Stream) -> None:
