@@ -227,7 +227,7 @@ class Accounts:
 
     def _admitted(self, device: DeviceKey) -> None:
         for caller in self._callers.of(device):
-            caller.registered = caller.introduced = True
+            self._callers.keep(caller, registered=True)
 
     def _shut_out(self, device: DeviceKey, by: Caller) -> None:
         """End the device's connections; who asked for it must hear the answer first."""

@@ -34,7 +34,8 @@ class Admission:
     async def introduce(self, call: Call) -> None:
         """Before something is kept for the caller.
 
-        Raises Refused `not-admitted`, `device-revoked`; TryLater `try-later`.
+        Raises Refused `not-admitted`, `device-revoked`; TryLater `try-later`,
+        `too-many-connections`.
         """
         caller = call.caller
         if caller.introduced:
@@ -51,8 +52,7 @@ class Admission:
                 "this device was revoked by its owner",
                 hint="log in with it and register it again, if it is yours",
             )
-        caller.registered = standing is not None
-        caller.introduced = True
+        self._callers.keep(caller, registered=standing is not None)
 
     async def admits(self, call: Call) -> bool:
         """Whether the caller may bring parcels where no delivery token is asked for, and ask for

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from relay.limits import RelayLimits
 from relay.memory import Memory
+from relay.places import Places, too_many_connections
 from relay.refusals import TryLater, rate_exceeded
 from relay.store.contract import MailboxName
 from schemas.ids import DeviceKey
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 REMEMBERED_DEVICES = 100_000  # 32 bytes each: not newcomers when they come again
 NEWCOMER_RETRY_MS = 60_000
-
-K = TypeVar("K")
 
 
 class Caller:
@@ -47,6 +46,7 @@ class Caller:
         self._buckets = calls + volume
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
+        self.used_at = clock()  # it came, or made a call
         self.waits = 0  # fetchWait calls that run
         self.introduced = False
         self.registered = False  # its device is one of an account, and was when last looked at
@@ -62,6 +62,7 @@ class Caller:
         wait_s = max([bucket.wait_s(now) for bucket in self._buckets])
         if wait_s:
             raise rate_exceeded("calls or bytes", wait_s)
+        self.used_at = now
         for bucket in self._calls:
             bucket.use(1, now)
 
@@ -101,11 +102,10 @@ class Callers:
     def __init__(self, limits: RelayLimits, clock: Callable[[], float]) -> None:
         self.limits = limits
         self._clock = clock
-        self._number = 0
+        self._places = Places(limits)
         self.memory = Memory(limits.memory_bytes)
         self._shares = WeakValueDictionary[bytes, Memory]()  # of the memory, by prefix
         self._devices: dict[DeviceKey, list[Caller]] = {}
-        self._prefixes: Counter[bytes] = Counter()
         self._device_calls = Buckets[DeviceKey](limits.device_calls_rate, limits.device_calls_burst)
         self._device_bytes = Buckets[DeviceKey](limits.device_bytes_rate, limits.device_bytes_burst)
         self._prefix_calls = Buckets[bytes](limits.prefix_calls_rate, limits.prefix_calls_burst)
@@ -119,7 +119,7 @@ class Callers:
         self._seen: OrderedDict[DeviceKey, None] = OrderedDict()
 
     def __len__(self) -> int:
-        return self._number
+        return len(self._places)
 
     def of(self, device: DeviceKey) -> list[Caller]:
         """The device's connections."""
@@ -145,14 +145,8 @@ class Callers:
         """
         prefix = prefix_of(host)
         limits = self.limits
-        if (
-            len(self) >= limits.connections
-            or len(self._devices.get(device, ())) >= limits.connections_per_device
-            or (prefix is not None and self._prefixes[prefix] >= limits.connections_per_prefix)
-        ):
-            raise TryLater(
-                "too-many-connections", "more connections than allowed", retry_after_ms=30_000
-            )
+        if len(self._devices.get(device, ())) >= limits.connections_per_device:
+            raise too_many_connections()
         calls = [
             TokenBucket(limits.connection_calls_rate, limits.connection_calls_burst),
             self._device_calls.of(device),
@@ -164,20 +158,17 @@ class Callers:
         if prefix is not None:
             calls.append(self._prefix_calls.of(prefix))
             volume.append(self._prefix_bytes.of(prefix))
-            self._prefixes[prefix] += 1
         memory = self._memory_for(prefix)
         caller = Caller(device, prefix, tuple(calls), tuple(volume), self._clock, memory)
-        self._number += 1
+        self._places.enter(caller)
         self._devices.setdefault(device, []).append(caller)
         try:
             yield caller
         finally:
-            self._number -= 1
+            self._places.leave(caller)
             self._devices[device].remove(caller)
             if not self._devices[device]:
                 del self._devices[device]
-            if prefix is not None:
-                _decrement(self._prefixes, prefix)
 
     def _memory_for(self, prefix: bytes | None) -> Memory:
         if prefix is None:
@@ -215,28 +206,36 @@ class Callers:
         self._mailboxes.of(MailboxName(item.recipient, item.channel)).use(1, now)
 
     def introduce(self, caller: Caller) -> None:
-        """Before something of a device is kept for long. Raises TryLater `try-later`."""
+        """Before something of a device that is in no account is kept for long.
+
+        Raises TryLater `try-later`, `too-many-connections`.
+        """
         if caller.introduced:
             return
-        if (
-            caller.prefix is not None
-            and caller.device not in self._seen
-            and not self._newcomers.of(caller.prefix).take(self._clock())
-        ):
+        now = self._clock()
+        newcomers = None
+        if caller.prefix is not None and caller.device not in self._seen:
+            newcomers = self._newcomers.of(caller.prefix)
+        if newcomers is not None and newcomers.wait_s(now):
             raise TryLater(
                 "try-later",
                 "too many new devices from one place",
                 retry_after_ms=NEWCOMER_RETRY_MS,
                 hint="it goes on by itself, later",
             )
-        caller.introduced = True
+        self.keep(caller, registered=False)
+        if newcomers is not None:
+            newcomers.use(1, now)
         self._seen[caller.device] = None
         self._seen.move_to_end(caller.device)
         if len(self._seen) > REMEMBERED_DEVICES:
             self._seen.popitem(last=False)
 
+    def keep(self, caller: Caller, *, registered: bool) -> None:
+        """Something may be kept for it; `registered`: it is one of an account's devices.
 
-def _decrement(counter: Counter[K], key: K) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
+        Raises TryLater `too-many-connections`, not for a registered one.
+        """
+        self._places.keep(caller, registered=registered)
+        caller.registered = registered
+        caller.introduced = True

@@ -67,7 +67,8 @@ class RelayLimits:
 
     # At one time
     connections: int = 6_000  # idle and subscribed, each takes some 100 KiB
-    connections_per_prefix: int = 256
+    connections_per_prefix: int = 512  # of devices that something is kept for: a village
+    anonymous_per_prefix: int = 1_024  # of all others: 16 each for 64 of them who write at once
     connections_per_device: int = 8  # a reconnecting phone leaves some behind until they time out
     waits_per_connection: int = 8  # fetchWait; far below the calls in flight, which they occupy
     streams_per_connection: int = 4

@@ -207,7 +207,7 @@ class _Front:
             if self._desk.stopping:
                 raise draining_refusal()
             with self._service.callers.connected(connection.peer, connection.remote.host) as caller:
-                caller.hang_up = lambda reason: connection.close_now(CloseCode.NORMAL, reason)
+                caller.hang_up = lambda reason: self._hang_up(connection, reason)
                 connection.on_moved(lambda: self._service.subscriptions.moved(caller, connection))
                 try:
                     await self._serve_streams(connection, caller, trace)
@@ -217,6 +217,10 @@ class _Front:
             self.counters[refusal.code] += 1
             log.info("a connection was refused: %s", refusal.code)
             connection.close_now(CloseCode.NORMAL, refusal.code)
+
+    def _hang_up(self, connection: Connection, reason: str) -> None:
+        self.counters[reason] += 1
+        connection.close_now(CloseCode.NORMAL, reason)
 
     async def _serve_streams(self, connection: Connection, caller: Caller, trace: Trace) -> None:
         streams: set[asyncio.Task[None]] = set()

@@ -26,17 +26,25 @@ RELAY = (
     defence(
         "connections of one device at a relay",
         "relay/callers.py",
-        "            or len(self._devices.get(device, ())) >= limits.connections_per_device\n",
-        "",
+        "        if len(self._devices.get(device, ())) >= limits.connections_per_device:",
+        "        if False:",
         "tests/relay/test_abuse.py::test_connections_are_capped_by_device_prefix_and_in_all",
     ),
     defence(
         "connections of one prefix at a relay",
-        "relay/callers.py",
-        "            or (prefix is not None"
-        " and self._prefixes[prefix] >= limits.connections_per_prefix)\n",
-        "",
+        "relay/places.py",
+        "            and held >= self._limits.connections_per_prefix\n",
+        "            and False\n",
         "tests/relay/test_abuse.py::test_connections_are_capped_by_device_prefix_and_in_all",
+    ),
+    defence(
+        "anonymous connections hold the places of others",
+        "relay/places.py",
+        "        unused = min(anonymous, key=lambda caller: caller.used_at, default=None)",
+        "        unused = None",
+        "tests/relay/test_abuse.py::test_anonymous_connections_make_room_and_take_no_members_place",
+        "tests/relay/test_abuse.py"
+        "::test_a_village_writes_and_reads_while_somebody_there_holds_places",
     ),
     defence(
         "calls and bytes at a relay",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import pytest
 
-from relay.callers import Callers
+from relay.callers import Caller, Callers
 from relay.limits import RelayLimits
 from relay.refusals import TryLater
 from relay.server import Relay, open_relay
@@ -25,6 +25,7 @@ from tests.relay.support import (
     Clock,
     client_of,
     config_for,
+    counting_loopback,
     new_device,
     parcel,
     within,
@@ -57,21 +58,83 @@ def test_connections_are_capped_by_device_prefix_and_in_all() -> None:
     limits = RelayLimits(connections=6, connections_per_prefix=3, connections_per_device=2)
     callers = Callers(limits, Ticking())
     with ExitStack() as stack:
+
+        def come(device: DeviceKey, host: str) -> Caller:
+            return stack.enter_context(callers.connected(device, host))
+
         one = device()
         for _ in range(2):
-            stack.enter_context(callers.connected(one, "198.51.100.1"))
-        with pytest.raises(TryLater), callers.connected(one, "192.0.2.1"):
-            pass
-        stack.enter_context(callers.connected(device(), "198.51.100.9"))
-        with pytest.raises(TryLater), callers.connected(device(), "198.51.100.10"):
-            pass
-        for _ in range(3):
-            stack.enter_context(callers.connected(device(), "127.0.0.1"))
-        with pytest.raises(TryLater), callers.connected(device(), "203.0.113.1"):
-            pass
+            callers.introduce(come(one, "198.51.100.1"))
+        with pytest.raises(TryLater):
+            come(one, "192.0.2.1")
+        callers.introduce(come(device(), "198.51.100.9"))
+        another = come(device(), "198.51.100.10")
+        with pytest.raises(TryLater):
+            callers.introduce(another)
+        callers.keep(another, registered=True)
+        for _ in range(2):
+            callers.introduce(come(device(), "127.0.0.1"))
+        with pytest.raises(TryLater):
+            come(device(), "203.0.113.1")
     assert len(callers) == 0
     with callers.connected(one, "198.51.100.1"):
         assert len(callers) == 1
+
+
+def test_anonymous_connections_make_room_and_take_no_members_place() -> None:
+    limits = RelayLimits(connections=6, connections_per_prefix=2, anonymous_per_prefix=3)
+    clock = Ticking()
+    callers = Callers(limits, clock)
+    gone: list[Caller] = []
+    with ExitStack() as stack:
+
+        def come(host: str) -> Caller:
+            clock.now += 1
+            caller = stack.enter_context(callers.connected(device(), host))
+            caller.hang_up = lambda reason: gone.append(caller)
+            return caller
+
+        held = [come("198.51.100.1") for _ in range(3)]
+        clock.now += 1
+        held[0].admit()  # a call: it is in use
+        member = come("198.51.100.2")
+        assert gone == [held[1]], "that was unused for the longest"
+        callers.introduce(member)
+        for _ in range(10):
+            come("198.51.100.3")
+        assert member not in gone
+        assert len(callers) == 4
+        for _ in range(10):  # the relay is full: who holds the most gives
+            newest = come("203.0.113.1")
+        assert member not in gone
+        assert newest not in gone
+        assert len(callers) == 6
+    assert len(callers) == 0
+
+
+async def test_a_village_writes_and_reads_while_somebody_there_holds_places(
+    kj: None, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting_loopback(monkeypatch)
+    limits = RelayLimits(connections=20, connections_per_prefix=4, anonymous_per_prefix=5)
+    bob = new_device()
+    config = config_for(tmp_path, limits=limits)
+    async with (
+        open_relay(config, clock=clock) as relay,
+        client_of(relay, bob) as owner,
+        AsyncExitStack() as stack,
+    ):
+        assert (await owner.peek()).error.code == ""
+        for _ in range(12):  # of which most are gone when the last has come
+            await stack.enter_async_context(client_of(relay))
+        for _ in range(8):
+            async with client_of(relay) as guise:
+                assert (await guise.enqueue(parcel(bob.public))).error.code == ""
+        async with client_of(relay) as member:
+            assert (await member.peek()).error.code == ""
+            assert len((await owner.peek()).parcels) == 8
+        assert relay.counters["made-room"] >= 8
+        assert relay.counters["too-many-connections"] == 0
 
 
 def test_reconnecting_does_not_refill() -> None:
