@@ -19,7 +19,8 @@ from typing import Final, TypeVar
 from opaque_ke import KSF_LATEST, KSF_VERSIONS, OpaqueError, ServerSetup, check_record
 
 from relay.callers import Caller, Callers
-from relay.limits import RelayLimits
+from relay.guesses import Guesses
+from relay.limits import HOUR_S, RelayLimits
 from relay.logins import PendingLogins
 from relay.refusals import rate_exceeded
 from relay.store.accounts import (
@@ -38,7 +39,6 @@ from transport.rate import Buckets
 
 SESSION_S: Final = 86400
 CLOCK_SKEW_S: Final = 300  # between the machines of one relay; a clock set back further ends tokens
-HOUR_S: Final = 3600
 
 K = TypeVar("K", bound=Hashable)
 
@@ -82,7 +82,7 @@ class Accounts:
         self._logins = Buckets[bytes](
             limits.prefix_logins_per_hour / HOUR_S, limits.prefix_logins_burst
         )
-        self._guesses = Buckets[str](limits.name_logins_per_hour / HOUR_S, limits.name_logins_burst)
+        self._guesses = Guesses(limits, steady)
         self.pending = PendingLogins(limits, steady)
         self.counts = AccountCounts()
 
@@ -94,7 +94,7 @@ class Accounts:
         """OPAQUE's answer, framed. Raises Refused `name-taken`, `unsupported-ksf`; TryLater."""
         _check_ksf(ksf)
         self._use(self._registrations, caller.prefix)
-        self._use(self._guesses, name)
+        self._guesses.use(name, caller.prefix)
         # For a name that is taken, this would answer guesses of its password.
         if await self._store.account(name) is not None:
             raise name_taken()
@@ -140,15 +140,16 @@ class Accounts:
         """(id of the login, OPAQUE's framed answer). Raises Refused `unsupported-ksf`; TryLater."""
         _check_ksf(ksf)
         self._use(self._logins, caller.prefix)
-        self._use(self._guesses, name)
         account = await self._store.account(name)
+        own = await self._is_own(caller.device, account)
+        self._guesses.use(name, caller.device if own else caller.prefix, own=own)
         setup = await self._set_up()
         record = None if account is None else account.record[1:]
         version = KSF_LATEST if account is None else account.record[0]
         context = login_context(self._relay, caller.device)
         with _blaming_the_peer():
             server = setup.login_start(record, request, name.encode(), context=context)
-        login = self.pending.add(server, account, caller.device, caller.prefix)
+        login = self.pending.add(server, account, caller.device, caller.prefix, own=own)
         return login, framed(version, server.response)
 
     async def finish_login(self, caller: Caller, login: bytes, finalization: bytes) -> Token:
@@ -169,6 +170,8 @@ class Accounts:
             pending.account, caller.device, _hash(secret), issued=now, expires=token.expires
         ):
             raise _login_failed()
+        by = pending.device if pending.own else pending.prefix
+        self._guesses.was_right(pending.account.name, by, own=pending.own)
         return token
 
     async def session(self, device: DeviceKey, token: bytes) -> Session:
@@ -224,6 +227,13 @@ class Accounts:
             fresh = ServerSetup.generate().to_bytes()
             self._setup = ServerSetup.from_bytes(await self._store.server_setup(fresh))
         return self._setup
+
+    async def _is_own(self, device: DeviceKey, account: Account | None) -> bool:
+        """Whether the device is one of the account's."""
+        standing = await self._store.standing(device)
+        if standing is None or account is None:
+            return False
+        return standing.identity == account.identity and not standing.revoked
 
     def _admitted(self, device: DeviceKey) -> None:
         for caller in self._callers.of(device):

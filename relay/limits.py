@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from schemas.limits import KIB, MIB
 
+HOUR_S = 3600
+
 
 @dataclass(frozen=True, slots=True)
 class RelayLimits:
@@ -42,8 +44,10 @@ class RelayLimits:
     prefix_registrations_burst: int = 60  # people at one table
     prefix_logins_per_hour: int = 120
     prefix_logins_burst: int = 60
-    name_logins_per_hour: int = 60  # guesses of one password, from wherever they come
-    name_logins_burst: int = 20
+    prefix_name_logins_per_hour: int = 20  # guesses of one password from one place
+    prefix_name_logins_burst: int = 10
+    name_logins_per_hour: int = 240  # and from all places that are new to the account together
+    name_logins_burst: int = 120  # twelve places at once; its owner's own are not among them
     pending_logins: int = 2_000  # about 1 KiB each, for 5 minutes
     pending_logins_per_prefix: int = 64
     accounts: int = 100_000

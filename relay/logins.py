@@ -32,6 +32,7 @@ class PendingLogin:
     device: DeviceKey
     prefix: bytes | None
     until: float
+    own: bool = False  # the device is one of the account's
 
 
 class PendingLogins:
@@ -53,6 +54,8 @@ class PendingLogins:
         account: Account | None,
         device: DeviceKey,
         prefix: bytes | None,
+        *,
+        own: bool = False,
     ) -> bytes:
         """Keep it for PENDING_S; the id by which to `take` it (16 B)."""
         self._drop_expired()
@@ -64,7 +67,7 @@ class PendingLogins:
             self._drop(next(iter(self._pending)), "pushed-out")
         id = secrets.token_bytes(LOGIN_ID)
         until = self._clock() + PENDING_S
-        self._pending[id] = PendingLogin(server, account, device, prefix, until)
+        self._pending[id] = PendingLogin(server, account, device, prefix, until, own)
         if prefix is not None:
             self._of_prefix.setdefault(prefix, OrderedDict())[id] = None
         self.counters["begun"] += 1

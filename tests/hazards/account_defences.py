@@ -57,9 +57,23 @@ ACCOUNTS: tuple[Defence, ...] = (
     defence(
         "guesses of one password have a rate",
         "relay/accounts.py",
-        "        self._use(self._logins, caller.prefix)\n        self._use(self._guesses, name)",
-        "        self._use(self._logins, caller.prefix)",
+        "        self._guesses.use(name, caller.device if own else caller.prefix, own=own)",
+        "        pass",
         f"{_ACCOUNTS}::test_guesses_of_one_password_are_limited_from_wherever_they_come",
+    ),
+    defence(
+        "strangers' guesses shut out a place that is known",
+        "relay/guesses.py",
+        "        stranger = not own and source not in self._known",
+        "        stranger = True",
+        f"{_ACCOUNTS}::test_strangers_guesses_shut_nobody_out_of_a_login",
+    ),
+    defence(
+        "one place's guesses are its own",
+        "relay/accounts.py",
+        "caller.device if own else caller.prefix, own=own)",
+        "None)",
+        f"{_ACCOUNTS}::test_strangers_guesses_shut_nobody_out_of_a_login",
     ),
     defence(
         "an unknown name costs the same work",

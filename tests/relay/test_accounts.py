@@ -37,6 +37,7 @@ from tests.relay.support import (
     bundle,
     client_of,
     config_for,
+    counting_loopback,
     new_device,
     parcel,
     within,
@@ -424,21 +425,64 @@ async def test_several_processes_are_one_relay(
 # Floods
 
 
+_GUESS = framed(1, bytes(96))  # charged like a good one, and cheaper
+
+
+async def guess(relay: Relay, name: str, host: str, times: int = 1) -> list[str]:
+    """Begin logins, never to finish them: by the answer a client knows whether it was right."""
+    codes = []
+    for _ in range(times):
+        async with client_of(relay, host=host) as client:
+            codes.append(await client.code("opaqueLoginStart", name=name, request=_GUESS))
+    return codes
+
+
 async def test_guesses_of_one_password_are_limited_from_wherever_they_come(
-    kj: None, clock: Clock, tmp_path: Path
+    kj: None, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = RelayLimits(name_logins_burst=3, name_logins_per_hour=1)
+    counting_loopback(monkeypatch)
+    limits = RelayLimits(
+        prefix_name_logins_burst=3,
+        prefix_name_logins_per_hour=1,
+        name_logins_burst=7,
+        name_logins_per_hour=1,
+    )
     async with open_relay(config_for(tmp_path, limits=limits), clock=clock) as relay:
         async with client_of(relay) as client:
             assert await register(client, person("ann")) == ""
         for name in ("ann", "nobody"):
-            codes = []
-            for _ in range(6):
-                async with client_of(relay) as client:
-                    start = {"name": name, "request": framed(1, b"\0" * 96)}
-                    codes.append(await client.code("opaqueLoginStart", **start))
-            assert codes[0] == "malformed-request"
-            assert codes[4:] == ["try-later"] * 2, name
+            codes = [await guess(relay, name, f"127.0.0.{place}", 5) for place in range(5, 9)]
+            one, two, *others = [each.count("try-later") for each in codes]
+            assert 1 <= one <= 2, "a place has its three; the bucket gives one more for the first"
+            assert 1 <= two <= 2
+            assert sum(others) >= 8, "all of them together have seven"
+
+
+async def test_strangers_guesses_shut_nobody_out_of_a_login(
+    kj: None, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting_loopback(monkeypatch)
+    limits = RelayLimits(
+        prefix_name_logins_burst=3,
+        prefix_name_logins_per_hour=1,
+        name_logins_burst=8,
+        name_logins_per_hour=1,
+    )
+    ann, phone = person("ann"), new_device()
+    async with open_relay(config_for(tmp_path, limits=limits), clock=clock) as relay:
+        async with client_of(relay, phone, host="127.0.0.2") as client:
+            assert await register(client, ann) == ""
+        assert (await guess(relay, "ann", "127.0.0.5", 8))[-1] == "try-later"
+        async with client_of(relay, host="127.0.0.3") as tablet:
+            for _ in range(6):  # what succeeds costs nothing
+                await login(tablet, relay.device, ann)
+        for place in range(6, 9):
+            assert (await guess(relay, "ann", f"127.0.0.{place}", 8))[-1] == "try-later"
+        assert await guess(relay, "ann", "127.0.0.99") == ["try-later"], "new places, all together"
+        async with client_of(relay, host="127.0.0.3") as laptop:
+            await login(laptop, relay.device, ann)  # from where she logged in before
+        async with client_of(relay, phone, host="127.0.0.5") as client:
+            await login(client, relay.device, ann)  # her own device, from anywhere
 
 
 async def test_accounts_sessions_and_half_logins_are_counted(relay: Relay) -> None:

@@ -68,7 +68,7 @@ async def test_unknown_name_and_wrong_password_are_one_thing_in_bytes_and_work(
         assert len(set(seen)) == 1
         assert "login-failed" in seen[0][1]
         assert len(set(work)) == 1
-        assert work[0] == ("account", "login_start", "finish")
+        assert work[0] == ("account", "standing", "login_start", "finish")
         assert relay.desk.refusals["login-failed"] == 4
 
 
