@@ -40,7 +40,7 @@ _MAIL: Final = (
               "use a channel of these two, or none", "E022 CHANNEL_ACCESS_DENIED"),
     ErrorCode("channel-not-found", "no channel has this id", "make one with createChannel",
               "E023 CHANNEL_NOT_FOUND"),
-    ErrorCode("too-many-channels", "one of the two has as many channels as a device may",
+    ErrorCode("too-many-channels", "the caller has made as many channels as a device may",
               "use mailboxes without a channel"),
 )  # fmt: skip
 _DIRECTORY: Final = (

@@ -9,7 +9,7 @@ from schemas.errors import Refused
 from schemas.ids import DeviceKey
 
 CHANNEL_ID: Final = 16
-CHANNELS_PER_DEVICE: Final = 1000  # of those that it made, and those made with it
+CHANNELS_PER_DEVICE: Final = 1000  # that it made; those that others made with it are theirs
 
 
 class Channel(NamedTuple):
@@ -22,10 +22,11 @@ class Channel(NamedTuple):
 class ChannelStore(Protocol):
     """The part `store.channels`; tests/relay/store/test_channels.py holds every store to it."""
 
-    async def create(self, one: DeviceKey, other: DeviceKey, fresh: bytes) -> Channel:
+    async def create(self, maker: DeviceKey, other: DeviceKey, fresh: bytes) -> Channel:
         """The channel of these two, whoever asks; `fresh` becomes its id if there is none.
 
-        Raises Refused `too-many-channels`.
+        A channel counts for its maker, until one of the two was forgotten. Raises Refused
+        `too-many-channels`.
         """
         ...
 
@@ -43,6 +44,6 @@ def pair(one: DeviceKey, other: DeviceKey) -> tuple[bytes, bytes]:
 def too_many_channels() -> Refused:
     return Refused(
         "too-many-channels",
-        f"a device has {CHANNELS_PER_DEVICE} channels at most",
+        f"a device makes {CHANNELS_PER_DEVICE} channels at most",
         hint="use mailboxes without a channel",
     )

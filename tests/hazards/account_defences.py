@@ -78,11 +78,10 @@ ACCOUNTS: tuple[Defence, ...] = (
     defence(
         "an unknown name costs the same work",
         "relay/accounts.py",
-        "        account = await self._store.account(name)\n        setup = await self._set_up()",
-        "        account = await self._store.account(name)\n"
+        "        own = await self._is_own(caller.device, account)\n",
+        "        own = await self._is_own(caller.device, account)\n"
         "        if account is None:\n"
-        "            raise _login_failed()\n"
-        "        setup = await self._set_up()",
+        "            raise _login_failed()\n",
         "tests/relay/test_login_enumeration.py"
         "::test_unknown_name_and_wrong_password_are_one_thing_in_bytes_and_work",
     ),

@@ -38,6 +38,14 @@ RELAY = (
         "tests/relay/test_abuse.py::test_connections_are_capped_by_device_prefix_and_in_all",
     ),
     defence(
+        "channels that others make are not the victim's",
+        "relay/store/sqlite/channels.py",
+        'FROM channels WHERE maker = ?"',
+        'FROM channels WHERE ? IN (low, high)"',
+        "tests/relay/store/test_channels.py"
+        "::test_channels_that_others_make_do_not_count_for_the_victim[sqlite]",
+    ),
+    defence(
         "anonymous connections hold the places of others",
         "relay/places.py",
         "        unused = min(anonymous, key=lambda caller: caller.used_at, default=None)",

@@ -16,8 +16,8 @@ class PostgresChannels:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, one: DeviceKey, other: DeviceKey, fresh: bytes) -> Channel:
-        return await self._database.write(_create, pair(one, other), fresh)
+    async def create(self, maker: DeviceKey, other: DeviceKey, fresh: bytes) -> Channel:
+        return await self._database.write(_create, maker, pair(maker, other), fresh)
 
     async def members(self, ids: Sequence[bytes]) -> list[frozenset[DeviceKey] | None]:
         rows = await self._database.fetch(
@@ -30,20 +30,23 @@ class PostgresChannels:
         return [found.get(id) for id in ids]
 
 
-async def _create(connection: Connection, pair: tuple[bytes, bytes], fresh: bytes) -> Channel:
+async def _create(
+    connection: Connection, maker: DeviceKey, pair: tuple[bytes, bytes], fresh: bytes
+) -> Channel:
     for device in sorted(set(pair)):
         await lock(connection, b"channels", device)
     held = await connection.fetchval("SELECT id FROM channels WHERE low = $1 AND high = $2", *pair)
     if held is not None:
         return Channel(held, made=False)
-    for device in pair:
-        count = await connection.fetchval(
-            "SELECT count(*) FROM channels WHERE low = $1 OR high = $1", device
-        )
-        if count >= CHANNELS_PER_DEVICE:
-            raise too_many_channels()
+    maker_key = bytes(maker)
+    count = await connection.fetchval("SELECT count(*) FROM channels WHERE maker = $1", maker_key)
+    if count >= CHANNELS_PER_DEVICE:
+        raise too_many_channels()
     await connection.execute(
-        "INSERT INTO channels (id, low, high) VALUES ($1, $2, $3)", fresh, *pair
+        "INSERT INTO channels (id, low, high, maker) VALUES ($1, $2, $3, $4)",
+        fresh,
+        *pair,
+        maker_key,
     )
     return Channel(fresh, made=True)
 
@@ -57,5 +60,5 @@ async def forget_device(connection: Connection, device: DeviceKey) -> None:
         " OR high = $1 AND low IS NULL",
         key,
     )
-    await connection.execute("UPDATE channels SET low = NULL WHERE low = $1", key)
-    await connection.execute("UPDATE channels SET high = NULL WHERE high = $1", key)
+    await connection.execute("UPDATE channels SET low = NULL, maker = NULL WHERE low = $1", key)
+    await connection.execute("UPDATE channels SET high = NULL, maker = NULL WHERE high = $1", key)

@@ -17,24 +17,27 @@ class SqliteChannels:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, one: DeviceKey, other: DeviceKey, fresh: bytes) -> Channel:
-        return await self._database.write(_create, pair(one, other), fresh)
+    async def create(self, maker: DeviceKey, other: DeviceKey, fresh: bytes) -> Channel:
+        return await self._database.write(_create, maker, pair(maker, other), fresh)
 
     async def members(self, ids: Sequence[bytes]) -> list[frozenset[DeviceKey] | None]:
         return await self._database.read(_members, ids)
 
 
-def _create(connection: apsw.Connection, pair: tuple[bytes, bytes], fresh: bytes) -> Channel:
+def _create(
+    connection: apsw.Connection, maker: DeviceKey, pair: tuple[bytes, bytes], fresh: bytes
+) -> Channel:
     held = connection.execute("SELECT id FROM channels WHERE low = ? AND high = ?", pair).get
     if held is not None:
         return Channel(bytes(held), made=False)
-    for device in pair:
-        count = connection.execute(
-            "SELECT count(*) FROM channels WHERE low = ?1 OR high = ?1", (device,)
-        ).get
-        if count >= CHANNELS_PER_DEVICE:
-            raise too_many_channels()
-    connection.execute("INSERT INTO channels (id, low, high) VALUES (?, ?, ?)", (fresh, *pair))
+    maker_key = bytes(maker)
+    count = connection.execute("SELECT count(*) FROM channels WHERE maker = ?", (maker_key,)).get
+    if count >= CHANNELS_PER_DEVICE:
+        raise too_many_channels()
+    connection.execute(
+        "INSERT INTO channels (id, low, high, maker) VALUES (?, ?, ?, ?)",
+        (fresh, *pair, maker_key),
+    )
     return Channel(fresh, made=True)
 
 
@@ -56,5 +59,5 @@ def forget_device(connection: apsw.Connection, device: DeviceKey) -> None:
         " OR high = ?1 AND low IS NULL",
         key,
     )
-    connection.execute("UPDATE channels SET low = NULL WHERE low = ?", key)
-    connection.execute("UPDATE channels SET high = NULL WHERE high = ?", key)
+    connection.execute("UPDATE channels SET low = NULL, maker = NULL WHERE low = ?", key)
+    connection.execute("UPDATE channels SET high = NULL, maker = NULL WHERE high = ?", key)

@@ -43,8 +43,39 @@ async def test_nobody_fills_the_table(store: RelayStore, monkeypatch: pytest.Mon
     ann = device()
     await asyncio.gather(*(store.channels.create(ann, device(), os.urandom(16)) for _ in range(20)))
     with pytest.raises(Refused) as raised:
-        await store.channels.create(device(), ann, os.urandom(16))
+        await store.channels.create(ann, device(), os.urandom(16))
     assert raised.value.code == "too-many-channels"
+
+
+async def test_channels_that_others_make_do_not_count_for_the_victim(
+    store: RelayStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"relay.store.{module}.channels.CHANNELS_PER_DEVICE", 3)
+    ann, others = device(), [device() for _ in range(6)]
+    for each in others:
+        assert (await store.channels.create(each, ann, os.urandom(16))).made
+    for _ in range(3):
+        assert (await store.channels.create(ann, device(), os.urandom(16))).made
+    with pytest.raises(Refused):
+        await store.channels.create(ann, device(), os.urandom(16))
+    assert not (await store.channels.create(ann, others[0], os.urandom(16))).made, "it is there"
+
+
+async def test_a_channel_with_nobody_does_not_count(
+    store: RelayStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"relay.store.{module}.channels.CHANNELS_PER_DEVICE", 1)
+    ann, bob, identity = device(), device(), IdentityKey(os.urandom(32))
+    await store.accounts.register(
+        Account("bob", identity, b"\1"), bob, "x", invite=None, most=9, now=NOW
+    )
+    await store.channels.create(ann, bob, os.urandom(16))
+    with pytest.raises(Refused):
+        await store.channels.create(ann, device(), os.urandom(16))
+    await store.accounts.delete(identity, now=NOW)
+    assert (await store.channels.create(ann, device(), os.urandom(16))).made
 
 
 async def test_a_channel_outlives_one_of_its_members(store: RelayStore) -> None:

@@ -520,9 +520,11 @@ CREATE TABLE channels (
     id bytea PRIMARY KEY,
     low bytea,
     high bytea,
+    maker bytea,                        -- the one of them that asked for it: it counts for that one
     UNIQUE (low, high)
 );
 CREATE INDEX channels_by_high ON channels (high);
+CREATE INDEX channels_by_maker ON channels (maker) WHERE maker IS NOT NULL;
 
 -- Blobs: sealed bytes of any kind, in chunks of 256 KiB. Each device's upload is a row of its own,
 -- so nobody's wrong bytes spoil another's. What is dropped gets a random id and `expires` 0, and its

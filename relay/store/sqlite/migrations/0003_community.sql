@@ -93,9 +93,11 @@ CREATE TABLE channels (
     id BLOB PRIMARY KEY,
     low BLOB,
     high BLOB,
+    maker BLOB,                         -- the one of them that asked for it: it counts for that one
     UNIQUE (low, high)
 ) STRICT;
 CREATE INDEX channels_by_high ON channels (high);
+CREATE INDEX channels_by_maker ON channels (maker) WHERE maker IS NOT NULL;
 
 -- Delivery tokens: see relay/store/delivery_tokens.py. Ids are not used again, for parcels name them.
 CREATE TABLE delivery_tokens (
