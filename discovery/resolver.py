@@ -87,6 +87,7 @@ class Resolver:
         deadline_s: float = SOURCE_DEADLINE_S,
         networks: NetworksNow = networks_now,
         elsewhere: Collection[str] = (),
+        waits_s: Mapping[str, float] | None = None,
     ) -> None:
         names = [source.name for source in sources]
         if len(set(names)) != len(names):
@@ -96,6 +97,7 @@ class Resolver:
         self._deadline_s = deadline_s
         self._networks = networks
         self._elsewhere = frozenset(elsewhere)
+        self._waits_s = waits_s or {}
         self.counts: Counter[tuple[str, str]] = Counter()
 
     async def resolve(self, device: DeviceKey, *, deadline_s: float | None = None) -> Resolution:
@@ -103,7 +105,8 @@ class Resolver:
 
         A source that fails or is late costs only its own answer. Callers in a hurry ask twice:
         with a deadline, for what is known here, then with the usual one. The sources named
-        `elsewhere` ask others over the network, so they are left out of the first.
+        `elsewhere` ask others over the network, so they are left out of the first; those that may
+        wait before they ask, by `waits_s`, have that time besides.
         """
         failures: dict[str, str] = {}
         answers: dict[str, Sequence[Lead]] = {}
@@ -112,7 +115,8 @@ class Resolver:
             for source in self._sources:
                 if deadline_s is not None and source.name in self._elsewhere:
                     continue
-                group.create_task(self._ask(source, device, seconds, answers, failures))
+                within_s = seconds + self._waits_s.get(source.name, 0.0)
+                group.create_task(self._ask(source, device, within_s, answers, failures))
         return self._merge(device, answers, failures)
 
     async def _ask(

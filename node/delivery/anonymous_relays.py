@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -38,8 +38,26 @@ class _Guise:
     pool: RelayPool
     until: float  # then a new one is made
     used_at: float
-    users: int = 0
+    relay: DeviceKey  # used last
+    users: Counter[DeviceKey] = field(default_factory=Counter)  # by relay
     unused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def is_at(self, relay: DeviceKey) -> bool:
+        """That relay has it, or had it last."""
+        return relay in self.users if self.users else relay == self.relay
+
+    def begin(self, relay: DeviceKey) -> None:
+        self.users[relay] += 1
+        self.relay = relay
+        self.unused.clear()
+
+    def end(self, relay: DeviceKey, now: float) -> None:
+        self.users[relay] -= 1
+        if not self.users[relay]:
+            del self.users[relay]
+        if not self.users:
+            self.unused.set()
+        self.used_at = now
 
 
 @dataclass(slots=True)
@@ -80,16 +98,13 @@ class AnonymousRelays:
         self, address: RelayAddress, owner: DeviceKey, *, eager: bool = False
     ) -> AsyncIterator[RelayClient]:
         """The relay, for what is `owner`'s. Raises as RelayPool.client."""
-        guise = await self._guise(owner)
-        guise.users += 1
-        guise.unused.clear()
+        relay = address.device
+        guise = await self._guise(owner, relay)
+        guise.begin(relay)
         try:
             yield await self._connected(guise, address, owner, eager=eager)
         finally:
-            guise.users -= 1
-            if not guise.users:
-                guise.unused.set()
-            guise.used_at = self._clock()
+            guise.end(relay, self._clock())
             self._free.set()
 
     async def _connected(
@@ -137,24 +152,42 @@ class AnonymousRelays:
 
     # --- guises
 
-    async def _guise(self, owner: DeviceKey) -> _Guise:
-        async with self._opening:
-            guise = self._guises.get(owner)
-            if guise is not None and self._clock() < guise.until:
-                return guise
+    async def _guise(self, owner: DeviceKey, relay: DeviceKey) -> _Guise:
+        """Who has one there never waits for room, and nobody waits for another relay's."""
+        while True:
+            guise = self._ready(owner, relay)
             if guise is not None:
-                self._retire(owner)
-            while len(self._guises) >= self._limits.guises_at_once and not self._retire_idle():
+                return guise
+            async with self._opening:
+                guise = self._ready(owner, relay) or await self._opened(owner, relay)
+                if guise is not None:
+                    return guise
                 self._free.clear()
-                await self._free.wait()
-            if self._closing:
-                raise Unreachable("stopping", "the node is stopping")
-            guise = self._guises[owner] = await self._made()
-            if self._tidying is None:
-                self._tidying = self._tasks.start(self._tidy(), name="anonymous-relays")
-            return guise
+            await self._free.wait()
 
-    async def _made(self) -> _Guise:
+    def _ready(self, owner: DeviceKey, relay: DeviceKey) -> _Guise | None:
+        guise = self._guises.get(owner)
+        if guise is None or self._clock() >= guise.until:
+            return None
+        return guise if guise.is_at(relay) or self._has_room_at(relay) else None
+
+    async def _opened(self, owner: DeviceKey, relay: DeviceKey) -> _Guise | None:
+        """A new one; None when there is no room. Raises Unreachable."""
+        if self._closing:
+            raise Unreachable("stopping", "the node is stopping")
+        guise = self._guises.get(owner)
+        if guise is not None:
+            if self._clock() < guise.until:
+                return None  # it waits for room at the relay
+            self._retire(owner)
+        if not self._has_room_at(relay) or not self._has_room():
+            return None
+        guise = self._guises[owner] = await self._made(relay)
+        if self._tidying is None:
+            self._tidying = self._tasks.start(self._tidy(), name="anonymous-relays")
+        return guise
+
+    async def _made(self, relay: DeviceKey) -> _Guise:
         limits = self._limits
         try:
             endpoint = await self._open_anonymous()
@@ -169,13 +202,22 @@ class AnonymousRelays:
         )
         now = self._clock()
         life_s = limits.guise_life_s * random.uniform(0.5, 1.0)  # noqa: S311 - not all together
-        guise = _Guise(endpoint, pool, now + life_s, now)
+        guise = _Guise(endpoint, pool, now + life_s, now, relay)
         guise.unused.set()
         return guise
 
-    def _retire_idle(self) -> bool:
-        """Make room; whether there is some."""
-        idle = [owner for owner, guise in self._guises.items() if not guise.users]
+    def _has_room_at(self, relay: DeviceKey) -> bool:
+        """For one more: a relay that is slow holds no more than its share. Made, if need be."""
+        there = [owner for owner, guise in self._guises.items() if guise.is_at(relay)]
+        return len(there) < self._limits.guises_at_relay or self._retire_idle(there)
+
+    def _has_room(self) -> bool:
+        """For one more; made, if need be."""
+        return len(self._guises) < self._limits.guises_at_once or self._retire_idle(self._guises)
+
+    def _retire_idle(self, owners: Iterable[DeviceKey]) -> bool:
+        """The one of these that was not used for the longest time; whether there was any."""
+        idle = [owner for owner in owners if not self._guises[owner].users]
         if not idle:
             return False
         self._retire(min(idle, key=lambda owner: self._guises[owner].used_at))

@@ -14,7 +14,7 @@ from discovery.mdns import Mdns
 from discovery.mdns_service import Advert
 from discovery.resolver import Resolver
 from discovery.scope import NetworksNow, OwnNetworks
-from discovery.sources import ELSEWHERE
+from discovery.sources import ELSEWHERE, RELAY
 from identity.keys import KeyPair
 from node.delivery.anonymous_relays import AnonymousRelays
 from node.delivery.asking import Ask
@@ -136,6 +136,9 @@ class Delivery:
                 )
             )
 
+    def _departures(self) -> Departures:
+        return Departures(self._limits.spread_s, asyncio.get_running_loop().time)
+
     async def _open_anonymous(self) -> AnonymousEndpoint:
         return await self._sockets.open_anonymous(self.endpoint.address)
 
@@ -192,6 +195,7 @@ class Delivery:
             clock=self._clock,
             networks=self.networks,
             elsewhere=ELSEWHERE,
+            waits_s={RELAY: limits.spread_s},
         )
         candidates = Candidates(self._clock, limits.devices_remembered)
         self.paths = Paths(
@@ -224,6 +228,7 @@ class Delivery:
                 self.pool,
                 self.networks,
                 self._meeting_addresses,
+                self._departures(),
                 limits,
                 self.counters,
             )
@@ -234,8 +239,16 @@ class Delivery:
             self.dialer.on_silence = self._lan.silent
         stack.push_async_callback(self.dialer.close)
         stack.push_async_callback(self.better_paths.close)
+        departures = self._departures()
         self.obtainer = Obtainer(
-            self._ask, self.links, self.dialer, self.pool, self.anonymous, limits, self.counters
+            self._ask,
+            self.links,
+            self.dialer,
+            self.pool,
+            self.anonymous,
+            departures,
+            limits,
+            self.counters,
         )
         moves = RelayMoves(
             self._ask,
@@ -255,7 +268,7 @@ class Delivery:
                 self.links,
                 self.dialer,
                 self.anonymous,
-                Departures(limits.spread_s, asyncio.get_running_loop().time),
+                departures,
                 TokenChoice(limits.peers_rated),
                 self.obtainer,
                 moves,

@@ -1,7 +1,8 @@
-"""When parcels leave for relays: not those of one message together, or the moment tells of it.
+"""When relays hear of a recipient: not of those of one message together, or the moment tells of it.
 
-Whoever is the first after a quiet time leaves at once; everybody else waits for a random time of up
-to `spread_s`, so what came for many arrives mixed with whatever else came then.
+Whoever is the first after a quiet time has its turn at once; everybody else waits for a random time
+of up to `spread_s`, so what came for many arrives mixed with whatever else came then. Parcels and
+look-ups for one recipient share the turn that it waits for.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ class Departures:
         self._left_at: dict[DeviceKey, float] = {}  # or will leave
 
     async def turn(self, device: DeviceKey) -> None:
-        """Wait until parcels for this device may leave."""
+        """Wait until relays may hear of this device."""
         wait_s = self.wait_s(device)
         if wait_s:
             await asyncio.sleep(wait_s)
 
     def wait_s(self, device: DeviceKey) -> float:
-        """How long its parcels wait, if they are due now; remembered as its departure."""
+        """How long it has to wait from now on; remembered as its departure."""
         now = self._clock()
+        if self._left_at.get(device, now) > now:
+            return self._left_at[device] - now
         since = now - self._spread_s
         self._left_at = {each: at for each, at in self._left_at.items() if at > since}
         alone = not self._left_at.keys() - {device}

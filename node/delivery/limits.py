@@ -85,8 +85,9 @@ class DeliveryLimits:
     statement_relays: int = 8  # asked at once
     relays_at_once: int = 32
     # Relays, anonymously: a guise is a socket, a key and connections for one recipient
-    spread_s: float = 2.0  # parcels for several recipients leave within this time, at random
-    guises_at_once: int = 16  # a handshake is 12 ms of ours: more at once would not be faster
+    spread_s: float = 2.0  # relays hear of several recipients within this time, at random
+    guises_at_once: int = 24
+    guises_at_relay: int = 16  # a handshake is 12 ms of ours: more at once would not be faster
     guise_life_s: float = 180.0  # half of it at least; then the relay sees somebody else
     guise_idle_s: float = 20.0
     guise_look_s: float = 1.0

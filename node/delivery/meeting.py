@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 from discovery.hosts import is_loopback, usable_host
 from discovery.scope import NetworksNow
 from node.delivery.asking import Ask
+from node.delivery.departures import Departures
 from node.delivery.dialer import NOT_HERE
 from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
@@ -65,7 +66,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class MeetingMeans:
     """What meetings work with. `dial` makes a link over one of the addresses, and raises Fault;
-    `own_addresses` gives where we may be, best first."""
+    `own_addresses` gives where we may be, best first. The `departures` are of meetings alone: these
+    name us to a relay, so they are not to be at the moment of what names nobody."""
 
     ask: Ask
     dial: Dial
@@ -73,6 +75,7 @@ class MeetingMeans:
     pool: RelayPool
     networks: NetworksNow
     own_addresses: Callable[[], Sequence[Address]]
+    departures: Departures
     limits: DeliveryLimits
     counters: Counter[str]
 
@@ -161,6 +164,7 @@ class Meetings:
         """A relay's processes know each of those that subscribed to it: first the one where the
         device should be, then where it goes when it cannot be there."""
         pool, limits = self._means.pool, self._means.limits
+        await self._means.departures.turn(device)
         for process in pool.order(relay, device)[: limits.meeting_processes]:
             try:
                 client = await pool.client(process, owner=device)

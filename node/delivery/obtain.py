@@ -8,8 +8,10 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from discovery.resolver import SOURCE_DEADLINE_S
 from node.delivery.anonymous_relays import AnonymousRelays
 from node.delivery.asking import Ask
+from node.delivery.departures import Departures
 from node.delivery.dialer import Dialer
 from node.delivery.key_packages import checked_key_package_untrusted
 from node.delivery.limits import DeliveryLimits
@@ -37,7 +39,11 @@ log = logging.getLogger(__name__)
 
 
 class Obtainer:
-    """Asks the peer itself where it can be reached directly, else relays: theirs, then ours."""
+    """Asks the peer itself where it can be reached directly, else relays: theirs, then ours.
+
+    Relays are asked in the device's turn, as parcels leave: a look-up that is for several people
+    would show who belongs together.
+    """
 
     def __init__(
         self,
@@ -46,6 +52,7 @@ class Obtainer:
         dialer: Dialer,
         pool: RelayPool,
         anonymous: AnonymousRelays,
+        departures: Departures,
         limits: DeliveryLimits,
         counters: Counter[str],
     ) -> None:
@@ -54,6 +61,7 @@ class Obtainer:
         self._dialer = dialer
         self._pool = pool
         self._anonymous = anonymous
+        self._departures = departures
         self._limits = limits
         self._counters = counters
 
@@ -108,8 +116,11 @@ class Obtainer:
     async def _bundle_by_relay(
         self, identity: IdentityKey, devices: Sequence[DeviceKey], before: int
     ) -> bool:
+        # A turn and a guise for each whom we ask about.
+        about = next(iter(devices), DeviceKey(identity))
+        await self._departures.turn(about)
         for relay in await self.relays_of(devices):
-            work = self._bundle_at(relay, identity, devices)
+            work = self._bundle_at(relay, identity, about)
             if await self._attempt(work, identity, before):
                 return True
         return False
@@ -160,6 +171,7 @@ class Obtainer:
     ) -> bytes | None:
         """Of the first relay that has one. Raises the last Fault when none has."""
         last: Fault | None = None
+        await self._departures.turn(device)
         for relay in await self.relays_of([device]):
             try:
                 async with self._anonymous.client(relay, device) as client:
@@ -173,7 +185,15 @@ class Obtainer:
         return None
 
     async def endpoint_records(self, device: DeviceKey) -> list[Signed]:
-        """For the resolver: records in relays' directories. Raises the Fault of the last one."""
+        """For the resolver: records in relays' directories.
+
+        Raises the Fault of the last one, and TimeoutError: a resolver's time is short.
+        """
+        await self._departures.turn(device)
+        async with asyncio.timeout(SOURCE_DEADLINE_S):
+            return await self._endpoint_records(device)
+
+    async def _endpoint_records(self, device: DeviceKey) -> list[Signed]:
         found: list[Signed] = []
         last: Fault | None = None
         for relay in await self.relays_of([device]):
@@ -189,9 +209,8 @@ class Obtainer:
         return found
 
     async def _bundle_at(
-        self, relay: RelayAddress, identity: IdentityKey, devices: Sequence[DeviceKey]
+        self, relay: RelayAddress, identity: IdentityKey, about: DeviceKey
     ) -> None:
-        about = next(iter(devices), DeviceKey(identity))  # a connection for each whom we ask about
         async with self._anonymous.client(relay, about) as client:
             core = await client.resolve_identity(identity)
         if core is not None:
@@ -201,6 +220,7 @@ class Obtainer:
         """Where the peer's person reads their mail, by what this relay holds. Raises Fault."""
         if peer.identity is None:
             return None
+        await self._departures.turn(peer.device)
         async with self._anonymous.client(relay, peer.device) as client:
             return await client.relay_statement(peer.identity)
 

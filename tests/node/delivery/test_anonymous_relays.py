@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -94,6 +94,80 @@ async def test_few_are_open_at_once_and_all_get_their_turn(guises: Guises, relay
     assert len(guises.keys) == 7
 
 
+@pytest.fixture
+async def unwilling(kj: None) -> AsyncIterator[Callable[..., Awaitable[asyncio.Task[None]]]]:
+    """Use a relay that answers late: the task holds the guise until it is cancelled."""
+    held: list[asyncio.Task[None]] = []
+
+    async def use(
+        anonymous: AnonymousRelays, relay: RelayAddress, owner: DeviceKey
+    ) -> asyncio.Task[None]:
+        there = asyncio.Event()
+
+        async def hold() -> None:
+            async with anonymous.client(relay, owner):
+                there.set()
+                await asyncio.Event().wait()
+
+        held.append(asyncio.create_task(hold()))
+        await within(there.wait())
+        return held[-1]
+
+    yield use
+    for each in held:
+        each.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
+
+
+async def test_who_has_a_guise_waits_for_nobody(
+    guises: Guises, relays: Relays, unwilling: Callable[..., Awaitable[asyncio.Task[None]]]
+) -> None:
+    relay = await relays()
+    anonymous = guises(guises_at_once=2, guises_at_relay=2)
+    ada, eve = stranger(), stranger()
+    slow = await unwilling(anonymous, relay.address, ada)
+    await unwilling(anonymous, relay.address, eve)
+    waiting = asyncio.create_task(ask(anonymous, relay.address, stranger()))
+    await asyncio.sleep(0.05)
+    await within(ask(anonymous, relay.address, eve), 1.0)
+    assert not waiting.done()
+    slow.cancel()
+    await within(waiting)
+
+
+async def test_a_slow_relay_stops_no_other(
+    guises: Guises, relays: Relays, unwilling: Callable[..., Awaitable[asyncio.Task[None]]]
+) -> None:
+    """It answers late whatever it is asked, for as many recipients as it likes to be named by."""
+    slow, good = await relays(), await relays("good")
+    anonymous = guises(guises_at_once=3, guises_at_relay=2)
+    for _ in range(2):
+        await unwilling(anonymous, slow.address, stranger())
+    waiting = [asyncio.create_task(ask(anonymous, slow.address, stranger())) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    for _ in range(3):
+        await within(ask(anonymous, good.address, stranger()), 2.0)
+    assert not any(each.done() for each in waiting)
+    for each in waiting:
+        each.cancel()
+
+
+async def test_a_slow_relay_gets_no_guise_from_another(
+    guises: Guises, relays: Relays, unwilling: Callable[..., Awaitable[asyncio.Task[None]]]
+) -> None:
+    """Nor one by one, of recipients who were written to elsewhere before."""
+    slow, good = await relays(), await relays("good")
+    anonymous = guises(guises_at_once=2, guises_at_relay=1)
+    one, other = stranger(), stranger()
+    await within(ask(anonymous, good.address, one))
+    await unwilling(anonymous, slow.address, other)
+    waiting = asyncio.create_task(ask(anonymous, slow.address, one))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await within(ask(anonymous, good.address, stranger()), 2.0)
+    waiting.cancel()
+
+
 async def test_a_guise_is_thrown_away_after_a_while(guises: Guises, relays: Relays) -> None:
     relay = await relays()
     anonymous = guises(guise_life_s=0.2, guise_look_s=0.05)
@@ -129,6 +203,16 @@ async def test_a_silent_relay_is_asked_by_one_guise_not_by_all(
             await ask(anonymous, silent, stranger())
     assert anonymous.why_not(silent) is not None
     assert sum(anonymous._counters.values()) == 1
+
+
+def test_what_is_about_one_recipient_shares_the_turn_it_waits_for() -> None:
+    now = 0.0
+    departures = Departures(2.0, lambda: now)
+    assert departures.wait_s(stranger()) == 0.0
+    bob = stranger()
+    wait = departures.wait_s(bob)
+    now = wait / 2
+    assert departures.wait_s(bob) == pytest.approx(wait / 2)
 
 
 def test_the_first_leaves_at_once_and_the_others_within_the_time() -> None:

@@ -1,9 +1,9 @@
 """A relay's operator who is curious: all that the relay stored, logged and counted, and more.
 
 Two groups talk at the same time while their readers are away. The operator here is a strong one: it
-watches the running relay, too, and writes down each parcel with the key of the connection that
-brought it, its delivery token, size and time. It tries to name who sent, and to tell which
-recipients are in one group. Addresses are left out: here all are loopback, and they are what a real
+watches the running relay, too, and writes down each call with the key of its connection and its
+time, and each parcel with its delivery token and size. It tries to name who sent, and to tell which
+recipients are in one group. Meetings name both sides: that is what they cost. Addresses are left out: here all are loopback, and they are what a real
 operator does see (docs/operations/what-a-relay-sees.md).
 """
 
@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mls_rs
 import pytest
@@ -28,6 +29,8 @@ from identity.envelope import OVERHEAD
 from node.engine import commands as c
 from node.engine.values import SentView
 from node.node import Node
+from relay.call import Line
+from relay.rpc import CallDesk
 from relay.store.delivery_tokens import ANYBODY, Bringer
 from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Refused
@@ -39,6 +42,7 @@ from tests.node.delivery.support import Relays
 
 MESSAGES = 3
 TOGETHER_S = 0.25  # what one message for several leaves within, unless it is spread
+SAME_MOMENT_S = 0.03  # what is asked of several for one reason comes within, unless it is spread
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,16 @@ class Seen:
     size: int
 
 
+@dataclass(frozen=True)
+class Called:
+    """Any call, as it came."""
+
+    at: float
+    method: str
+    by: DeviceKey | None
+    about: DeviceKey | None  # whom the caller wants to meet
+
+
 @dataclass
 class Story:
     """What happened (the operator does not know it), and what the operator has."""
@@ -60,6 +74,7 @@ class Story:
     readers: list[tuple[DeviceKey, IdentityKey]]
     senders: list[tuple[DeviceKey, IdentityKey]]
     seen: list[Seen]
+    called: list[Called]
     stored: dict[str, list[tuple[object, ...]]]
     logged: list[str]
     refused: dict[str, int]
@@ -106,6 +121,16 @@ async def story(
     caplog: pytest.LogCaptureFixture,
 ) -> AsyncIterator[Story]:
     seen: list[Seen] = []
+    called: list[Called] = []
+    answered = CallDesk.answer
+
+    async def tap(self: CallDesk, method: str, line: Line, context: Any) -> None:
+        about = None
+        if method == "rendezvous":
+            about = DeviceKey(bytes(context.params.peerKey))
+        called.append(Called(time.monotonic(), method, line.caller.device, about))
+        await answered(self, method, line, context)
+
     original = SqliteStore.enqueue
 
     async def watch(
@@ -118,6 +143,7 @@ async def story(
                 seen.append(Seen(at, by.device, item.recipient, item.token, len(item.sealed)))
         return outcomes
 
+    monkeypatch.setattr(CallDesk, "answer", tap)
     relay = await relays()
     async with AsyncExitStack() as stack:
         authors = [Person(tmp_path, name) for name in ("ada", "eve")]
@@ -145,6 +171,7 @@ async def story(
             [person for _, people in talks for person in people],
             [await _who(node) for node in senders],
             seen,
+            called,
             _database(relays.folder / "relay" / "relay.db"),
             logged,
             dict(relay.desk.refusals),
@@ -168,6 +195,7 @@ async def test_an_operator_names_no_sender_and_groups_no_recipients(story: Story
     _no_group_by_connection_or_token(parcels)
     _no_group_by_size(parcels)
     _no_group_by_time(story, parcels)
+    _no_group_by_calls(story, parcels)
 
 
 def _no_sender_by_key(story: Story, parcels: list[Seen]) -> None:
@@ -238,11 +266,39 @@ def _no_group_by_time(story: Story, parcels: list[Seen]) -> None:
         rounds[each.recipient].append(each.at)
     right = wrong = chances = 0
     for (one, ones), (other, others) in itertools.combinations(rounds.items(), 2):
-        together = any(one in group and other in group for group in story.groups)
         near = sum(any(abs(a - b) < TOGETHER_S for b in others) for a in ones)
-        if together:
+        if _together(story, one, other):
             chances += len(ones)
             right += near
         else:
             wrong += near
     assert right < 0.7 * chances, f"{right} of {chances} seen together ({wrong} wrong)"
+
+
+def _no_group_by_calls(story: Story, parcels: list[Seen]) -> None:
+    """Calls of one kind about two people in the same moment, were it once, show that they are in
+    one group. Whom a call is about is told by the connection, which brings parcels sooner or later,
+    or by who is to be met."""
+    recipient = {each.by: each.recipient for each in parcels}
+    readers = {device for device, _ in story.readers}
+    moments: dict[str, dict[DeviceKey, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for call in story.called:
+        about = call.about or recipient.get(call.by)
+        if about in readers:
+            moments[call.method][about].append(call.at)
+    of_all = [method for method, rounds in moments.items() if rounds.keys() == readers]
+    expected = {"relayStatement", "resolveEndpoint", "rendezvous", "batchEnqueue", "health"}
+    assert expected <= set(of_all), "the operator sees every call"
+    for method in of_all:
+        seen = [
+            _together(story, one, other)
+            for (one, ones), (other, others) in itertools.combinations(moments[method].items(), 2)
+            if any(abs(a - b) < SAME_MOMENT_S for a, b in itertools.product(ones, others))
+        ]
+        pairs = sum(_together(story, *two) for two in itertools.combinations(readers, 2))
+        right, wrong = seen.count(True), seen.count(False)
+        assert right < 0.7 * pairs, f"{method}: {right} of {pairs} found ({wrong} wrong)"
+
+
+def _together(story: Story, one: DeviceKey, other: DeviceKey) -> bool:
+    return any(one in group and other in group for group in story.groups)
