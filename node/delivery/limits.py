@@ -92,6 +92,10 @@ class DeliveryLimits:
     guise_idle_s: float = 20.0
     guise_look_s: float = 1.0
 
+    # Our delivery tokens: new ones are told within this time, at random
+    tokens_spread_s: float = 120.0  # meanwhile the card's token, or none, is as good
+    tokens_needed_s: float = 10.0  # a group's, which may be all that some member has
+
     key_package_stock: int = 20  # per suite and relay
 
     # The DHT

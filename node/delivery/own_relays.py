@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import Counter
@@ -18,12 +19,12 @@ from node.delivery.publish import (
     UNKNOWN_METHOD,
     publish_records,
     publish_relays,
-    publish_tokens,
     top_up,
     upload_last_resort,
 )
 from node.delivery.relay_client import RelayClient, RelayRefused
 from node.delivery.relay_pool import RelayPool
+from node.delivery.token_news import TokenNews
 from node.engine.commands import FollowRelay
 from node.engine.relay_commands import FormerRelayEmpty
 from node.engine.values import Event
@@ -117,7 +118,7 @@ class OwnRelays:
     def tell_tokens(self) -> None:
         """Other delivery tokens open our mailboxes now."""
         for keeper in self._keepers.values():
-            keeper.tell_tokens()
+            self._tasks.start(keeper.token_news.changed(), name="token-news")
 
     def restock(self) -> None:
         """A KeyPackage of ours was used up."""
@@ -140,6 +141,9 @@ class OwnRelays:
     async def close(self) -> None:
         for keeper in self._keepers.values():
             keeper.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._means.limits.flush_s):
+                await asyncio.gather(*(each.last_words() for each in self._keepers.values()))
         await self._tasks.close(self._means.limits.flush_s)
 
     def _crashed(self, name: str) -> None:
@@ -159,7 +163,6 @@ class _Keeper:
         self._pushes = True  # until the relay says that it does not know how
         self._told_full: int | None = None
         self._unpublished = True
-        self._untold_tokens = True
         self._unseen = True
         self._unstocked = means.public
         self._no_last_resort = means.public
@@ -168,6 +171,7 @@ class _Keeper:
         self.trouble: str | None = None  # the code of the last Fault, while it lasts
         self._refusals = 0  # in a row
         self._stir = asyncio.Event()
+        self.token_news = TokenNews(means.ask, means.limits, self._stir.set)
         self._client: RelayClient | None = None
         self.looked = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -197,10 +201,6 @@ class _Keeper:
         self._unpublished = True
         self._stir.set()
 
-    def tell_tokens(self) -> None:
-        self._untold_tokens = True
-        self._stir.set()
-
     def restock(self) -> None:
         self._unstocked = True
         self._stir.set()
@@ -213,6 +213,15 @@ class _Keeper:
         if self.task is not None:
             self.task.cancel()
 
+    async def last_words(self) -> None:
+        """After the end: while we are away, who has a new token finds the mailbox open."""
+        if self._client is None or self._client.connection.closed:
+            return
+        try:
+            await self.token_news.tell(self._client, now=True)
+        except Fault as fault:
+            self._counters[f"own-relay-{fault.code}"] += 1
+
     async def run(self) -> None:
         while True:
             client: RelayClient | None = None
@@ -223,7 +232,7 @@ class _Keeper:
                     self._subscribed, self._pushes = False, True
                     self._mailbox.reset()
                     self._unpublished = True  # it may have been restored from yesterday
-                    self._untold_tokens = True
+                    self.token_news.connected()
                     self._unseen = True
                 await self._look(client)
                 self.looked.set()
@@ -344,13 +353,7 @@ class _Keeper:
         self._stir.clear()
 
     async def _tell_news(self, client: RelayClient) -> None:
-        if self._untold_tokens:
-            self._untold_tokens = False
-            try:
-                await publish_tokens(self.means.ask, client)
-            except Fault:
-                self._untold_tokens = True
-                raise
+        await self.token_news.tell(client)
         if self._unpublished:
             self._unpublished = False
             try:

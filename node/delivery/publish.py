@@ -13,8 +13,9 @@ import mls_rs
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.relay_client import RelayClient, RelayRefused
-from node.engine.commands import MakeKeyPackage, OwnDeliveryTokens, OwnHybridKey, OwnRecords
+from node.engine.commands import MakeKeyPackage, OwnHybridKey, OwnRecords
 from node.engine.relay_commands import OwnRelayStatement
+from node.engine.values import OwnTokens
 from schemas.errors import Fault
 from schemas.node_service import UNIMPLEMENTED
 
@@ -53,10 +54,10 @@ async def publish_records(ask: Ask, client: RelayClient, *, endpoint: bool) -> N
         await client.publish_endpoint(record)
 
 
-async def publish_tokens(ask: Ask, client: RelayClient) -> None:
+async def publish_tokens(client: RelayClient, tokens: OwnTokens) -> None:
     """What opens our mailbox; an older relay takes everything. Raises as RelayClient."""
     try:
-        await client.set_delivery_tokens(await ask(OwnDeliveryTokens()))
+        await client.set_delivery_tokens(tokens)
     except Fault as fault:
         if fault.code not in UNKNOWN_METHOD:
             raise

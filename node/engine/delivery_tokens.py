@@ -38,10 +38,14 @@ class DeliveryTokens:
         core, store = self._core, self._core.bringers
         me = core.device.public
         hashes = [token_hash(card_token(core.people.secret(DISCOVERY_SECRET) or b"", me))]
-        hashes += [token_hash(group_token(group, me)) for group in store.groups()]
+        of_groups = [token_hash(group_token(group, me)) for group in store.groups()]
+        hashes += of_groups
         hashes += [token_hash(self.of_contact(contact)) for contact in store.contacts()]
         # Whom there is no room for has the card's.
-        return values.OwnTokens(tuple(hashes[:DELIVERY_TOKENS]), not self._all_know())
+        # Contacts have the card's, too; who is in a group with us may have no other.
+        return values.OwnTokens(
+            tuple(hashes[:DELIVERY_TOKENS]), not self._all_know(), frozenset(of_groups)
+        )
 
     def _all_know(self) -> bool:
         core = self._core

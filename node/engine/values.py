@@ -234,10 +234,12 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True)
 class OwnTokens:
-    """Delivery tokens that open our mailboxes, as their SHA-256; `optional`: none is needed."""
+    """Delivery tokens that open our mailboxes, as their SHA-256; `optional`: none is needed;
+    `needed`: those of them that may be all that somebody has."""
 
     hashes: tuple[bytes, ...]
     optional: bool
+    needed: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,21 @@ SEALED: tuple[Defence, ...] = (
         "tests/relay/test_delivery_tokens.py::test_parcels_with_one_token_have_a_rate",
     ),
     defence(
+        "a new delivery token is told later than it came",
+        "node/delivery/token_news.py",
+        "self._random.uniform(0.0, self._spread_s(own))",
+        "0.0",
+        f"{_GUISES}::test_a_new_token_is_told_later_than_it_came_and_before_we_go",
+        f"{_GUISES}::test_how_long_a_token_may_wait",
+    ),
+    defence(
+        "a revoked delivery token is told at once",
+        "node/delivery/token_news.py",
+        "or set(told.hashes) - set(own.hashes)",
+        "",
+        f"{_GUISES}::test_how_long_a_token_may_wait",
+    ),
+    defence(
         "a blocked contact's token is revoked",
         "node/store/bringers.py",
         'f"SELECT identity FROM contacts WHERE {_NOT_BLOCKED} ORDER BY added DESC"',

@@ -8,14 +8,18 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import cast
 
 import pytest
 
 from identity.delivery_token import token_hash
 from node.delivery.anonymous_relays import AnonymousRelays
+from node.delivery.asking import Ask
 from node.delivery.departures import Departures
 from node.delivery.limits import DeliveryLimits
+from node.delivery.relay_client import RelayClient
 from node.delivery.token_choice import TOKEN_REFUSED
+from node.delivery.token_news import TokenNews
 from node.engine.values import OwnTokens, TokensChanged
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault
@@ -25,6 +29,7 @@ from tests.node.delivery.support import (
     FakeNodes,
     Relays,
     eventually,
+    fake_node,
     silent_address,
     stranger,
     within,
@@ -253,6 +258,83 @@ async def test_our_relay_is_told_our_tokens_at_each_change_and_each_connection(
     engine.tokens = OwnTokens((three,), optional=False)  # while it is away
     (await node.delivery.pool.client(relay.address)).connection.close_now()
     await told(three)
+
+
+async def test_a_new_token_is_told_later_than_it_came_and_before_we_go(relays: Relays) -> None:
+    """When it came is when a group was made: nothing is to be seen then."""
+    relay = await relays()
+    one, two, three = (token_hash(os.urandom(32)) for _ in range(3))
+    asked: list[str] = []
+    async with fake_node() as node:
+        engine = node.engine
+        engine.relays = (str(relay.address),)
+        engine.tokens = OwnTokens((one,), optional=False)
+        await node.delivery._renew_self()
+
+        async def held() -> set[bytes]:
+            return set(await relay.store.delivery_tokens.of(engine.key))
+
+        async with asyncio.timeout(10):
+            while await held() != {one}:
+                await asyncio.sleep(0.02)
+            keeper = next(iter(node.delivery.own_relays._keepers.values()))
+            while not keeper._subscribed:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
+        observe = relay.desk._observe
+
+        def note(method: str, took: float) -> None:
+            asked.append(method)
+            observe(method, took)
+
+        relay.desk._observe = note
+        engine.tokens = OwnTokens((one, two), optional=False)
+        node.delivery.on_effect(TokensChanged())
+        await asyncio.sleep(0.3)
+        assert await held() == {one}
+        assert not asked, "not even a look at the mailbox"
+        engine.tokens = OwnTokens((one, two, three), optional=False)
+        node.delivery.on_effect(TokensChanged())
+        await asyncio.sleep(0.1)
+    assert await held() == {one, two, three}
+
+
+async def test_how_long_a_token_may_wait() -> None:
+    """What is taken away is told at once, and what somebody needs within seconds."""
+    card, group, contact = (token_hash(os.urandom(32)) for _ in range(3))
+    limits = DeliveryLimits()
+    own = OwnTokens((card,), optional=True)
+
+    async def ask(command: object) -> OwnTokens:
+        return own
+
+    class Client:
+        async def set_delivery_tokens(self, tokens: OwnTokens) -> None:
+            pass
+
+    async def waits(tokens: OwnTokens) -> float:
+        nonlocal own
+        longest = 0.0
+        loop = asyncio.get_running_loop()
+        for _ in range(50):
+            news = TokenNews(cast(Ask, ask), limits, lambda: None)
+            own = OwnTokens((card,), optional=tokens.optional)
+            news.connected()
+            await news.tell(cast(RelayClient, Client()))
+            own = tokens
+            await news.changed()
+            assert news._due_at is not None
+            longest = max(longest, news._due_at - loop.time())
+        return longest
+
+    assert await waits(OwnTokens((), optional=True)) <= 0.0, "revoked"
+    needed = frozenset([group])
+    assert 5.0 < await waits(OwnTokens((card, group), False, needed)) <= limits.tokens_needed_s
+    for tokens in (
+        OwnTokens((card, group), True, needed),
+        OwnTokens((card, contact), False, needed),
+    ):
+        assert limits.tokens_needed_s < await waits(tokens) <= limits.tokens_spread_s
 
 
 async def test_a_sender_tries_its_tokens_in_turn_and_remembers_which_worked(

@@ -3,8 +3,9 @@
 Two groups talk at the same time while their readers are away. The operator here is a strong one: it
 watches the running relay, too, and writes down each call with the key of its connection and its
 time, and each parcel with its delivery token and size. It tries to name who sent, and to tell which
-recipients are in one group. Meetings name both sides: that is what they cost. Addresses are left out: here all are loopback, and they are what a real
-operator does see (docs/operations/what-a-relay-sees.md).
+recipients are in one group. Meetings name both sides: that is what they cost. Addresses are left
+out: here all are loopback, and they are what a real operator does see
+(docs/operations/what-a-relay-sees.md).
 """
 
 from __future__ import annotations
