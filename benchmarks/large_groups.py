@@ -18,6 +18,7 @@ import mls_rs
 from benchmarks.report import Row
 from identity.envelope import seal
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from node.engine.engine import Engine
 from node.store.database import MIGRATIONS
@@ -53,8 +54,8 @@ class Device:
 
     def meet(self, other: Device) -> None:
         self.ask(c.AddContact(other.ask(c.WhoAmI()).card))
-        core, endpoint = other.ask(c.OwnRecords())
-        self.ask(c.ReceiveBundle(core, (endpoint,) if endpoint else ()))
+        core, endpoint = other.ask(d.OwnRecords())
+        self.ask(d.ReceiveBundle(core, (endpoint,) if endpoint else ()))
 
 
 class Crowd:
@@ -76,14 +77,14 @@ class Crowd:
     def _invite(self, *devices: Device) -> None:
         for device in devices:
             self.founder.meet(device)
-        packages = tuple(device.ask(c.MakeKeyPackage(self._suite))[0] for device in devices)
+        packages = tuple(device.ask(d.MakeKeyPackage(self._suite))[0] for device in devices)
         people = tuple(device.engine.identity.public for device in devices)
         self.founder.ask(c.Invite(self.group, people, packages))
 
     def hand_over(self) -> tuple[int, float, float]:
         """To the member: bytes, and CPU seconds of the sealing and of the member's engine."""
         size, sealing_s, opening_s = 0, 0.0, 0.0
-        items = self.founder.ask(c.TakeDue(self.member.engine.device.public, TAKEN))
+        items = self.founder.ask(d.TakeDue(self.member.engine.device.public, TAKEN))
         outcomes = []
         for item in items:
             assert item.hybrid_key is not None
@@ -94,13 +95,13 @@ class Crowd:
             parcel = Parcel(item.parcel, item.recipient, item.expires, sealed)
             begun = time.process_time()
             verdict = self.member.ask(
-                c.Arrived(parcel, "direct", self.founder.engine.device.public)
+                d.Arrived(parcel, "direct", self.founder.engine.device.public)
             )
             opening_s += time.process_time() - begun
             assert isinstance(verdict, v.Accepted), verdict
-            outcomes.append(c.Outcome(item.parcel, acked=True))
+            outcomes.append(d.Outcome(item.parcel, acked=True))
             size += len(sealed)
-        self.founder.ask(c.ReportOutcomes(tuple(outcomes)))
+        self.founder.ask(d.ReportOutcomes(tuple(outcomes)))
         return size, sealing_s, opening_s
 
     def send(self) -> None:
@@ -109,7 +110,7 @@ class Crowd:
     def add(self) -> Callable[[], None]:
         newcomer = Device("newcomer")
         self.founder.meet(newcomer)
-        package = newcomer.ask(c.MakeKeyPackage(self._suite))[0]
+        package = newcomer.ask(d.MakeKeyPackage(self._suite))[0]
         invite = c.Invite(self.group, (newcomer.engine.identity.public,), (package,))
         return lambda: self._ask(invite)
 

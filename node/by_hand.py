@@ -14,18 +14,16 @@ from identity.envelope import seal
 from node.backup_file import check_free
 from node.delivery.asking import Ask
 from node.delivery.publish import SUITES
-from node.engine.commands import (
+from node.engine.commands import DevicesOf, ListBlocked, WhoAmI
+from node.engine.delivery_commands import (
     AnswerKeyPackage,
     Arrived,
-    DevicesOf,
-    ListBlocked,
     LookUpPeer,
     NoteExported,
     OwnRecords,
     PendingCount,
     ReadOutbox,
     ReceiveIntroduction,
-    WhoAmI,
 )
 from node.engine.outbox import CARRIED
 from node.engine.values import Accepted, AccountView, Deferred, Rejected, Verdict, WaitingParcel

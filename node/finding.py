@@ -11,7 +11,7 @@ from node.delivery.asking import Ask
 from node.delivery.delivery import Delivery
 from node.delivery.dht import Dht, DhtStatus
 from node.delivery.paths import PathView
-from node.engine.commands import LookUpPeer
+from node.engine.delivery_commands import LookUpPeer
 from node.engine.values import Event
 from schemas.errors import Blame, Fault, Unreachable
 from schemas.ids import DeviceKey

@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from node.delivery.asking import Ask
 from node.delivery.obtain import NO_KEY_PACKAGE, Obtainer
 from node.delivery.publish import SUITES
-from node.engine.commands import DevicesOf, KnownNumber, LookUpPeer
+from node.engine.commands import DevicesOf
+from node.engine.delivery_commands import KnownNumber, LookUpPeer
 from schemas.errors import Fault, Refused, Unreachable
 from schemas.ids import DeviceKey, IdentityKey
 

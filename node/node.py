@@ -29,12 +29,12 @@ from node.engine.commands import (
     FindGroup,
     Invite,
     ListContacts,
-    PendingCount,
     SetBootstrap,
-    SetRelays,
     WhoAmI,
 )
+from node.engine.delivery_commands import PendingCount
 from node.engine.engine import Engine
+from node.engine.relay_commands import SetRelays
 from node.engine.values import ContactView, Effect, Event, GroupView
 from node.engine_thread import EngineThread
 from node.events import EventHub

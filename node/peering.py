@@ -10,7 +10,8 @@ from node.delivery.asking import Ask
 from node.delivery.delivery import Delivery
 from node.delivery.link import Link
 from node.delivery.paths import DevicePaths
-from node.engine.commands import DevicesOf, FindPerson, LookUpPeer
+from node.engine.commands import DevicesOf, FindPerson
+from node.engine.delivery_commands import LookUpPeer
 from node.views import PeerLinkView, PingView
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Unreachable

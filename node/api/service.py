@@ -21,6 +21,7 @@ from node.by_hand import export_parcels, import_parcels
 from node.delivery.dht import DhtStatus
 from node.delivery.paths import DevicePaths, PathView
 from node.engine import commands as c
+from node.engine import relay_commands as r
 from node.engine.values import ContactView, Event, GroupView
 from node.relay_accounts import RelayAccounts
 from node.views import (
@@ -204,7 +205,7 @@ class Service:
     async def set_relays(self, request: s.SetRelays) -> s.Account:
         for relay in request.relays:
             RelayAddress.parse(relay)
-        await self.node.ask(c.SetRelays(tuple(request.relays)))
+        await self.node.ask(r.SetRelays(tuple(request.relays)))
         return convert.account(await self.node.ask(c.WhoAmI()))
 
     async def register(self, _: s.Nothing) -> list[s.Registered]:

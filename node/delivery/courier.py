@@ -25,7 +25,7 @@ from node.delivery.relay_moves import RelayMoves
 from node.delivery.relay_pool import WRONG_PEER
 from node.delivery.token_choice import TOKEN_REFUSED, TokenChoice
 from node.delivery.turns import Turns
-from node.engine.commands import LookUpPeer, Outcome, TakeDue
+from node.engine.delivery_commands import LookUpPeer, Outcome, TakeDue
 from node.engine.values import OutboxItem, PeerView
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Malformed, Unreachable

@@ -44,7 +44,8 @@ from node.delivery.router_port import RouterPort
 from node.delivery.sockets import Sockets
 from node.delivery.token_choice import TokenChoice
 from node.delivery.whereabouts import Whereabouts
-from node.engine.commands import BundleWish, WhoAmI
+from node.engine.commands import WhoAmI
+from node.engine.delivery_commands import BundleWish
 from node.engine.relay_commands import ListFormerRelays, ReadRelayTokens
 from node.engine.values import (
     BundleChanged,

@@ -17,7 +17,8 @@ from node.delivery.dht_lookups import DhtLookups
 from node.delivery.dht_publisher import DhtPublisher
 from node.delivery.dht_reachability import OnSeen, Reachability
 from node.delivery.limits import DeliveryLimits
-from node.engine.commands import DhtStart, KeepDhtContacts, WhoAmI
+from node.engine.commands import WhoAmI
+from node.engine.delivery_commands import DhtStart, KeepDhtContacts
 from schemas.addresses import Address, BootstrapAddress, RelayAddress
 from schemas.dht import DialedBack
 from schemas.errors import Fault

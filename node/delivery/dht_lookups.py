@@ -16,7 +16,7 @@ from discovery.dht.watching import LookupEvent, Watch
 from discovery.resolver import LEADS_PER_SOURCE
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
-from node.engine.commands import CellsOf, LookUpPeer, ReceiveBundle
+from node.engine.delivery_commands import CellsOf, LookUpPeer, ReceiveBundle
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.records import Signed

@@ -11,7 +11,7 @@ from discovery.dht.node import DhtNode
 from discovery.dht.publication import Publication
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
-from node.engine.commands import OwnPublications
+from node.engine.delivery_commands import OwnPublications
 from schemas.dht import DhtValue
 from schemas.errors import Fault
 from schemas.ids import DeviceKey

@@ -9,7 +9,7 @@ from collections import Counter
 from node.delivery.asking import Ask
 from node.delivery.dialer import Dialer
 from node.delivery.limits import DeliveryLimits
-from node.engine.commands import PeersToGreet
+from node.engine.delivery_commands import PeersToGreet
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
 

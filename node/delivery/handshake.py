@@ -10,7 +10,7 @@ from typing import Final
 from identity.credential import verify_credential_untrusted
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
-from node.engine.commands import OwnHello
+from node.engine.delivery_commands import OwnHello
 from schemas import limits as wire
 from schemas.errors import Blame, Fault, Malformed
 from schemas.frames import P2P_VERSION, ErrorFrame, Frame, Hello, decode_frame, encode_frame

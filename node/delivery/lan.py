@@ -20,13 +20,8 @@ from node.delivery.lan_presence import Presence
 from node.delivery.limits import DeliveryLimits
 from node.delivery.links import Links
 from node.delivery.rates import Rates
-from node.engine.commands import (
-    ListPathPolicies,
-    LookUpPeer,
-    ReadDiscoverySecrets,
-    Retry,
-    WhoAmI,
-)
+from node.engine.commands import ListPathPolicies, WhoAmI
+from node.engine.delivery_commands import LookUpPeer, ReadDiscoverySecrets, Retry
 from node.engine.values import Event, PeerView
 from schemas.addresses import Address
 from schemas.errors import Fault

@@ -14,7 +14,7 @@ from node.delivery.handshake import Greeting, say_error
 from node.delivery.limits import DeliveryLimits
 from node.delivery.rates import Rates
 from node.engine import values
-from node.engine.commands import Arrived, Outcome, ReceiveSummary
+from node.engine.delivery_commands import Arrived, Outcome, ReceiveSummary
 from schemas.errors import Blame, Fault, Malformed, Unreachable
 from schemas.frames import (
     Acked,

@@ -14,7 +14,12 @@ from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
 from node.delivery.rates import Rates
 from node.engine.blocking import Away
-from node.engine.commands import BundleWish, LinkDown, LinkUp, Retry
+from node.engine.delivery_commands import (
+    BundleWish,
+    LinkDown,
+    LinkUp,
+    Retry,
+)
 from schemas.errors import Blame, Fault, Refused
 from schemas.ids import DeviceKey
 from schemas.records import Signed

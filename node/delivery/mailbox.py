@@ -13,7 +13,7 @@ from collections import Counter
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.relay_client import RelayClient
-from node.engine.commands import Arrived
+from node.engine.delivery_commands import Arrived
 from node.engine.values import Accepted, Deferred, Rejected
 from schemas.errors import Blame, Fault, Malformed
 from schemas.ids import DeviceKey

@@ -32,7 +32,7 @@ from node.delivery.obtain import parse_relays
 from node.delivery.rates import Rates
 from node.delivery.relay_pool import RelayPool
 from node.delivery.requests import ask_meeting
-from node.engine.commands import Acquainted, Introducers, LookUpPeer
+from node.engine.delivery_commands import Acquainted, Introducers, LookUpPeer
 from node.engine.values import PeerView
 from schemas.addresses import Address, RelayAddress
 from schemas.errors import Blame, Fault, Refused, Unreachable

@@ -21,7 +21,7 @@ from discovery.hosts import is_loopback, usable_host
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
-from node.engine.commands import Acquainted
+from node.engine.delivery_commands import Acquainted
 from schemas.addresses import Address
 from schemas.errors import Fault
 from schemas.ids import DeviceKey

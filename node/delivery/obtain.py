@@ -19,7 +19,7 @@ from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.relay_pool import RelayPool
 from node.delivery.requests import ask_bundle, ask_key_package
-from node.engine.commands import (
+from node.engine.delivery_commands import (
     BundleWish,
     KnownNumber,
     LookUpPeer,

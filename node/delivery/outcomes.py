@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Final
 
 from node.delivery.asking import Ask
-from node.engine.commands import Outcome, ReportOutcomes
+from node.engine.delivery_commands import Outcome, ReportOutcomes
 from schemas.errors import Blame, Fault
 
 _AGAIN_S: Final = 1.0  # a full disk: the parcels stay out until their outcome is written

@@ -25,8 +25,7 @@ from node.delivery.publish import (
 from node.delivery.relay_client import RelayClient, RelayRefused
 from node.delivery.relay_pool import RelayPool
 from node.delivery.token_news import TokenNews
-from node.engine.commands import FollowRelay
-from node.engine.relay_commands import FormerRelayEmpty
+from node.engine.relay_commands import FollowRelay, FormerRelayEmpty
 from node.engine.values import Event
 from schemas.addresses import Address, RelayAddress, each_once
 from schemas.errors import Fault

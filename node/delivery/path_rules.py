@@ -9,7 +9,7 @@ from discovery.resolver import Found
 from discovery.scope import NetworksNow
 from node.delivery.asking import Ask
 from node.engine.blocking import Away
-from node.engine.commands import LookUpPeer
+from node.engine.delivery_commands import LookUpPeer
 from schemas.errors import Blame, Fault, Refused
 from schemas.ids import DeviceKey
 from schemas.path_policy import PathPolicy

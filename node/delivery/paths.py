@@ -13,7 +13,7 @@ from node.delivery.candidates import ANSWERED, NO_ANSWER, OVERTAKEN, Candidate, 
 from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.obtain import parse_relays
-from node.engine.commands import LookUpPeer
+from node.engine.delivery_commands import LookUpPeer
 from node.engine.values import Event
 from schemas.addresses import Address, AddressKind
 from schemas.ids import DeviceKey

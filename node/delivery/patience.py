@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from node.delivery.limits import DeliveryLimits
 from node.delivery.link import CONNECTION_LOST, NOT_ACKNOWLEDGED
-from node.engine.commands import Outcome
+from node.engine.delivery_commands import Outcome
 from schemas.ids import DeviceKey
 
 

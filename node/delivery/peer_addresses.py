@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from discovery.mdns import Mdns
 from discovery.sources import DHT, RECORDS, RELAY, HintSource, MdnsSource, RecordSource, Source
 from node.delivery.asking import Ask
-from node.engine.commands import LookUpPeer, ReceiveBundle
+from node.engine.delivery_commands import LookUpPeer, ReceiveBundle
 from schemas.addresses import Address
 from schemas.ids import DeviceKey
 from schemas.limits import ENDPOINT_RECORD

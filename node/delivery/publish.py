@@ -13,7 +13,7 @@ import mls_rs
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.relay_client import RelayClient, RelayRefused
-from node.engine.commands import MakeKeyPackage, OwnHybridKey, OwnRecords
+from node.engine.delivery_commands import MakeKeyPackage, OwnHybridKey, OwnRecords
 from node.engine.relay_commands import OwnRelayStatement
 from node.engine.values import OwnTokens
 from schemas.errors import Fault

@@ -11,7 +11,7 @@ from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
 from node.delivery.rates import Rates
-from node.engine.commands import AnswerBundle, AnswerKeyPackage
+from node.engine.delivery_commands import AnswerBundle, AnswerKeyPackage
 from schemas import limits as wire
 from schemas.addresses import Address
 from schemas.errors import Blame, Fault, Malformed, Refused, Unreachable

@@ -15,7 +15,7 @@ from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.publish import publish_tokens
 from node.delivery.relay_client import RelayClient
-from node.engine.commands import OwnDeliveryTokens
+from node.engine.delivery_commands import OwnDeliveryTokens
 from node.engine.values import OwnTokens
 from schemas.errors import Fault
 

@@ -12,7 +12,7 @@ from discovery.interfaces import candidates, own_addresses, read_interfaces
 from discovery.network_changes import told_of_changes
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
-from node.engine.commands import SetEndpoint
+from node.engine.delivery_commands import SetEndpoint
 from schemas.addresses import Address, AddressKind, EndpointAddress
 from schemas.errors import Fault
 from schemas.limits import ENDPOINT_ADDRESSES, ENDPOINT_LIFETIME_S

@@ -11,6 +11,8 @@ from identity.envelope import generate_hybrid
 from identity.keys import SEED_LENGTH, KeyPair, device_from_seed, identity_from_seed
 from identity.safety import fingerprint
 from node.engine import commands, values
+from node.engine import delivery_commands as d
+from node.engine import relay_commands as r
 from node.engine.blocking import Blocking
 from node.engine.core import DEVICE_SEED, DISCOVERY_SECRET, IDENTITY_SEED, Core
 from node.engine.own_bundle import HIDING, OwnBundle
@@ -136,7 +138,7 @@ class Account:
 
     # --- what others may know
 
-    def set_endpoint(self, command: commands.SetEndpoint) -> Signed:
+    def set_endpoint(self, command: d.SetEndpoint) -> Signed:
         core = self._core
         hidden = core.policies.for_all.hides_address
         addresses = () if hidden else command.addresses[: limits.ENDPOINT_ADDRESSES]
@@ -186,7 +188,7 @@ class Account:
     def _relays(self) -> list[RelayAddress]:
         return each_once(map(RelayAddress.parse, self._core.relays))
 
-    def set_relays(self, command: commands.SetRelays) -> None:
+    def set_relays(self, command: r.SetRelays) -> None:
         """Of a relay that we know, naming a process again does not make us forget the others."""
         known = {relay.device: relay for relay in self._relays}
         relays = []
@@ -195,7 +197,7 @@ class Account:
             relays.append(old if set(relay.processes) <= set(old.processes) else relay)
         self._own_relays.use(relays)
 
-    def follow_relay(self, command: commands.FollowRelay) -> None:
+    def follow_relay(self, command: r.FollowRelay) -> None:
         """A relay of ours says what its processes are now."""
         new = RelayAddress.parse(command.relay)
         relays = [new if relay.device == new.device else relay for relay in self._relays]
@@ -207,20 +209,20 @@ class Account:
             core.people.set_setting("name", name)
             self._own.revise(name=name)
 
-    def own_records(self, _: commands.OwnRecords) -> tuple[Signed, Signed | None]:
+    def own_records(self, _: d.OwnRecords) -> tuple[Signed, Signed | None]:
         return self._own.current[0], self._own.endpoint_for_all
 
-    def own_hybrid_key(self, _: commands.OwnHybridKey) -> tuple[bytes, bytes]:
+    def own_hybrid_key(self, _: d.OwnHybridKey) -> tuple[bytes, bytes]:
         me = self._core.device.public
         device = next(entry for entry in self._own.current[1].devices if entry.key == me)
         return device.hybrid_key, device.hybrid_signature
 
     # --- KeyPackages
 
-    def make_key_package(self, command: commands.MakeKeyPackage) -> tuple[bytes, bytes]:
+    def make_key_package(self, command: d.MakeKeyPackage) -> tuple[bytes, bytes]:
         return self._make(command.suite, last_resort=command.last_resort, request=None)
 
-    def answer_key_package(self, command: commands.AnswerKeyPackage) -> bytes:
+    def answer_key_package(self, command: d.AnswerKeyPackage) -> bytes:
         core = self._core
         if not self._blocking.answers(command.device):
             core.count("blocked-key-package")

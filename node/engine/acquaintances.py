@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from node.engine import commands
+from node.engine import delivery_commands as d
 from node.engine.core import Core
 from schemas.ids import DeviceKey
 
 
-def acquainted(core: Core, command: commands.Acquainted) -> bool:
+def acquainted(core: Core, command: d.Acquainted) -> bool:
     """A contact's device, or a member's of a group that we accepted; not of somebody blocked."""
     people = core.people
     identity = people.owner(command.device)
@@ -16,7 +16,7 @@ def acquainted(core: Core, command: commands.Acquainted) -> bool:
     return people.contact(identity) is not None or people.shares_accepted_group(identity)
 
 
-def introducers(core: Core, command: commands.Introducers) -> tuple[DeviceKey, ...]:
+def introducers(core: Core, command: d.Introducers) -> tuple[DeviceKey, ...]:
     """Members of a group that the device is in know already that we both are. Others learn from
     being asked whom we look for, so they are asked only about who has no relay."""
     people = core.people

@@ -8,7 +8,8 @@ import math
 
 import mls_rs
 
-from node.engine import commands, requests, values
+from node.engine import delivery_commands as d
+from node.engine import requests, values
 from node.engine.blocking import Blocking, Unwanted
 from node.engine.catch_up import CatchUp
 from node.engine.contacts import Contacts
@@ -78,7 +79,7 @@ class Arrivals:
         self._snapshot: tuple[tuple[GroupId, EpochId], mls_rs.Group] | None = None
         self._draining: set[GroupId] | None = None  # groups whose early arrivals are due a look
 
-    def arrived(self, command: commands.Arrived) -> values.Verdict:
+    def arrived(self, command: d.Arrived) -> values.Verdict:
         """A parcel counts as seen by what is in it, never by its id: a relay knows the id and our
         public key, and could shut out the good parcel with one of its own making."""
         core, parcel = self._core, command.parcel

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from identity.bundle import open_bundle_untrusted
-from node.engine import commands, values
+from node.engine import delivery_commands as d
+from node.engine import values
 from node.engine.contacts import Contacts
 from node.engine.core import Core
 from node.engine.outbox import CARRIED, Outbox
@@ -25,7 +26,7 @@ class ByHand:
 
     # --- out
 
-    def read_outbox(self, command: commands.ReadOutbox) -> tuple[values.WaitingParcel, ...]:
+    def read_outbox(self, command: d.ReadOutbox) -> tuple[values.WaitingParcel, ...]:
         core = self._core
         rows = core.outbox.waiting(command.after, command.limit, command.recipients, command.group)
         return tuple(
@@ -43,7 +44,7 @@ class ByHand:
             for row in rows
         )
 
-    def note_exported(self, command: commands.NoteExported) -> None:
+    def note_exported(self, command: d.NoteExported) -> None:
         """The parcels wait on: a file may be lost, and a network come back."""
         reason = f"{EXPORTED}{command.file}"
         for message, device in command.messages:
@@ -51,7 +52,7 @@ class ByHand:
 
     # --- in
 
-    def receive_introduction(self, command: commands.ReceiveIntroduction) -> IdentityKey:
+    def receive_introduction(self, command: d.ReceiveIntroduction) -> IdentityKey:
         core, introduction = self._core, command.introduction
         bundle = open_bundle_untrusted(introduction.core)
         identity = bundle.identity
@@ -80,6 +81,6 @@ class ByHand:
             info.reference, device, info.suite, package, float(info.not_after)
         )
 
-    def take_key_package(self, command: commands.TakeKeyPackage) -> bytes | None:
+    def take_key_package(self, command: d.TakeKeyPackage) -> bytes | None:
         core = self._core
         return core.key_packages.take_carried(command.device, command.suite, core.now)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from node.engine import commands, values
+from node.engine import delivery_commands as d
+from node.engine import values
 from node.engine.branch_tree import HALF
 from node.engine.core import Core
 from node.engine.outbox import CARRIED, CATCH_UP, FULL_SUMMARY, Outbox
@@ -100,7 +101,7 @@ class CatchUp:
 
     # --- in
 
-    def receive_frame(self, command: commands.ReceiveSummary) -> None:
+    def receive_frame(self, command: d.ReceiveSummary) -> None:
         """A summary on a link must be the peer's own."""
         if command.summary.signer != command.device:
             raise Malformed("wrong-signer", "a summary of somebody else")

@@ -10,6 +10,7 @@ from identity.credential import verify_credential_untrusted
 from identity.safety import safety_number
 from identity.signing import open_signed
 from node.engine import commands, values
+from node.engine import delivery_commands as d
 from node.engine.blocking import Blocking
 from node.engine.catch_up import CatchUp
 from node.engine.core import DISCOVERY_SECRET, Core
@@ -160,7 +161,7 @@ class Contacts:
             or people.shares_group(identity)
         )
 
-    def receive(self, command: commands.ReceiveBundle) -> None:
+    def receive(self, command: d.ReceiveBundle) -> None:
         if command.core is not None:
             self.keep_bundle(command.core, open_bundle_untrusted(command.core), wanted=False)
         for signed in command.endpoints:
@@ -202,7 +203,7 @@ class Contacts:
         if newer and record.device != core.device.public and core.people.owner(record.device):
             core.people.put_endpoint(signed, record, core.now)
 
-    def look_up(self, command: commands.LookUpPeer) -> values.PeerView:
+    def look_up(self, command: d.LookUpPeer) -> values.PeerView:
         people = self._core.people
         identity = people.owner(command.device)
         endpoint = people.endpoint(command.device)
@@ -226,10 +227,10 @@ class Contacts:
             self._tokens.for_device(command.device, identity),
         )
 
-    def to_greet(self, command: commands.PeersToGreet) -> tuple[DeviceKey, ...]:
+    def to_greet(self, command: d.PeersToGreet) -> tuple[DeviceKey, ...]:
         return tuple(self._core.people.greetable(self._core.device.public, command.limit))
 
-    def discovery_secrets(self, _: commands.ReadDiscoverySecrets) -> values.DiscoverySecrets:
+    def discovery_secrets(self, _: d.ReadDiscoverySecrets) -> values.DiscoverySecrets:
         core, people = self._core, self._core.people
         found = [
             (device, core.name_of(contact.identity), secret)
@@ -240,12 +241,12 @@ class Contacts:
         ]
         return values.DiscoverySecrets(people.secret(DISCOVERY_SECRET) or b"", tuple(found))
 
-    def known_number(self, command: commands.KnownNumber) -> int:
+    def known_number(self, command: d.KnownNumber) -> int:
         return self._core.people.bundle_number(command.identity)
 
     # --- links
 
-    def own_hello(self, command: commands.OwnHello) -> Hello:
+    def own_hello(self, command: d.OwnHello) -> Hello:
         core = self._core
         if command.device is not None:
             self._blocking.admit(core.people.owner(command.device))
@@ -259,7 +260,7 @@ class Contacts:
             features=(MEET,),
         )
 
-    def link_up(self, command: commands.LinkUp) -> commands.BundleWish | None:
+    def link_up(self, command: d.LinkUp) -> d.BundleWish | None:
         core, hello = self._core, command.hello
         identity = verify_credential_untrusted(command.device, hello.credential)
         self._blocking.admit(identity)
@@ -270,14 +271,14 @@ class Contacts:
         held = core.people.bundle_number(identity)
         newer_endpoint = hello.endpoint_sequence > core.people.endpoint_sequence(command.device)
         if hello.bundle_number > held or newer_endpoint:
-            return commands.BundleWish(identity, held)
+            return d.BundleWish(identity, held)
         return None
 
-    def link_down(self, command: commands.LinkDown) -> None:
+    def link_down(self, command: d.LinkDown) -> None:
         self._core.linked.discard(command.device)
         self._catch_up.link_down(command.device)
 
-    def answer_bundle(self, command: commands.AnswerBundle) -> BundleResponse:
+    def answer_bundle(self, command: d.AnswerBundle) -> BundleResponse:
         asker = command.device
         if command.identity != self._core.identity.public or (
             asker is not None and not self._blocking.answers(asker)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from identity.delivery_token import card_token, contact_token, group_token, token_hash
-from node.engine import commands, values
+from node.engine import delivery_commands as d
+from node.engine import values
 from node.engine.core import DISCOVERY_SECRET, Core
 from schemas.card import SECRET_LENGTH
 from schemas.ids import DeviceKey, IdentityKey
@@ -34,7 +35,7 @@ class DeliveryTokens:
         """What goes into the private part of our bundle for this contact."""
         return contact_token(self._secret(), reader)
 
-    def own(self, _: commands.OwnDeliveryTokens) -> values.OwnTokens:
+    def own(self, _: d.OwnDeliveryTokens) -> values.OwnTokens:
         core, store = self._core, self._core.bringers
         me = core.device.public
         hashes = [token_hash(card_token(core.people.secret(DISCOVERY_SECRET) or b"", me))]
@@ -69,7 +70,7 @@ class DeliveryTokens:
         if seen == self._seen:
             return
         self._seen = seen
-        tokens = self.own(commands.OwnDeliveryTokens())
+        tokens = self.own(d.OwnDeliveryTokens())
         if tokens != self._told:
             self._told = tokens
             self._core.effects.append(values.TokensChanged())

@@ -11,6 +11,7 @@ from discovery.dht.publication import (
 )
 from identity.cell import Cell
 from node.engine import commands, values
+from node.engine import delivery_commands as d
 from node.engine.core import DISCOVERY_SECRET, Core
 from node.engine.own_bundle import OwnBundle
 from node.store.dht import DhtStore
@@ -26,7 +27,7 @@ class Dht:
         self._own = own
         self._store = DhtStore(core.db)
 
-    def publications(self, command: commands.OwnPublications) -> tuple[Publication, ...]:
+    def publications(self, command: d.OwnPublications) -> tuple[Publication, ...]:
         core, record = self._core, self._own.endpoint
         # Who holds our card reads all of it: nothing is published while anybody must not.
         if record is None or core.policies.hides:
@@ -45,7 +46,7 @@ class Dht:
         )
         return (*public, *private)  # who holds our card asks nobody in public
 
-    def cells_of(self, command: commands.CellsOf) -> tuple[Cell, ...]:
+    def cells_of(self, command: d.CellsOf) -> tuple[Cell, ...]:
         people = self._core.people
         identity = people.owner(command.device)
         if identity is None or people.is_blocked(identity):
@@ -57,7 +58,7 @@ class Dht:
             cells_to_read(command.device, secret, now=self._core.now, limits=DEFAULT_DHT_LIMITS)
         )
 
-    def start(self, _: commands.DhtStart) -> values.DhtStartView:
+    def start(self, _: d.DhtStart) -> values.DhtStartView:
         return values.DhtStartView(
             tuple(BootstrapAddress.parse(text) for text in self._store.bootstrap()),
             tuple(self._store.contacts()),
@@ -65,7 +66,7 @@ class Dht:
             self._core.policies.hides,
         )
 
-    def keep_contacts(self, command: commands.KeepDhtContacts) -> None:
+    def keep_contacts(self, command: d.KeepDhtContacts) -> None:
         self._store.set_contacts(command.contacts)
 
     def set_bootstrap(self, command: commands.SetBootstrap) -> None:

@@ -15,6 +15,7 @@ import mls_rs
 
 from identity.keys import KeyPair
 from node.engine import acquaintances, commands, views
+from node.engine import delivery_commands as d
 from node.engine import relay_commands as r
 from node.engine.account import Account, create_account
 from node.engine.arrivals import Arrivals
@@ -59,7 +60,7 @@ from schemas.ids import DeviceKey, IdentityKey
 log = logging.getLogger(__name__)
 
 # Not refused after they wrote something; an arrival undoes what its parcel did by itself.
-_NOTHING_TO_UNDO = frozenset({commands.Arrived, commands.TakeDue, commands.ReportOutcomes})
+_NOTHING_TO_UNDO = frozenset({d.Arrived, d.TakeDue, d.ReportOutcomes})
 
 LONGEST_WAIT_S = 30.0
 SWEEP_S = 3600.0
@@ -67,20 +68,20 @@ MEND_AGAIN_S = 3600.0
 _OF_OUR_OWN = frozenset(
     {
         commands.WhoAmI,
-        commands.OwnRecords,
-        commands.OwnHello,
+        d.OwnRecords,
+        d.OwnHello,
         commands.ListContacts,
         commands.ListGroups,
         commands.ListRequests,
         commands.FindGroup,
         commands.ExamineGroup,
-        commands.PeersToGreet,
-        commands.ReadDiscoverySecrets,
+        d.PeersToGreet,
+        d.ReadDiscoverySecrets,
         commands.Send,
         commands.ReadMessages,
         commands.ReadHistory,
-        commands.TakeDue,
-        commands.ReadOutbox,
+        d.TakeDue,
+        d.ReadOutbox,
         commands.TakeBackup,
         commands.Tick,
     }
@@ -157,9 +158,9 @@ class Engine:
         self._mended = -math.inf
         self._handlers: dict[type[Command[Any]], Callable[[Any], object]] = {
             commands.WhoAmI: account.who_am_i,
-            commands.SetEndpoint: account.set_endpoint,
-            commands.SetRelays: account.set_relays,
-            commands.FollowRelay: account.follow_relay,
+            d.SetEndpoint: account.set_endpoint,
+            r.SetRelays: account.set_relays,
+            r.FollowRelay: account.follow_relay,
             r.ChangeRelays: relays.change,
             r.ListFormerRelays: relays.former,
             r.FormerRelayEmpty: relays.empty,
@@ -172,11 +173,11 @@ class Engine:
             r.OwnCredential: access.credential,
             r.ReceiveRelayStatement: contacts.receive_statement,
             commands.SetName: account.set_name,
-            commands.OwnRecords: account.own_records,
-            commands.OwnHybridKey: account.own_hybrid_key,
-            commands.OwnDeliveryTokens: self._tokens.own,
-            commands.MakeKeyPackage: account.make_key_package,
-            commands.AnswerKeyPackage: account.answer_key_package,
+            d.OwnRecords: account.own_records,
+            d.OwnHybridKey: account.own_hybrid_key,
+            d.OwnDeliveryTokens: self._tokens.own,
+            d.MakeKeyPackage: account.make_key_package,
+            d.AnswerKeyPackage: account.answer_key_package,
             commands.AddContact: contacts.add,
             commands.ListContacts: contacts.list,
             commands.VerifyContact: contacts.verify,
@@ -188,22 +189,22 @@ class Engine:
             commands.PathPolicyOf: policies.of_person,
             commands.FindPerson: contacts.find,
             commands.DevicesOf: contacts.devices_of,
-            commands.LookUpPeer: contacts.look_up,
-            commands.Acquainted: partial(acquaintances.acquainted, core),
-            commands.Introducers: partial(acquaintances.introducers, core),
-            commands.PeersToGreet: contacts.to_greet,
-            commands.ReadDiscoverySecrets: contacts.discovery_secrets,
-            commands.KnownNumber: contacts.known_number,
-            commands.ReceiveBundle: contacts.receive,
-            commands.OwnPublications: dht.publications,
-            commands.CellsOf: dht.cells_of,
-            commands.DhtStart: dht.start,
-            commands.KeepDhtContacts: dht.keep_contacts,
+            d.LookUpPeer: contacts.look_up,
+            d.Acquainted: partial(acquaintances.acquainted, core),
+            d.Introducers: partial(acquaintances.introducers, core),
+            d.PeersToGreet: contacts.to_greet,
+            d.ReadDiscoverySecrets: contacts.discovery_secrets,
+            d.KnownNumber: contacts.known_number,
+            d.ReceiveBundle: contacts.receive,
+            d.OwnPublications: dht.publications,
+            d.CellsOf: dht.cells_of,
+            d.DhtStart: dht.start,
+            d.KeepDhtContacts: dht.keep_contacts,
             commands.SetBootstrap: dht.set_bootstrap,
-            commands.OwnHello: contacts.own_hello,
-            commands.LinkUp: contacts.link_up,
-            commands.LinkDown: contacts.link_down,
-            commands.AnswerBundle: contacts.answer_bundle,
+            d.OwnHello: contacts.own_hello,
+            d.LinkUp: contacts.link_up,
+            d.LinkDown: contacts.link_down,
+            d.AnswerBundle: contacts.answer_bundle,
             commands.CreateGroup: membership.create_group,
             commands.CreateDirect: membership.create_direct,
             commands.Invite: membership.invite,
@@ -222,16 +223,16 @@ class Engine:
             commands.MoveCursor: conversation.move_cursor,
             commands.ReadLedger: explain.ledger,
             commands.Why: explain.why,
-            commands.Arrived: arrivals.arrived,
-            commands.ReceiveSummary: self._catch_up.receive_frame,
-            commands.TakeDue: self._outbox.take,
-            commands.ReportOutcomes: self._outbox.report,
-            commands.ReadOutbox: by_hand.read_outbox,
-            commands.NoteExported: by_hand.note_exported,
-            commands.ReceiveIntroduction: by_hand.receive_introduction,
-            commands.TakeKeyPackage: by_hand.take_key_package,
-            commands.Retry: self._outbox.retry,
-            commands.PendingCount: self._pending,
+            d.Arrived: arrivals.arrived,
+            d.ReceiveSummary: self._catch_up.receive_frame,
+            d.TakeDue: self._outbox.take,
+            d.ReportOutcomes: self._outbox.report,
+            d.ReadOutbox: by_hand.read_outbox,
+            d.NoteExported: by_hand.note_exported,
+            d.ReceiveIntroduction: by_hand.receive_introduction,
+            d.TakeKeyPackage: by_hand.take_key_package,
+            d.Retry: self._outbox.retry,
+            d.PendingCount: self._pending,
             commands.TakeBackup: partial(take_backup, core),
             commands.Tick: self._tick,
         }
@@ -361,7 +362,7 @@ class Engine:
         except mls_rs.MlsError as error:
             return Fault(f"mls-{error.code}", f"MLS refuses it: {error}", blame=Blame.PEER)
 
-    def _pending(self, command: commands.PendingCount) -> int:
+    def _pending(self, command: d.PendingCount) -> int:
         made = self._receipts.hasten() if command.tell else 0
         return self._core.outbox.unsent() + made
 

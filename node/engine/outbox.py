@@ -11,7 +11,8 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from node.engine import branch_tree, commands, values
+from node.engine import branch_tree, values
+from node.engine import delivery_commands as d
 from node.engine.core import Core
 from node.engine.requests import TOO_MANY_REQUESTS
 from node.engine.under_way import Taken, UnderWay
@@ -100,7 +101,7 @@ class Outbox:
 
     # --- taking and reporting
 
-    def take(self, command: commands.TakeDue) -> tuple[values.OutboxItem, ...]:
+    def take(self, command: d.TakeDue) -> tuple[values.OutboxItem, ...]:
         core = self._core
         hybrid_key = core.people.hybrid_key(command.recipient)
         items: list[values.OutboxItem] = []
@@ -156,7 +157,7 @@ class Outbox:
             self._served.pop(taken.recipient, None)
         return taken
 
-    def report(self, command: commands.ReportOutcomes) -> None:
+    def report(self, command: d.ReportOutcomes) -> None:
         for outcome in command.outcomes:
             taken = self._put_back(outcome.parcel)
             if taken is not None and taken.delivered:
@@ -177,7 +178,7 @@ class Outbox:
             else:
                 self._again(row, outcome.reason, outcome.retry_after_s)
 
-    def _note_path(self, taken: Taken, outcome: commands.Outcome) -> None:
+    def _note_path(self, taken: Taken, outcome: d.Outcome) -> None:
         """The receipt was faster than the word by which path the message went."""
         if taken.message is None:
             return
@@ -280,7 +281,7 @@ class Outbox:
 
     # --- time and links
 
-    def retry(self, command: commands.Retry) -> None:
+    def retry(self, command: d.Retry) -> None:
         """A device came into reach."""
         core = self._core
         core.outbox.bring_forward(command.device, "queued", core.now)

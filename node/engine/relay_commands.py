@@ -10,6 +10,20 @@ from schemas.records import Signed
 
 
 @dataclass(frozen=True, slots=True)
+class SetRelays(Command[None]):
+    """Our relays (HOST:PORT#KEY), in order of preference; a change makes a new bundle."""
+
+    relays: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FollowRelay(Command[None]):
+    """Where the processes of a relay of ours listen now (HOST:PORT,…#KEY), as it says itself."""
+
+    relay: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeRelays(Command[None]):
     """Add relays (HOST:PORT#KEY) behind those we have, or `first`; drop others. A change makes a
     new bundle. With `at_once` what is dropped is not read any more, whatever lies there.

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import mls_rs
 
 from node.engine import commands
+from node.engine import delivery_commands as d
 from node.engine.values import Event, MessageView
 from node.engine_thread import Batch
 from schemas.errors import Fault
@@ -133,10 +134,10 @@ class WireStage:
 
     def _introduce(self, node: Node, other: Node) -> None:
         card = self._ask(other, commands.WhoAmI()).card
-        bundle, endpoint = self._ask(other, commands.OwnRecords())
+        bundle, endpoint = self._ask(other, d.OwnRecords())
         self._ask(node, commands.AddContact(card))
         records = () if endpoint is None else (endpoint,)
-        self._ask(node, commands.ReceiveBundle(bundle, records))
+        self._ask(node, d.ReceiveBundle(bundle, records))
 
     def sleep(self, node: Node) -> None:
         self._look(node)

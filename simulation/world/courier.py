@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from node.delivery.courier import RELAY_UNREACHABLE
 from node.delivery.limits import DEFAULT_DELIVERY_LIMITS as LIMITS
 from node.delivery.link import CONNECTION_LOST
-from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from schemas.errors import Blame, Fault
 from schemas.frames import Hello
@@ -49,7 +49,7 @@ class Courier:
         self._carrying: set[DeviceKey] = set()
         self._more: dict[DeviceKey, None] = {}
         self._out: dict[ParcelId, Link | None] = {}
-        self._outcomes: list[c.Outcome] = []
+        self._outcomes: list[d.Outcome] = []
         self._asked_for_bundle: set[DeviceKey] = set()
 
     def begin(self) -> None:
@@ -67,7 +67,7 @@ class Courier:
             pursuit.failures, pursuit.not_before = 0, 0.0
             if pursuit.wanted_until > self._clock.now:
                 self._dial(device)
-        self._machine.submit(c.PeersToGreet(LIMITS.greet), self._greet)
+        self._machine.submit(d.PeersToGreet(LIMITS.greet), self._greet)
         for device in list(self._more):
             self._start(device)
         self._attend_relay()
@@ -127,8 +127,8 @@ class Courier:
                 peer.courier.linked(link, self._machine, hellos[self._machine])
 
         me = self._machine
-        me.submit(c.OwnHello(_OBSERVED, device), lambda hello: said(me, hello))
-        peer.submit(c.OwnHello(_OBSERVED, me.device), lambda hello: said(peer, hello))
+        me.submit(d.OwnHello(_OBSERVED, device), lambda hello: said(me, hello))
+        peer.submit(d.OwnHello(_OBSERVED, me.device), lambda hello: said(peer, hello))
         me.after(LIMITS.hello_deadline_s, lambda: self._failed(device))
 
     def _failed(self, device: DeviceKey) -> None:
@@ -158,20 +158,20 @@ class Courier:
         self.links[device] = link
         pursuit = self._pursuits.setdefault(device, _Pursuit())
         pursuit.failures, pursuit.not_before, pursuit.under_way = 0, 0.0, False
-        self._machine.submit(c.LinkUp(device, hello), lambda wish: self._greeted(link, peer, wish))
-        self._machine.submit(c.Retry(device))
+        self._machine.submit(d.LinkUp(device, hello), lambda wish: self._greeted(link, peer, wish))
+        self._machine.submit(d.Retry(device))
         if device in self._carrying:
             self._carry(device)
 
-    def _greeted(self, link: Link, peer: Machine, wish: c.BundleWish | Fault | None) -> None:
+    def _greeted(self, link: Link, peer: Machine, wish: d.BundleWish | Fault | None) -> None:
         if isinstance(wish, Fault):
             self._network.end(link, 0.0)
         elif wish is not None:
             self._ask_bundle(link, peer, wish)
 
-    def _ask_bundle(self, link: Link, peer: Machine, wish: c.BundleWish) -> None:
+    def _ask_bundle(self, link: Link, peer: Machine, wish: d.BundleWish) -> None:
         def asked() -> None:
-            question = c.AnswerBundle(wish.identity, wish.newer_than, self._machine.device)
+            question = d.AnswerBundle(wish.identity, wish.newer_than, self._machine.device)
             peer.submit(question, answered)
 
         def answered(response: object) -> None:
@@ -180,7 +180,7 @@ class Courier:
             link.carry(
                 peer,
                 lambda: self._machine.submit(
-                    c.ReceiveBundle(response.core, response.endpoints)  # type: ignore[attr-defined]
+                    d.ReceiveBundle(response.core, response.endpoints)  # type: ignore[attr-defined]
                 ),
             )
 
@@ -190,14 +190,14 @@ class Courier:
         """Called by the network, once."""
         if self.links.get(device) is link:
             del self.links[device]
-            self._machine.submit(c.LinkDown(device))
+            self._machine.submit(d.LinkDown(device))
         self._give_back(link)
 
     def _give_back(self, link: Link) -> None:
         """What it did not acknowledge."""
         for parcel, by in list(self._out.items()):
             if by is link:
-                self._settle(c.Outcome(parcel, reason=CONNECTION_LOST, retry_after_s=0.0))
+                self._settle(d.Outcome(parcel, reason=CONNECTION_LOST, retry_after_s=0.0))
 
     # --- carrying
 
@@ -218,7 +218,7 @@ class Courier:
             return  # `linked` or `_failed` goes on
         self._more.pop(device, None)
         self._machine.submit(
-            c.TakeDue(device, LIMITS.take), lambda items: self._taken(device, items)
+            d.TakeDue(device, LIMITS.take), lambda items: self._taken(device, items)
         )
 
     def _taken(self, device: DeviceKey, items: tuple[v.OutboxItem, ...] | Fault) -> None:
@@ -239,7 +239,7 @@ class Courier:
             self._leave_at_relay(fresh)
         else:
             for item in fresh:
-                self._settle(c.Outcome(item.parcel, reason=NO_ANSWER))
+                self._settle(d.Outcome(item.parcel, reason=NO_ANSWER))
         if device in self._more:
             self._start(device)
 
@@ -248,11 +248,11 @@ class Courier:
         link = self.links.get(device)
         for item in keyless:
             self._out[item.parcel] = link
-            self._settle(c.Outcome(item.parcel, reason="no-hybrid-key"))
+            self._settle(d.Outcome(item.parcel, reason="no-hybrid-key"))
         if keyless and link is not None and device not in self._asked_for_bundle:
             self._asked_for_bundle.add(device)
             peer = link.other(self._machine)
-            self._ask_bundle(link, peer, c.BundleWish(peer.identity, 0))
+            self._ask_bundle(link, peer, d.BundleWish(peer.identity, 0))
         return [item for item in items if item.hybrid_key is not None]
 
     def _sealed(self, item: v.OutboxItem) -> Parcel:
@@ -290,13 +290,13 @@ class Courier:
         if self._machine.world.deaf(self._machine):
             judged(v.Accepted())
         else:
-            self._machine.submit(c.Arrived(parcel, path, via), judged)
+            self._machine.submit(d.Arrived(parcel, path, via), judged)
 
     def _leave_at_relay(self, items: list[v.OutboxItem]) -> None:
         relay, machine = self._machine.world.relay, self._machine
         if relay is None or not self._network.reaches_relay(machine):
             for item in items:
-                self._settle(c.Outcome(item.parcel, reason=RELAY_UNREACHABLE))
+                self._settle(d.Outcome(item.parcel, reason=RELAY_UNREACHABLE))
             return
         there = self._network.latency()
         for item in items:
@@ -313,7 +313,7 @@ class Courier:
         if relay is not None and self._machine.up and self._network.reaches_relay(self._machine):
             relay.attend(self._machine)
 
-    def _settle(self, outcome: c.Outcome) -> None:
+    def _settle(self, outcome: d.Outcome) -> None:
         """The one outcome of a parcel that is out; whatever comes after it is dropped."""
         if outcome.parcel not in self._out:
             return
@@ -324,21 +324,21 @@ class Courier:
 
     def _report(self) -> None:
         outcomes, self._outcomes = self._outcomes, []
-        self._machine.submit(c.ReportOutcomes(tuple(outcomes)))
+        self._machine.submit(d.ReportOutcomes(tuple(outcomes)))
 
     def send_summary(self, device: DeviceKey, summary: bytes) -> None:
         link = self.links.get(device)
         if link is not None:
             peer, me = link.other(self._machine), self._machine.device
             signed = Signed.decode(summary)
-            link.carry(self._machine, lambda: peer.submit(c.ReceiveSummary(me, signed)))
+            link.carry(self._machine, lambda: peer.submit(d.ReceiveSummary(me, signed)))
 
 
-def _outcome(parcel: ParcelId, verdict: v.Verdict) -> c.Outcome:
+def _outcome(parcel: ParcelId, verdict: v.Verdict) -> d.Outcome:
     match verdict:
         case v.Accepted():
-            return c.Outcome(parcel, acked=True)
+            return d.Outcome(parcel, acked=True)
         case v.Deferred(retry_after_s):
-            return c.Outcome(parcel, reason="deferred", retry_after_s=retry_after_s)
+            return d.Outcome(parcel, reason="deferred", retry_after_s=retry_after_s)
         case v.Rejected(code):
-            return c.Outcome(parcel, refused=code)
+            return d.Outcome(parcel, refused=code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from schemas.addresses import Address, RelayAddress
 from schemas.ids import DeviceKey
@@ -37,21 +37,21 @@ class Relay:
         self._next = 0
         self.withheld: set[DeviceKey] = set()
 
-    def enqueue(self, parcel: Parcel) -> c.Outcome:
+    def enqueue(self, parcel: Parcel) -> d.Outcome:
         """On its disk when this returns."""
         box = self._boxes.setdefault(parcel.recipient, {})
         until = min(self._clock.now + LIFETIME_S, parcel.expires - self._epoch)
         known = next((kept for kept in box.values() if kept.parcel.id == parcel.id), None)
         if known is not None:
-            return c.Outcome(parcel.id, held=(ADDRESS, int(self._epoch + known.until)))
+            return d.Outcome(parcel.id, held=(ADDRESS, int(self._epoch + known.until)))
         if len(box) >= MAILBOX_PARCELS:
-            return c.Outcome(parcel.id, reason="mailbox-full")
+            return d.Outcome(parcel.id, reason="mailbox-full")
         box[self._next] = _Kept(parcel, until)
         self._next += 1
         holder = self._network.holder(parcel.recipient)
         if holder is not None:
             self.attend(holder)
-        return c.Outcome(parcel.id, held=(ADDRESS, int(self._epoch + until)))
+        return d.Outcome(parcel.id, held=(ADDRESS, int(self._epoch + until)))
 
     def attend(self, machine: Machine) -> None:
         """Shows this machine what it was not shown yet."""

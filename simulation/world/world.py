@@ -9,6 +9,8 @@ from random import Random
 from typing import Any, Final
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
+from node.engine import relay_commands as r
 from node.engine import values as v
 from node.engine.engine import BatchResult
 from node.engine.groups.fork_choice import H, Rule
@@ -72,7 +74,7 @@ class World:
         self._add(machine)
         self._people[machine.identity] = node
         if self.relay is not None:
-            machine.ask(c.SetRelays((ADDRESS,)))
+            machine.ask(r.SetRelays((ADDRESS,)))
 
     def _add(self, machine: Machine) -> None:
         self.machines[machine.name] = machine
@@ -85,8 +87,8 @@ class World:
             other = self._awake(name)
             for reader, known in ((one, other), (other, one)):
                 reader.ask(c.AddContact(known.card))
-                core, endpoint = known.ask(c.OwnRecords())
-                reader.ask(c.ReceiveBundle(core, (endpoint,) if endpoint else ()))
+                core, endpoint = known.ask(d.OwnRecords())
+                reader.ask(d.ReceiveBundle(core, (endpoint,) if endpoint else ()))
 
     def _awake(self, node: Node) -> Machine:
         machine = self.machines[node]
@@ -169,7 +171,7 @@ class World:
         self, node: Node, group: Group, others: Sequence[Node], *, admin: bool = False
     ) -> None:
         machine, invited = self._awake(node), [self._awake(other) for other in others]
-        packages = tuple(other.ask(c.MakeKeyPackage(self.suite))[0] for other in invited)
+        packages = tuple(other.ask(d.MakeKeyPackage(self.suite))[0] for other in invited)
         people = tuple(other.identity for other in invited)
         machine.ask(c.Invite(_id(group), people, packages, admin))
 

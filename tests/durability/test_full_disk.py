@@ -13,6 +13,7 @@ import mls_rs
 import pytest
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from schemas.errors import Fault
 from schemas.ids import GroupId
@@ -142,7 +143,7 @@ def test_a_commit_that_fails_undoes_the_batch(
 
     disk.fail = failure
     only_disk(ada.run(c.Send(group, "lost"), c.UpdateKey(group), c.Send(group, "also")), code)
-    only_disk(bob.run(*(c.Arrived(parcel, "direct") for parcel in waiting)), code)
+    only_disk(bob.run(*(d.Arrived(parcel, "direct") for parcel in waiting)), code)
     disk.fail = None
 
     assert (everything(ada), everything(bob)) == before
@@ -168,7 +169,7 @@ def test_a_welcome_that_finds_no_room_can_come_again(tmp_path: Path, suite: int)
     before = everything(bob)
 
     room = no_room(bob)
-    answers = bob.run(*arrivals(parcels), *[c.MakeKeyPackage(suite)] * 20)
+    answers = bob.run(*arrivals(parcels), *[d.MakeKeyPackage(suite)] * 20)
     only_disk(answers, "disk-full")
     assert everything(bob) == before
 
@@ -211,8 +212,8 @@ def test_a_receipt_that_was_owed_is_owed_still(tmp_path: Path, disk: FailingDisk
     assert ada.states(message) == {"Bob": "delivered"}
 
 
-def arrivals(parcels: list[Parcel]) -> list[c.Arrived]:
-    return [c.Arrived(parcel, "direct") for parcel in parcels]
+def arrivals(parcels: list[Parcel]) -> list[d.Arrived]:
+    return [d.Arrived(parcel, "direct") for parcel in parcels]
 
 
 def check_both_talk(world: World, ada: Person, bob: Person, group: GroupId) -> None:

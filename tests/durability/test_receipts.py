@@ -7,6 +7,7 @@ from pathlib import Path
 import mls_rs
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from tests.node.engine.world import World
 
@@ -22,9 +23,9 @@ def test_a_receipt_is_owed_over_a_restart_also_to_whom_no_link_leads(tmp_path: P
     bob.ask(c.Join(group))
     message = ada.send(group, "hello")
     (parcel,) = world.take(ada, bob)
-    held = c.Outcome(parcel.id, held=("a relay", int(world.now) + WEEK_S))
-    ada.ask(c.ReportOutcomes((held,)))
-    assert isinstance(bob.ask(c.Arrived(parcel, "relay")), v.Accepted)
+    held = d.Outcome(parcel.id, held=("a relay", int(world.now) + WEEK_S))
+    ada.ask(d.ReportOutcomes((held,)))
+    assert isinstance(bob.ask(d.Arrived(parcel, "relay")), v.Accepted)
 
     bob.restart()  # within the moment for which receipts are gathered
 

@@ -16,6 +16,7 @@ import pytest
 
 from identity.signing import sign
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine.engine import Engine
 from node.engine.values import Event
 from node.home import open_engine, open_home_database
@@ -55,7 +56,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ada's home, with at least one row in each table."""
     home = unpack("ada", tmp_path_factory.mktemp("original"))
     with open_engine(home) as engine:
-        _, groups = User(engine).must(c.MakeKeyPackage(1), c.ListGroups())
+        _, groups = User(engine).must(d.MakeKeyPackage(1), c.ListGroups())
         group = groups[0].group
         wish = Intent(IntentId(bytes(16)), group, engine.device.public, IntentKind.LEAVE)
         signed = sign(SignedType.INTENT, engine.device, wish.encode()).encode()
@@ -119,8 +120,8 @@ class User:
 
     def look_at_everything(self) -> None:
         _, groups, contacts, *_ = self.must(
-            *(c.Tick(), c.ListGroups(), c.ListContacts(), c.WhoAmI(), c.OwnRecords()),
-            *(c.ListRequests(), c.ListBlocked(), c.PeersToGreet(), c.PendingCount()),
+            *(c.Tick(), c.ListGroups(), c.ListContacts(), c.WhoAmI(), d.OwnRecords()),
+            *(c.ListRequests(), c.ListBlocked(), d.PeersToGreet(), d.PendingCount()),
             *(c.ReadMessages("x", None, 50), c.TakeBackup()),
         )
         assert len(groups) >= 3
@@ -132,7 +133,7 @@ class User:
         devices = {
             device for group in groups for member in group.members for device in member.devices
         }
-        self.must(*(c.TakeDue(device) for device in devices), c.Tick())
+        self.must(*(d.TakeDue(device) for device in devices), c.Tick())
         sent = self.ask(*(c.Send(each.group, "hi") for each in groups))
         codes = [each.code for each in sent if isinstance(each, Fault)]
         assert len(codes) <= 1, "more than the one group is out of order"

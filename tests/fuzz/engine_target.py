@@ -10,6 +10,7 @@ import mls_rs
 
 from identity.envelope import open_untrusted, seal
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from schemas.errors import Malformed
 from schemas.ids import ParcelId
@@ -55,7 +56,7 @@ class Victim:
             parcel_id = ParcelId(bytes(16))
         expires = int(self.world.now) + 3600
         parcel = Parcel(parcel_id, self.bob.device, expires, seal(self._key, pad(body)))
-        verdict = self.bob.ask(c.Arrived(parcel, "direct"))
+        verdict = self.bob.ask(d.Arrived(parcel, "direct"))
         assert isinstance(verdict, v.Accepted | v.Deferred | v.Rejected)
         self._count += 1
         if self._count % LOOK_EVERY == 0:

@@ -14,6 +14,7 @@ from identity.envelope import seal
 from node.by_hand import KEY_PACKAGES, export_parcels, import_parcels
 from node.delivery.asking import Ask
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from node.parcel_file import Kind, ParcelFileWriter, open_parcel_file, read_records_untrusted
 from schemas.errors import Blame, Fault, Malformed, Refused
@@ -62,7 +63,7 @@ async def carry(sender: Person, file: Path, *recipients: Person, **options: Any)
 
 def invite(sender: Person, group: GroupId, *others: Person) -> None:
     """With what came in files."""
-    found = [sender.ask(c.TakeKeyPackage(each.device, mls_rs.CLASSIC)) for each in others]
+    found = [sender.ask(d.TakeKeyPackage(each.device, mls_rs.CLASSIC)) for each in others]
     packages = tuple(package for package in found if package is not None)
     assert len(packages) == len(others)
     sender.ask(c.Invite(group, tuple(each.identity for each in others), packages))
@@ -154,8 +155,8 @@ async def test_for_one_person_or_group_and_what_is_for_others(world: World, stic
     assert (of_cy.parcels, of_cy.introduces) == (1, True)
     done = await import_parcels(asking(bob), stick)
     assert (done.others, done.introduced) == (1, []), "the KeyPackages are Cy's to use"
-    assert bob.ask(c.TakeKeyPackage(ada.device, mls_rs.CLASSIC)) is None
-    assert cy.ask(c.TakeKeyPackage(ada.device, mls_rs.CLASSIC)) is None
+    assert bob.ask(d.TakeKeyPackage(ada.device, mls_rs.CLASSIC)) is None
+    assert cy.ask(d.TakeKeyPackage(ada.device, mls_rs.CLASSIC)) is None
 
 
 async def test_a_backlog_of_several_pages_keeps_its_order(world: World, stick: Path) -> None:
@@ -259,7 +260,7 @@ async def test_what_cannot_be_taken_yet_is_told_and_comes_the_next_time(
     await export_parcels(asking(ada), stick)
     deferred = v.Deferred(60.0)
     with monkeypatch.context() as full:
-        full.setitem(bob.engine._handlers, c.Arrived, lambda command: deferred)
+        full.setitem(bob.engine._handlers, d.Arrived, lambda command: deferred)
         done = await import_parcels(asking(bob), stick)
     assert (done.later, done.new) == (1, 0)
     assert (await import_parcels(asking(bob), stick)).new == 1
@@ -271,7 +272,7 @@ async def test_a_disk_that_is_full_is_an_error_and_no_count(world: World, stick:
     await export_parcels(asking(ada), stick)
 
     async def full(command: c.Command[R]) -> R:
-        if isinstance(command, c.Arrived):
+        if isinstance(command, d.Arrived):
             raise Fault("disk-full", "the disk is full", blame=Blame.ENVIRONMENT)
         return bob.ask(command)
 
@@ -284,7 +285,7 @@ async def test_a_disk_that_is_full_is_an_error_and_no_count(world: World, stick:
 
 
 def introduction(of: Person, reader: Person, *packages: bytes) -> Introduction:
-    return Introduction(reader.identity, of.ask(c.OwnRecords())[0], packages)
+    return Introduction(reader.identity, of.ask(d.OwnRecords())[0], packages)
 
 
 async def test_each_key_package_of_a_file_invites_once_however_often_it_is_imported(
@@ -294,7 +295,7 @@ async def test_each_key_package_of_a_file_invites_once_however_often_it_is_impor
     await carry(bob, stick, ada, person=ada.identity)
 
     def take() -> bytes | None:
-        return ada.ask(c.TakeKeyPackage(bob.device, mls_rs.CLASSIC))
+        return ada.ask(d.TakeKeyPackage(bob.device, mls_rs.CLASSIC))
 
     taken = {take() for _ in range(KEY_PACKAGES)}
     assert None not in taken
@@ -313,7 +314,7 @@ async def test_nobody_is_introduced_who_is_no_contact(world: World, stick: Path)
     done = await carry(eve, stick, ada, person=ada.identity)
     assert done.introduced == []
     assert "eve" in done.strangers[0]
-    assert ada.ask(c.KnownNumber(eve.identity)) == 0
+    assert ada.ask(d.KnownNumber(eve.identity)) == 0
     ada.ask(c.AddContact(eve.ask(c.WhoAmI()).card))
     assert (await import_parcels(asking(ada), stick)).introduced == [(eve.identity, "eve")]
     ada.ask(c.Block(eve.identity))
@@ -333,15 +334,15 @@ def test_a_key_package_of_somebody_else_is_not_taken_with_a_bundle(world: World)
     good = bob.key_package(mls_rs.CLASSIC)
     for bad in (eve.key_package(mls_rs.CLASSIC), good[:-1] + bytes([good[-1] ^ 1]), b"", good[1:]):
         with pytest.raises(Fault):
-            ada.ask(c.ReceiveIntroduction(introduction(bob, ada, good, bad)))
-        assert ada.ask(c.TakeKeyPackage(bob.device, mls_rs.CLASSIC)) is None
-        assert ada.ask(c.TakeKeyPackage(eve.device, mls_rs.CLASSIC)) is None
-    core, packages = bob.ask(c.OwnRecords())[0], (good,)
+            ada.ask(d.ReceiveIntroduction(introduction(bob, ada, good, bad)))
+        assert ada.ask(d.TakeKeyPackage(bob.device, mls_rs.CLASSIC)) is None
+        assert ada.ask(d.TakeKeyPackage(eve.device, mls_rs.CLASSIC)) is None
+    core, packages = bob.ask(d.OwnRecords())[0], (good,)
     bent = dataclasses.replace(core, payload=core.payload[:-1] + b"\1")
     with pytest.raises(Malformed):
-        ada.ask(c.ReceiveIntroduction(Introduction(ada.identity, bent, packages)))
-    ada.ask(c.ReceiveIntroduction(introduction(bob, ada, good)))
-    assert ada.ask(c.TakeKeyPackage(bob.device, mls_rs.CLASSIC)) == good
+        ada.ask(d.ReceiveIntroduction(Introduction(ada.identity, bent, packages)))
+    ada.ask(d.ReceiveIntroduction(introduction(bob, ada, good)))
+    assert ada.ask(d.TakeKeyPackage(bob.device, mls_rs.CLASSIC)) == good
 
 
 def test_key_packages_of_one_contact_are_bounded(world: World) -> None:
@@ -349,7 +350,7 @@ def test_key_packages_of_one_contact_are_bounded(world: World) -> None:
     for _ in range(18):
         world.now += 60
         packages = [bob.key_package(mls_rs.CLASSIC) for _ in range(4)]
-        ada.ask(c.ReceiveIntroduction(introduction(bob, ada, *packages)))
+        ada.ask(d.ReceiveIntroduction(introduction(bob, ada, *packages)))
     found = ada.database.execute("SELECT message FROM carried_key_packages").fetchall()
     assert len(found) == 64
     assert {message for (message,) in found} >= set(packages), "the newest stay"

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from schemas.addresses import Address, AddressKind, EndpointAddress
 from schemas.ids import GroupId
 from schemas.parcels import Parcel
@@ -50,7 +51,7 @@ def run(seed: int, folder: Path) -> str:
     _talk(world, people, groups, draw)
     here = EndpointAddress(Address("192.0.2.1", 7000), AddressKind.LAN)
     for person in people[:4]:  # everybody links to all: who hears of it first must not vary
-        person.ask(c.SetEndpoint((here,)))
+        person.ask(d.SetEndpoint((here,)))
     world.deliver = lambda sender, recipient: (sender in (ada, bob)) == (recipient in (ada, bob))
     for person in (ada, cy):
         person.ask(c.UpdateKey(groups[0]))

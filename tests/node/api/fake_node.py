@@ -13,6 +13,8 @@ from node.delivery.accounts import AccountDevice
 from node.delivery.dht import DhtStatus
 from node.delivery.paths import DevicePaths, PathView
 from node.engine import commands as c
+from node.engine import delivery_commands as d
+from node.engine import relay_commands as r
 from node.engine import values as v
 from node.engine.relay_commands import ChangeRelays, SetRelayToken
 from node.relay_accounts import RelayAccountView
@@ -113,7 +115,7 @@ class FakeNode:
             c.Send: v.SentView(MESSAGE, FRIENDS, "queued"),
             c.ReadMessages: (INBOX,),
             c.ReadHistory: (INBOX,),
-            c.SetRelays: None,
+            r.SetRelays: None,
             ChangeRelays: None,
             SetRelayToken: None,
             c.MoveCursor: None,
@@ -121,14 +123,14 @@ class FakeNode:
                 v.LedgerView(BOB, BOBS, "Bob", v.State.HELD, "relay", RELAY, 9.0, 2.0, None),
             ),
             c.TakeBackup: b"everything",
-            c.PendingCount: 0,
+            d.PendingCount: 0,
             c.ListPathPolicies: (v.PolicyView(None, "", PathPolicy.AUTO),),
             c.PathPolicyOf: v.PolicyView(BOB, "Bob", PathPolicy.LAN_ONLY),
             c.SetPathPolicy: v.PolicyView(BOB, "Bob", PathPolicy.RELAY_ONLY),
             c.DevicesOf: (BOBS,),
-            c.OwnRecords: (Signed(b"bundle", bytes(32), bytes(64)), None),
-            c.AnswerKeyPackage: b"package",
-            c.ReadOutbox: (),
+            d.OwnRecords: (Signed(b"bundle", bytes(32), bytes(64)), None),
+            d.AnswerKeyPackage: b"package",
+            d.ReadOutbox: (),
             c.Why: (v.WhyView(BOB, BOBS, "Bob", v.State.QUEUED, "Bob is away.", "Wait."),),
         }
         self.queues: list[asyncio.Queue[v.Event]] = []

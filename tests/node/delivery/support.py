@@ -25,6 +25,7 @@ from node.delivery.config import DeliveryConfig
 from node.delivery.delivery import Delivery, open_delivery
 from node.delivery.limits import DeliveryLimits
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import relay_commands as r
 from node.engine import values as v
 from node.engine_thread import EngineThread
@@ -112,13 +113,13 @@ class FakeEngine:
         self.bundle = sign_bundle(self.identity, self.core)
         self.gate = threading.Event()
         self.gate.set()
-        self.verdict: Callable[[c.Arrived], v.Verdict] = lambda arrived: v.Accepted()
+        self.verdict: Callable[[d.Arrived], v.Verdict] = lambda arrived: v.Accepted()
         self.known: dict[DeviceKey, Known] = defaultdict(Known)
         self.bundles: dict[IdentityKey, Signed] = {}
         self.due: dict[DeviceKey, dict[ParcelId, v.OutboxItem]] = defaultdict(dict)
         self.out: dict[ParcelId, v.OutboxItem] = {}
-        self.outcomes: dict[ParcelId, list[c.Outcome]] = defaultdict(list)
-        self.arrived: list[c.Arrived] = []
+        self.outcomes: dict[ParcelId, list[d.Outcome]] = defaultdict(list)
+        self.arrived: list[d.Arrived] = []
         self.asked: list[c.Command[Any]] = []
         self.linked: Counter[DeviceKey] = Counter()
         self.summaries: list[tuple[DeviceKey, Signed]] = []
@@ -146,23 +147,23 @@ class FakeEngine:
 
     def _answer(self, command: c.Command[Any], effects: list[v.Effect]) -> object:
         match command:
-            case c.OwnHello(observed):
+            case d.OwnHello(observed):
                 return self.hello(observed)
-            case c.LinkUp(device, hello):
+            case d.LinkUp(device, hello):
                 verify_credential_untrusted(device, hello.credential)
                 self.linked[device] += 1
                 if hello.credential[:32] not in self.bundles:
-                    return c.BundleWish(IdentityKey(hello.credential[:32]), 0)
+                    return d.BundleWish(IdentityKey(hello.credential[:32]), 0)
                 return None
-            case c.LinkDown(device):
+            case d.LinkDown(device):
                 self.linked[device] = 0
-            case c.Retry(device):
+            case d.Retry(device):
                 if self.due[device]:
                     effects.append(v.OutboxReady(frozenset([device])))
-            case c.Arrived():
+            case d.Arrived():
                 self.arrived.append(command)
                 return self.verdict(command)
-            case c.TakeDue(recipient, limit):
+            case d.TakeDue(recipient, limit):
                 taken = list(self.due[recipient].values())[:limit]
                 for item in taken:
                     del self.due[recipient][item.parcel]
@@ -173,10 +174,10 @@ class FakeEngine:
                     else item
                     for item in taken
                 )
-            case c.ReportOutcomes(outcomes):
+            case d.ReportOutcomes(outcomes):
                 for outcome in outcomes:
                     self._report(outcome, effects)
-            case c.LookUpPeer(device):
+            case d.LookUpPeer(device):
                 known = self.known[device]
                 return v.PeerView(
                     device,
@@ -188,26 +189,26 @@ class FakeEngine:
                     self.policy,
                     tokens=known.tokens,
                 )
-            case c.PeersToGreet():
+            case d.PeersToGreet():
                 return ()
-            case c.Introducers():
+            case d.Introducers():
                 return self.introducers
-            case c.Acquainted(device):
+            case d.Acquainted(device):
                 return self.known[device].identity is not None
             case c.WhoAmI():
                 return v.AccountView(
                     self.identity.public, self.key, "fake", "", "", self.relays, ()
                 )
-            case c.FollowRelay(relay):
+            case r.FollowRelay(relay):
                 followed = RelayAddress.parse(relay)
                 self.relays = tuple(
                     relay if RelayAddress.parse(each).device == followed.device else each
                     for each in self.relays
                 )
                 effects.append(v.BundleChanged())
-            case c.SetEndpoint():
+            case d.SetEndpoint():
                 return self.bundle
-            case c.OwnRecords():
+            case d.OwnRecords():
                 return self.bundle, None
             case r.OwnRelayStatement():
                 return sign_relay_statement(self.identity, self.core)
@@ -217,26 +218,26 @@ class FakeEngine:
                 return {}
             case r.FormerRelayEmpty() | r.ReceiveRelayStatement():
                 return False
-            case c.OwnDeliveryTokens():
+            case d.OwnDeliveryTokens():
                 return self.tokens
-            case c.OwnHybridKey():
+            case d.OwnHybridKey():
                 covered = prefixed(SignedType.HYBRID_KEY, self.hybrid.public)
                 return self.hybrid.public, self.device.sign(covered)
-            case c.MakeKeyPackage(suite):
+            case d.MakeKeyPackage(suite):
                 return b"package %d %d" % (suite, len(self.asked)), b"ref"
-            case c.AnswerKeyPackage(_, suite, request_id):
+            case d.AnswerKeyPackage(_, suite, request_id):
                 return b"package %d " % suite + request_id
-            case c.AnswerBundle(identity, newer_than):
+            case d.AnswerBundle(identity, newer_than):
                 mine = identity == self.identity.public and newer_than < 1
                 return BundleResponse(self.bundle if mine else None, ())
-            case c.ReceiveBundle(core):
+            case d.ReceiveBundle(core):
                 if core is not None:
                     self.bundles[BundleCore.decode(core.payload).identity] = core
-            case c.KnownNumber(identity):
+            case d.KnownNumber(identity):
                 return 1 if identity in self.bundles else 0
-            case c.ReceiveSummary(device, summary):
+            case d.ReceiveSummary(device, summary):
                 self.summaries.append((device, summary))
-            case c.PendingCount():
+            case d.PendingCount():
                 return len(self.out) + sum(map(len, self.due.values()))
             case c.Tick():
                 pass
@@ -244,7 +245,7 @@ class FakeEngine:
                 return Refused("not-faked", f"{command!r}")
         return None
 
-    def _report(self, outcome: c.Outcome, effects: list[v.Effect]) -> None:
+    def _report(self, outcome: d.Outcome, effects: list[v.Effect]) -> None:
         item = self.out.pop(outcome.parcel, None)
         assert item is not None, f"an outcome for a parcel that is not out: {outcome}"
         self.outcomes[outcome.parcel].append(outcome)
@@ -272,7 +273,7 @@ class FakeEngine:
             features=(MEET,),
         )
 
-    def open(self, arrived: c.Arrived) -> bytes:
+    def open(self, arrived: d.Arrived) -> bytes:
         return unpad(open_untrusted(self.hybrid, arrived.parcel.sealed))
 
     def count(self, kind: type) -> int:
@@ -317,7 +318,7 @@ class FakeNode:
         self.delivery.couriers.wake([to.key])
         return parcels
 
-    async def outcomes(self, parcels: Sequence[ParcelId], seconds: float = 10.0) -> list[c.Outcome]:
+    async def outcomes(self, parcels: Sequence[ParcelId], seconds: float = 10.0) -> list[d.Outcome]:
         """The one final outcome of each, when all are there."""
         await eventually(lambda: all(self.engine.outcomes[p] for p in parcels), seconds)
         return [self.engine.outcomes[parcel][-1] for parcel in parcels]

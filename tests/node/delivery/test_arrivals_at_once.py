@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.engine import commands as c
+from node.engine import delivery_commands as d
 from schemas.frames import Deliver
 from schemas.ids import ParcelId
 from schemas.parcels import Parcel
@@ -26,7 +26,7 @@ async def _flood(node: FakeNode, *, size: int, inside_at_once: int) -> None:
     async with raw_peer() as peer:
         link = await peer.greet(node)
         await link.hear()
-        await eventually(lambda: node.engine.count(c.Retry))  # the link is served from here on
+        await eventually(lambda: node.engine.count(d.Retry))  # the link is served from here on
         inside = node.delivery.links.get(peer.engine.key)
         assert inside is not None
         node.engine.gate.clear()  # the disk stands still
@@ -38,4 +38,4 @@ async def _flood(node: FakeNode, *, size: int, inside_at_once: int) -> None:
             await link.connection.ping()
         assert inside._arriving == inside_at_once
         node.engine.gate.set()
-        await eventually(lambda: node.engine.count(c.Arrived) == FLOOD)
+        await eventually(lambda: node.engine.count(d.Arrived) == FLOOD)

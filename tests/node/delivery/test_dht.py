@@ -18,6 +18,8 @@ from discovery.dht.publication import cells_to_read, open_private_untrusted
 from identity.cell import open_cell_untrusted
 from node.delivery.dht import Dht
 from node.engine import commands as c
+from node.engine import delivery_commands as d
+from node.engine import relay_commands as r
 from node.engine_thread import EngineThread
 from node.node import Node, NodeConfig
 from schemas.dht import DhtValue
@@ -101,7 +103,7 @@ async def test_a_holder_of_the_card_opens_it(run: RunNode, tmp_path: Path) -> No
     await eventually(lambda: published(node))
     reader = await run(bob, keeper)
     await reader.ask(c.AddContact(await card(node)))
-    cells = {cell.id: cell for cell in await reader.ask(c.CellsOf(node.device))}
+    cells = {cell.id: cell for cell in await reader.ask(d.CellsOf(node.device))}
     values = {DhtValue.decode(each.payload).cell: each for each in kept_at(keeper)}
     both = cells.keys() & values.keys()
     assert both
@@ -255,7 +257,7 @@ async def test_a_relay_named_later_is_where_we_begin(
     relay = await relays()
     node = await run(Person(tmp_path, "ada"))
     await within(dht_of(node)._service.begun.wait())
-    await node.ask(c.SetRelays((str(relay.address),)))
+    await node.ask(r.SetRelays((str(relay.address),)))
     await eventually(lambda: published(node))
 
 
@@ -269,7 +271,7 @@ async def test_an_engine_that_refuses_for_a_while_does_not_end_the_dht(
     real = EngineThread.ask
 
     async def full_at_first(self: EngineThread[Any], command: c.Command[Any]) -> Any:
-        if type(command) in (c.DhtStart, c.OwnPublications) and not refused[type(command)]:
+        if type(command) in (d.DhtStart, d.OwnPublications) and not refused[type(command)]:
             refused[type(command)] += 1
             raise Fault("disk-full", "by the test", blame=Blame.ENVIRONMENT)
         return await real(self, command)
@@ -279,6 +281,6 @@ async def test_an_engine_that_refuses_for_a_while_does_not_end_the_dht(
     node = await run(Person(tmp_path, "ada"), keeper)
     assert not await within(dht_of(node).lookups.records(keeper.device)), "nor does anybody hang"
     await eventually(lambda: published(node))
-    assert refused.keys() == {c.DhtStart, c.OwnPublications}
+    assert refused.keys() == {d.DhtStart, d.OwnPublications}
     counts = dht_of(node).counts
     assert (counts["crashed"], counts["publish-disk-full"]) == (1, 1)

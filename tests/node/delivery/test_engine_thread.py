@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from node.engine.commands import Command, PendingCount, Tick, WhoAmI
+from node.engine.commands import Command, Tick, WhoAmI
+from node.engine.delivery_commands import PendingCount
 from node.engine.values import Effect, KeyPackagesLow, OutboxReady
 from node.engine_thread import EngineThread
 from schemas.errors import Fault, Refused

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 from node.delivery.turns import Turns
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from tests.node.delivery.support import FakeEngine, FakeNodes, Relays, eventually, within
 
 CROWD = 60
@@ -26,7 +27,7 @@ async def test_one_message_leaves_before_the_backlog_of_a_large_group(
 
     def watch(command: c.Command[object], effects: list[object]) -> object:
         items = answer(command, effects)  # type: ignore[arg-type]
-        if isinstance(command, c.TakeDue):
+        if isinstance(command, d.TakeDue):
             assert isinstance(items, tuple)
             taken.extend(item.recipient for item in items)
         return items

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from identity.credential import issue_credential
-from node.engine.commands import Arrived
+from node.engine.delivery_commands import Arrived
 from node.engine.values import Rejected, SummaryReady
 from schemas.frames import (
     Acked,

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from node.engine.commands import Arrived
+from node.engine.delivery_commands import Arrived
 from node.engine.values import Accepted, Rejected, Verdict
 from schemas.errors import Malformed
 from schemas.node_service import StoredParcel

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from node.engine.commands import Arrived, LinkUp, Outcome, ReceiveBundle
+from node.engine.delivery_commands import (
+    Arrived,
+    LinkUp,
+    Outcome,
+    ReceiveBundle,
+)
 from node.engine.values import Accepted, Deferred, Rejected, SummaryReady, Verdict
 from schemas.errors import Refused
 from schemas.records import Signed

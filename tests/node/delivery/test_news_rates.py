@@ -13,7 +13,8 @@ import pytest
 from discovery.lan_events import Peer, PeerChange, PeerEvent
 from node.delivery.lan import Lan
 from node.delivery.limits import DeliveryLimits
-from node.engine.commands import Command, LookUpPeer, Retry
+from node.engine.commands import Command
+from node.engine.delivery_commands import LookUpPeer, Retry
 from node.engine.values import PeerView
 from schemas.errors import Unreachable
 from schemas.ids import DeviceKey, IdentityKey

@@ -12,7 +12,7 @@ import pytest
 
 from node.delivery import outcomes
 from node.delivery.outcomes import OutcomeDesk
-from node.engine.commands import Outcome, ReportOutcomes
+from node.engine.delivery_commands import Outcome, ReportOutcomes
 from schemas.errors import Blame, Fault
 from schemas.ids import ParcelId
 from tests.node.delivery.support import within

@@ -11,6 +11,7 @@ import mls_rs
 import pytest
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.node import Node
 from schemas.errors import Fault
 from tests.node.delivery.real import Person, befriend, texts
@@ -26,7 +27,7 @@ async def stack(kj: None) -> AsyncIterator[AsyncExitStack]:
 async def called(reader: Node, person: Node, name: str) -> None:
     """Until `reader` knows `person` by that name."""
     async with asyncio.timeout(15):
-        while (await reader.ask(c.LookUpPeer(person.device))).name != name:
+        while (await reader.ask(d.LookUpPeer(person.device))).name != name:
             await asyncio.sleep(0.02)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from node.delivery.limits import DEFAULT_DELIVERY_LIMITS as LIMITS
 from node.delivery.link import CONNECTION_LOST, NOT_ACKNOWLEDGED
 from node.delivery.patience import Patience
-from node.engine.commands import Outcome
+from node.engine.delivery_commands import Outcome
 from schemas.ids import DeviceKey, ParcelId
 
 PEER, OTHER = DeviceKey(bytes(32)), DeviceKey(bytes([1] * 32))

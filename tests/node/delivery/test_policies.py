@@ -9,6 +9,7 @@ import pytest
 
 from discovery.record import newest
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine.commands import SetPathPolicy
 from node.node import Node
 from schemas.addresses import RelayAddress
@@ -50,7 +51,7 @@ async def test_relay_only_hides_us_from_one_person(relays: Relays, tmp_path: Pat
             assert {row.path for row in rows} == {"relay"}
         assert not linked(b, a)
         # Who asks for where we are over a link, or gets our news, learns it no longer.
-        answer = await a.ask(c.AnswerBundle(a.identity, 0, b.device))
+        answer = await a.ask(d.AnswerBundle(a.identity, 0, b.device))
         assert answer.core is not None
         assert answer.endpoints == ()
         assert (await within(a.paths(b.identity)))[0].sentence.startswith("By relay.")
@@ -87,7 +88,7 @@ async def test_who_is_hidden_from_one_person_is_told_by_no_relay(
         hidden = await shows(addresses=False)
         assert hidden.sequence > before.sequence
         assert hidden.relays == before.relays
-        (given,) = (await a.ask(c.AnswerBundle(a.identity, 0, c_.device))).endpoints
+        (given,) = (await a.ask(d.AnswerBundle(a.identity, 0, c_.device))).endpoints
         full = EndpointRecord.decode(given.payload)
         assert full.addresses == before.addresses
         assert newest(full, hidden) == full
@@ -117,7 +118,7 @@ async def test_relay_only_for_everybody_publishes_no_address(
         sent = await b.ask(c.Send(group, "hello"))  # type: ignore[arg-type]
         rows = await ledger(b, sent, DONE)
         assert {row.path for row in rows} == {"relay"}
-        peer = await b.ask(c.LookUpPeer(a.device))
+        peer = await b.ask(d.LookUpPeer(a.device))
         assert peer.hints == ()
         assert not linked(a, b)
         # A person's own policy cannot undo it.

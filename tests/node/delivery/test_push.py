@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine.values import Accepted
 from relay.server import open_relay
 from relay.store.contract import Quotas
@@ -61,7 +62,7 @@ async def test_a_pushed_parcel_is_acknowledged_only_after_the_commit(
     held = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def hold(arrived: c.Arrived) -> Accepted:
+    def hold(arrived: d.Arrived) -> Accepted:
         away.gate.clear()
         loop.call_soon_threadsafe(held.set)
         return Accepted()

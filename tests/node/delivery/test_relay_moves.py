@@ -12,6 +12,7 @@ from pathlib import Path
 
 from identity.keys import device_from_seed, new_seed
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import relay_commands as r
 from node.engine import values as v
 from node.engine.relays import READ_AT_LEAST_S
@@ -92,7 +93,7 @@ async def once_stocked(ada: Node, bob: Node) -> v.GroupView:
 
 
 async def relays_of(reader: Node, device: DeviceKey) -> tuple[str, ...]:
-    return (await reader.ask(c.LookUpPeer(device))).relays
+    return (await reader.ask(d.LookUpPeer(device))).relays
 
 
 async def knows(reader: Node, device: DeviceKey, relay: Relay) -> None:
@@ -113,7 +114,7 @@ async def test_a_sender_that_was_away_finds_the_statement_at_the_old_relay(
             running(ada, gone) as a,
         ):
             group = await talking(a, b)
-        await b.ask(c.SetRelays((str(new.address),)))
+        await b.ask(r.SetRelays((str(new.address),)))
         await eventually_published(old, b.identity, new)
         async with running(ada) as a:
             assert await relays_of(a, b.device) == (str(old.address),)
@@ -153,7 +154,7 @@ async def test_moving_while_messages_flow_shows_each_once(relays: Relays, tmp_pa
         talker = asyncio.create_task(talk())
         for place in (new, old, new):
             await asyncio.sleep(0.3)
-            await b.ask(c.SetRelays((str(place.address),)))
+            await b.ask(r.SetRelays((str(place.address),)))
         await knows(a, b.device, new)
         await asyncio.sleep(0.3)
         done.set()
@@ -198,7 +199,7 @@ async def test_the_old_relay_is_let_go_when_it_is_empty_and_all_know(
     clock = Clock()
     async with running(ada, hers) as a, running(bob, old, clock=clock) as b:
         await talking(a, b)
-        await b.ask(c.SetRelays((str(new.address),)))
+        await b.ask(r.SetRelays((str(new.address),)))
         views = {view.relay: view for view in await b.relays()}
         assert views[str(new.address)].order == 1
         assert views[str(old.address)].left_at is not None
@@ -222,7 +223,7 @@ async def test_a_relay_that_shows_an_old_statement_gains_nothing(
     async with running(ada, hers) as a, running(bob, old) as b:
         group = await talking(a, b)
         stale = await b.ask(r.OwnRelayStatement())
-        await b.ask(c.SetRelays((str(new.address),)))
+        await b.ask(r.SetRelays((str(new.address),)))
         await knows(a, b.device, new)
 
         async def lies(identity: IdentityKey) -> Signed | None:

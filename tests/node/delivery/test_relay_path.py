@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import mls_rs
 import pytest
 
-from node.engine.commands import Arrived, MakeKeyPackage
+from node.engine.delivery_commands import Arrived, MakeKeyPackage
 from node.engine.values import Accepted, BundleChanged, Deferred, KeyPackagesLow, Rejected, Verdict
 from relay.server import Relay, open_relay
 from relay.store.contract import Quotas

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from node.delivery.link import Link
-from node.engine.commands import Arrived
+from node.engine.delivery_commands import Arrived
 from node.engine.values import Accepted, Deferred, Verdict
 from schemas.ids import DeviceKey, ParcelId
 from tests.node.delivery.support import FakeNode, FakeNodes, Relays, eventually

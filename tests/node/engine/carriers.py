@@ -14,6 +14,7 @@ import mls_rs
 from identity.envelope import seal
 from identity.signing import sign
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from schemas import frames, limits, messages, parcels, records
 from schemas.addresses import Address, AddressKind, EndpointAddress, RelayAddress
@@ -110,7 +111,7 @@ class Scene:
         self.arrive(recipient, resealed(recipient, parcel, ParcelBody(parcel.id, content)))
 
     def arrive(self, recipient: Person, parcel: Parcel) -> None:
-        self.verdicts.append(recipient.ask(c.Arrived(parcel, "direct")))
+        self.verdicts.append(recipient.ask(d.Arrived(parcel, "direct")))
 
     def forge(self, change: Callable[[ParcelBody], ParcelBody | bytes]) -> None:
         """What waits at Mallory arrives changed, and then as it was."""
@@ -175,16 +176,16 @@ def summary(scene: Scene, patch: Patch) -> None:
         mark = AuthorMark(person.device, 1, 9, (1,), 1)
         said = Summary(scene.group, row.epoch_id, row.head, next(scene.newer), (mark,))
         signed = scene.signed(SignedType.SUMMARY, patch(said.encode()))
-        person.run(c.ReceiveSummary(scene.mallory.device, signed))
+        person.run(d.ReceiveSummary(scene.mallory.device, signed))
         scene.give(person, SummaryContent(signed))
 
 
 def bundle(scene: Scene, patch: Patch) -> None:
-    mine = BundleCore.decode(scene.mallory.ask(c.OwnRecords())[0].payload)
+    mine = BundleCore.decode(scene.mallory.ask(d.OwnRecords())[0].payload)
     core = dataclasses.replace(mine, number=next(scene.newer), relays=(RELAY,))
     signed = scene.signed(SignedType.BUNDLE_CORE, patch(core.encode()))
     for person in scene.honest:
-        person.run(c.ReceiveBundle(signed, ()))
+        person.run(d.ReceiveBundle(signed, ()))
         scene.give(person, BundlesContent((signed,)))
 
 
@@ -205,7 +206,7 @@ def endpoint(scene: Scene, patch: Patch) -> None:
     )
     signed = scene.signed(SignedType.ENDPOINT_RECORD, patch(record.encode()))
     for person in scene.honest:
-        person.run(c.ReceiveBundle(None, (signed,)))
+        person.run(d.ReceiveBundle(None, (signed,)))
         scene.give(person, BundlesContent(endpoints=(signed,)))
 
 
@@ -230,8 +231,8 @@ def frame(scene: Scene, patch: Patch, sent: frames.Frame) -> None:
         match read:
             case frames.Hello():
                 credential = scene.mallory.engine._core.credential
-                person.ask(c.LinkUp(device, dataclasses.replace(read, credential=credential)))
-                person.ask(c.LinkDown(device))
+                person.ask(d.LinkUp(device, dataclasses.replace(read, credential=credential)))
+                person.ask(d.LinkDown(device))
             case frames.Deliver():
                 scene.mallory.send(scene.group, "listen")
                 for parcel in scene.world.take(scene.mallory, person):
@@ -240,9 +241,9 @@ def frame(scene: Scene, patch: Patch, sent: frames.Frame) -> None:
             case frames.Deferred():
                 outcome(scene, person, retry_after_s=read.retry_after_ms / 1000)
             case frames.KeyPackageRequest():
-                person.run(c.AnswerKeyPackage(device, read.suite, read.request_id))
+                person.run(d.AnswerKeyPackage(device, read.suite, read.request_id))
             case frames.BundleRequest():
-                person.ask(c.AnswerBundle(person.identity, read.newer_than, device))
+                person.ask(d.AnswerBundle(person.identity, read.newer_than, device))
             case other:
                 raise AssertionError(other)
 
@@ -251,7 +252,7 @@ def outcome(scene: Scene, person: Person, **said: Any) -> None:
     """Of all that waits for Mallory here."""
     message = person.send(scene.group, "out")
     due = scene.world.take(person, scene.mallory)
-    person.ask(c.ReportOutcomes(tuple(c.Outcome(parcel.id, **said) for parcel in due)))
+    person.ask(d.ReportOutcomes(tuple(d.Outcome(parcel.id, **said) for parcel in due)))
     person.ask(c.Why(message.hex()))
 
 

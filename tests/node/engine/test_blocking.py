@@ -8,6 +8,7 @@ import mls_rs
 import pytest
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from schemas.errors import Fault
 from schemas.ids import GroupId
@@ -35,7 +36,7 @@ def test_invitation_of_somebody_blocked_is_dropped_and_counted(world: World) -> 
     group = mal.create("spam", K, ada)
     message = mal.send(group, "buy this")
     parcels = world.take(mal, ada)
-    assert counted(ada, c.Arrived(parcels[0], "relay")) == ["blocked-invitation"]
+    assert counted(ada, d.Arrived(parcels[0], "relay")) == ["blocked-invitation"]
     world.hand(mal, ada, parcels)
     world.settle(90)
     assert ada.ask(c.ListRequests()) == ()
@@ -95,7 +96,7 @@ def test_shared_group_goes_on_without_their_words(world: World) -> None:
     assert ada.read() == ["still here"]
     mal.ask(c.SetName("mallory"))  # keys of a member are needed, whoever they are
     world.settle()
-    assert ada.ask(c.LookUpPeer(mal.device)).name == "mallory"
+    assert ada.ask(d.LookUpPeer(mal.device)).name == "mallory"
 
 
 def test_links_bundles_and_key_packages_are_refused_as_if_away(world: World) -> None:
@@ -104,22 +105,22 @@ def test_links_bundles_and_key_packages_are_refused_as_if_away(world: World) -> 
     result = ada.engine.run([c.Block(mal.identity)], world.now)
     assert v.LinkUnwanted(mal.device) in result.effects
     refusals: tuple[c.Command[Any], ...] = (
-        c.OwnHello("127.0.0.1:1", mal.device),
-        c.LinkUp(mal.device, mal.ask(c.OwnHello("127.0.0.1:1"))),
+        d.OwnHello("127.0.0.1:1", mal.device),
+        d.LinkUp(mal.device, mal.ask(d.OwnHello("127.0.0.1:1"))),
     )
     for refused in refusals:
         with pytest.raises(Fault) as caught:
             ada.ask(refused)
         assert caught.value.code == "away"
     with pytest.raises(Fault) as caught:
-        ada.ask(c.AnswerKeyPackage(mal.device, K, b"r" * 16))
+        ada.ask(d.AnswerKeyPackage(mal.device, K, b"r" * 16))
     assert caught.value.code == "no-key-package"
-    assert ada.ask(c.AnswerBundle(ada.identity, 0, mal.device)).core is None
-    number = ada.ask(c.KnownNumber(mal.identity))
+    assert ada.ask(d.AnswerBundle(ada.identity, 0, mal.device)).core is None
+    number = ada.ask(d.KnownNumber(mal.identity))
     mal.ask(c.SetName("other"))
     world.settle()
-    assert ada.ask(c.KnownNumber(mal.identity)) == number
-    assert mal.device not in ada.ask(c.PeersToGreet())
+    assert ada.ask(d.KnownNumber(mal.identity)) == number
+    assert mal.device not in ada.ask(d.PeersToGreet())
     ada.ask(c.SetName("ada the second"))
     assert world.take(ada, mal) == []
 

@@ -7,6 +7,7 @@ import pytest
 
 from node.engine import catch_up, serving
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from schemas.ids import GroupId
 from tests.node.engine.world import Person, World
@@ -16,7 +17,7 @@ def unlink(*people: Person) -> None:
     for person in people:
         for other in people:
             if other is not person:
-                person.ask(c.LinkDown(other.device))
+                person.ask(d.LinkDown(other.device))
 
 
 def away(world: World, *gone: Person) -> None:
@@ -26,9 +27,9 @@ def away(world: World, *gone: Person) -> None:
 
 def in_vain(sender: Person, recipient: Person) -> None:
     """Delivery tried, and told the engine that nobody is there."""
-    items = sender.ask(c.TakeDue(recipient.device))
-    outcomes = [c.Outcome(item.parcel, reason="relay-unreachable") for item in items]
-    sender.ask(c.ReportOutcomes(tuple(outcomes)))
+    items = sender.ask(d.TakeDue(recipient.device))
+    outcomes = [d.Outcome(item.parcel, reason="relay-unreachable") for item in items]
+    sender.ask(d.ReportOutcomes(tuple(outcomes)))
 
 
 def paths(person: Person, group: GroupId) -> list[tuple[str, str]]:
@@ -242,7 +243,7 @@ def test_newcomer_is_introduced_by_others_when_its_inviter_is_gone(
     # Of what follows the Welcome, nothing arrives before Ada is gone.
     parcels = iter(world.take(ada, dan))
     while not dan.ask(c.ListRequests()) and not dan.ask(c.ListGroups()):
-        dan.ask(c.Arrived(next(parcels), "direct", ada.device))
+        dan.ask(d.Arrived(next(parcels), "direct", ada.device))
     dan.ask(c.Join(group))
     assert dan.engine._core.people.hybrid_key(cy.device) is None
     away(world, ada)
@@ -291,7 +292,7 @@ def test_of_many_who_know_more_a_few_are_asked(world: World) -> None:
     group = world.tea(people)
     first, *others = people
     first.summaries.clear()
-    first.ask(c.LinkUp(others[0].device, others[0].ask(c.OwnHello("127.0.0.1:1"))))
+    first.ask(d.LinkUp(others[0].device, others[0].ask(d.OwnHello("127.0.0.1:1"))))
     world.settle(1)
     core, asked = first.engine._core, first.engine._catch_up._asked
     asked.clear()
@@ -325,7 +326,7 @@ def test_stranger_who_carries_a_message_is_not_asked_for_more(
     eve = world.person("Eve")
     ada.send(group, "taken on the way")
     (parcel,) = world.take(ada, bob)
-    assert bob.ask(c.Arrived(parcel, "direct", eve.device)) == v.Accepted()
+    assert bob.ask(d.Arrived(parcel, "direct", eve.device)) == v.Accepted()
     world.settle(5)
     assert paths(bob, group) == [("taken on the way", "carried")]
     assert (group, eve.device) not in bob.engine._catch_up._asked
@@ -337,9 +338,9 @@ def test_peer_that_comes_and_goes_delays_nobody_for_long(
     world, (ada, bob, cy), group = trio
     for _ in range(200):
         world.link(bob, cy)
-        bob.ask(c.LinkDown(cy.device))
-    ada.ask(c.LinkUp(bob.device, bob.ask(c.OwnHello("127.0.0.1:1"))))
-    bob.ask(c.LinkUp(ada.device, ada.ask(c.OwnHello("127.0.0.1:1"))))
+        bob.ask(d.LinkDown(cy.device))
+    ada.ask(d.LinkUp(bob.device, bob.ask(d.OwnHello("127.0.0.1:1"))))
+    bob.ask(d.LinkUp(ada.device, ada.ask(d.OwnHello("127.0.0.1:1"))))
     due = bob.engine._catch_up._asks[group, ada.device]
     assert due <= world.now + catch_up.LONGEST_SPACING_S
 

@@ -12,6 +12,7 @@ from identity.keys import KeyPair
 from identity.signing import sign
 from node.engine import catch_up, serving
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from schemas import limits
 from schemas.errors import Malformed
@@ -45,7 +46,7 @@ def scene() -> Scene:
         ada.send(group, str(n))
     world.settle(1)
     away(world, ada, mal)
-    bob.ask(c.LinkUp(mal.device, mal.ask(c.OwnHello("127.0.0.1:1"))))
+    bob.ask(d.LinkUp(mal.device, mal.ask(d.OwnHello("127.0.0.1:1"))))
     world.settle(1)
     bob.summaries.clear()
     return Scene(world, ada, bob, mal, group)
@@ -63,12 +64,12 @@ def summary(
     head: CommitHash | None = None,
     tree: bytes = bytes(32),
     by: KeyPair[DeviceKey] | None = None,
-) -> c.ReceiveSummary:
+) -> d.ReceiveSummary:
     """Mal's, who knows nothing of the group but where it stands."""
     row = scene.bob.engine._core.group(scene.group)
     said = Summary(scene.group, row.epoch_id, head or row.head, number, marks, tree)
     signed = sign(SignedType.SUMMARY, by or scene.mal.engine.device, said.encode())
-    return c.ReceiveSummary(scene.mal.device, signed)
+    return d.ReceiveSummary(scene.mal.device, signed)
 
 
 def waiting(scene: Scene, kind: str) -> int:
@@ -82,9 +83,9 @@ def waiting(scene: Scene, kind: str) -> int:
 def drain(scene: Scene) -> int:
     """Mal takes and acknowledges all that Bob has for it; how many parcels that was."""
     parcels = 0
-    while items := scene.bob.ask(c.TakeDue(scene.mal.device)):
+    while items := scene.bob.ask(d.TakeDue(scene.mal.device)):
         parcels += len(items)
-        scene.bob.ask(c.ReportOutcomes(tuple(c.Outcome(item.parcel, acked=True) for item in items)))
+        scene.bob.ask(d.ReportOutcomes(tuple(d.Outcome(item.parcel, acked=True) for item in items)))
     return parcels
 
 
@@ -143,7 +144,7 @@ def test_peer_that_takes_nothing_fills_no_outbox(
         scene.world.now += 3
         scene.bob.ask(c.Tick())
     assert waiting(scene, "carried") == MESSAGES
-    scene.bob.ask(c.LinkDown(scene.mal.device))
+    scene.bob.ask(d.LinkDown(scene.mal.device))
     assert waiting(scene, "carried") == waiting(scene, "catch-up") == 0
 
 
@@ -165,7 +166,7 @@ def test_without_a_link_the_answer_is_small(
     scene: Scene, numbers: Iterator[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "BYTES_BY_RELAY", 4 * limits.KIB)
-    scene.bob.ask(c.LinkDown(scene.mal.device))
+    scene.bob.ask(d.LinkDown(scene.mal.device))
     scene.bob.ask(summary(scene, next(numbers)))
     assert 0 < waiting(scene, "carried") < MESSAGES // 2
 
@@ -207,9 +208,9 @@ def test_forged_summaries_are_refused(scene: Scene, numbers: Iterator[int]) -> N
         Signed(forged.summary.payload, scene.ada.device, forged.summary.signature),
     ):
         with pytest.raises(Malformed):
-            scene.bob.ask(c.ReceiveSummary(DeviceKey(signed.signer), signed))
+            scene.bob.ask(d.ReceiveSummary(DeviceKey(signed.signer), signed))
     with pytest.raises(Malformed, match="somebody else"):
-        scene.bob.ask(c.ReceiveSummary(scene.ada.device, forged.summary))
+        scene.bob.ask(d.ReceiveSummary(scene.ada.device, forged.summary))
     assert waiting(scene, "carried") == 0
 
 
@@ -217,7 +218,7 @@ def test_stranger_gets_nothing(scene: Scene, numbers: Iterator[int]) -> None:
     eve = scene.world.person("Eve")
     signed = summary(scene, next(numbers), by=eve.engine.device).summary
     with pytest.raises(Malformed, match="stranger"):
-        scene.bob.ask(c.ReceiveSummary(eve.device, signed))
+        scene.bob.ask(d.ReceiveSummary(eve.device, signed))
     assert waiting(scene, "carried") == waiting(scene, "catch-up") == 0
 
 
@@ -234,7 +235,7 @@ def test_removed_member_gets_no_message_bundle_or_wish(
     scene.bob.ask(summary(scene, next(numbers), head=head))
     scene.world.now += 3
     scene.bob.ask(c.Tick())
-    items = scene.bob.ask(c.TakeDue(scene.mal.device))
+    items = scene.bob.ask(d.TakeDue(scene.mal.device))
     contents = [ParcelBody.decode(item.body).content for item in items]
     assert {type(content) for content in contents} == {CommitContent, HeadsContent}
     whole = [content for content in contents if isinstance(content, CommitContent)]

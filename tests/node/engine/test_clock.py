@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from node.engine.clock import DOUBT_S, JUMP_S, Clock
 from node.store.database import MIGRATIONS, Database
@@ -45,13 +46,13 @@ def test_message_under_way_survives_a_jump_and_the_way_back(
     world.deliver = lambda sender, recipient: False
     first = ada.send(group, "before")
     (parcel,) = world.take(ada, bob)
-    ada.ask(c.ReportOutcomes((c.Outcome(parcel.id),)))
+    ada.ask(d.ReportOutcomes((d.Outcome(parcel.id),)))
     world.now += jump
     ticks(world)
     second = ada.send(group, "in the wrong time")
     ticks(world)
     parcels = world.take(ada, bob)
-    ada.ask(c.ReportOutcomes(tuple(c.Outcome(p.id, reason="relay-unreachable") for p in parcels)))
+    ada.ask(d.ReportOutcomes(tuple(d.Outcome(p.id, reason="relay-unreachable") for p in parcels)))
     assert set(ada.states(first).values()) == {"queued"}
     world.now -= jump
     world.deliver = lambda sender, recipient: True
@@ -69,7 +70,7 @@ def test_what_relays_hold_is_not_forgotten_when_the_clock_was_ahead(
     ada.send(group, "held")
     (parcel,) = world.take(ada, bob)
     until = int(world.now) + 7 * 86_400
-    ada.ask(c.ReportOutcomes((c.Outcome(parcel.id, held=("r:1#" + "ab" * 32, until)),)))
+    ada.ask(d.ReportOutcomes((d.Outcome(parcel.id, held=("r:1#" + "ab" * 32, until)),)))
     world.now -= YEAR_S
     ada.ask(c.Tick())
     assert [again.id for again in world.take(ada, bob)] == [parcel.id]

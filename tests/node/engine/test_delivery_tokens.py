@@ -9,6 +9,7 @@ import mls_rs
 from identity.bundle import sign_bundle
 from identity.delivery_token import token_hash
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from node.engine.delivery_tokens import DELIVERY_SECRET, PATIENCE_S
 from schemas.ids import GroupId
@@ -18,11 +19,11 @@ from tests.node.engine.world import Person, World
 
 def shown(bringer: Person, to: Person) -> set[bytes]:
     """What the bringer can show at the recipient's mailbox, as the relay hashes it."""
-    return {token_hash(each) for each in bringer.ask(c.LookUpPeer(to.device)).tokens}
+    return {token_hash(each) for each in bringer.ask(d.LookUpPeer(to.device)).tokens}
 
 
 def taken(person: Person) -> set[bytes]:
-    return set(person.ask(c.OwnDeliveryTokens()).hashes)
+    return set(person.ask(d.OwnDeliveryTokens()).hashes)
 
 
 def opens(bringer: Person, to: Person) -> bool:
@@ -55,10 +56,10 @@ def direct(world: World, maker: Person, other: Person) -> None:
 
 def outdated(world: World, reader: Person, of: Person) -> None:
     """The reader holds a bundle as an older version makes it."""
-    signed, _ = of.ask(c.OwnRecords())
+    signed, _ = of.ask(d.OwnRecords())
     core = BundleCore.decode(signed.payload)
     old = dataclasses.replace(core, number=core.number + 1, brings_tokens=False)
-    reader.ask(c.ReceiveBundle(sign_bundle(of.engine.identity, old)))
+    reader.ask(d.ReceiveBundle(sign_bundle(of.engine.identity, old)))
 
 
 def test_whoever_has_the_card_brings_the_first_parcel(world: World) -> None:
@@ -116,13 +117,13 @@ def test_a_mailbox_is_closed_only_when_all_who_may_bring_know_of_tokens(world: W
     """Or an update would shut out everybody who did not update yet."""
     ada, bob, cy = world.friends("ada", "bob", "cy")
     tea(world, ada, bob, cy)
-    assert not ada.ask(c.OwnDeliveryTokens()).optional
+    assert not ada.ask(d.OwnDeliveryTokens()).optional
     outdated(world, ada, bob)
-    assert ada.ask(c.OwnDeliveryTokens()).optional, "bob cannot show any"
+    assert ada.ask(d.OwnDeliveryTokens()).optional, "bob cannot show any"
     world.now += PATIENCE_S + 1
     ada.ask(c.ListContacts())  # a leap of the clock is not believed at once
     world.now += 2 * 3600
-    assert not ada.ask(c.OwnDeliveryTokens()).optional, "a month is enough"
+    assert not ada.ask(d.OwnDeliveryTokens()).optional, "a month is enough"
 
 
 def test_a_home_of_an_older_version_tells_everybody_that_it_knows_now(world: World) -> None:
@@ -137,11 +138,11 @@ def test_a_home_of_an_older_version_tells_everybody_that_it_knows_now(world: Wor
         bob.engine._db.run("DELETE FROM secrets WHERE name = ?", DELIVERY_SECRET)
         bob.engine._db.run("UPDATE contacts SET told = 0")
     before = own_token(ada, bob)
-    ada.ask(c.ReceiveBundle(bob.ask(c.OwnRecords())[0]))
-    assert ada.ask(c.OwnDeliveryTokens()).optional
+    ada.ask(d.ReceiveBundle(bob.ask(d.OwnRecords())[0]))
+    assert ada.ask(d.OwnDeliveryTokens()).optional
     bob.restart()
     world.settle(60)
-    assert not ada.ask(c.OwnDeliveryTokens()).optional
+    assert not ada.ask(d.OwnDeliveryTokens()).optional
     assert own_token(ada, bob) != before, "the new secret's"
     assert opens(ada, bob)
 
@@ -152,8 +153,8 @@ def test_what_was_refused_goes_again_when_a_new_token_comes(world: World) -> Non
     ada.send(group, "hello")
     (parcel,) = world.take(ada, bob)
     ada.ask(
-        c.ReportOutcomes(
-            (c.Outcome(parcel.id, reason="delivery-token-refused", retry_after_s=600.0),)
+        d.ReportOutcomes(
+            (d.Outcome(parcel.id, reason="delivery-token-refused", retry_after_s=600.0),)
         )
     )
     assert world.take(ada, bob) == []

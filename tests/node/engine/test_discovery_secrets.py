@@ -5,6 +5,7 @@ from __future__ import annotations
 import mls_rs
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from tests.node.engine.world import World
 
@@ -14,12 +15,12 @@ K = mls_rs.CLASSIC
 def test_contacts_hold_what_recognises_us_and_nobody_else_does(world: World) -> None:
     ada, bob = world.friends("ada", "bob")
     eve = world.person("eve")
-    ours = ada.ask(c.ReadDiscoverySecrets())
-    theirs = bob.ask(c.ReadDiscoverySecrets())
+    ours = ada.ask(d.ReadDiscoverySecrets())
+    theirs = bob.ask(d.ReadDiscoverySecrets())
     assert ours.contacts == ((bob.device, "bob", theirs.own),)
     assert theirs.contacts == ((ada.device, "ada", ours.own),)
     assert ours.own != theirs.own
-    assert eve.ask(c.ReadDiscoverySecrets()).contacts == ()
+    assert eve.ask(d.ReadDiscoverySecrets()).contacts == ()
     assert theirs.own.hex() not in repr(ours)
     assert repr(theirs.own) not in repr(ours)
 
@@ -35,4 +36,4 @@ def test_a_new_contact_is_told_to_delivery(world: World) -> None:
 def test_who_is_blocked_is_not_looked_for(world: World) -> None:
     ada, mal = world.friends("ada", "mal")
     ada.ask(c.Block(mal.identity))
-    assert ada.ask(c.ReadDiscoverySecrets()).contacts == ()
+    assert ada.ask(d.ReadDiscoverySecrets()).contacts == ()

@@ -16,6 +16,7 @@ import pytest
 
 from node.api import convert
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from node.engine.arrivals import SEEN_S
 from node.engine.conversation import LAMPORT_STEP
@@ -114,7 +115,7 @@ def show(person: Person, group: GroupId) -> None:
     for contact in person.ask(c.ListContacts()):
         convert.contact(contact)
         for device in contact.devices:
-            person.ask(c.LookUpPeer(device))
+            person.ask(d.LookUpPeer(device))
     for request in person.ask(c.ListRequests()):
         convert.invitation(request)
 

@@ -9,6 +9,7 @@ import pytest
 
 from identity.signing import sign
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from node.engine.groups.commits import FORK_BYTES, FORK_COMMITS
 from node.engine.groups.epochs import commit_hash
@@ -152,8 +153,8 @@ def test_leaping_generations_cost_a_bounded_state_and_nobody_elses_messages(
         mls.skip_to_generation(mls.next_generation + 1000)
         mal.send(group, "noise")
         (parcel,) = world.take(mal, bob)
-        result = bob.engine.run([c.Arrived(parcel, "relay")], world.now)
-        mal.ask(c.ReportOutcomes((c.Outcome(parcel.id, acked=True),)))
+        result = bob.engine.run([d.Arrived(parcel, "relay")], world.now)
+        mal.ask(d.ReportOutcomes((d.Outcome(parcel.id, acked=True),)))
         counted += [e.reason for e in result.effects if isinstance(e, v.Counted)]
     after = rows(bob, "SELECT length(blob) FROM group_state")
     assert bob.engine._core.mls_group(group).skipped_keys <= 4096

@@ -12,6 +12,7 @@ from identity.envelope import open_untrusted, seal
 from identity.keys import device_from_seed
 from identity.signing import sign
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from node.engine.groups.epochs import commit_hash
 from schemas.errors import Fault, Malformed
@@ -62,7 +63,7 @@ def flipped(data: bytes, at: int = -1) -> bytes:
 
 
 def verdict(recipient: Person, parcel: Parcel) -> v.Verdict:
-    return recipient.ask(c.Arrived(parcel, "relay"))
+    return recipient.ask(d.Arrived(parcel, "relay"))
 
 
 def code(found: v.Verdict) -> str:
@@ -312,7 +313,7 @@ def test_forged_summary_settles_nothing(world: World, pair: tuple[Person, Person
         sign(SignedType.STATEMENT, bob.engine.device, payload),
     ):
         with pytest.raises(Malformed):
-            ada.ask(c.ReceiveSummary(mallory.public, signed))
+            ada.ask(d.ReceiveSummary(mallory.public, signed))
         body = ParcelBody(ParcelId(b"s" * 16), SummaryContent(signed), group)
         parcel = Parcel(ParcelId(b"s" * 16), ada.device, int(world.now) + 9, b"")
         assert isinstance(verdict(ada, resealed(ada, parcel, body)), v.Rejected)
@@ -387,18 +388,18 @@ def test_damaged_and_expired_cards(world: World) -> None:
 
 def test_forged_bundles_and_endpoints_change_nothing(world: World) -> None:
     ada, bob, cy = world.friends("ada", "bob", "cy")
-    core, _ = bob.ask(c.OwnRecords())
+    core, _ = bob.ask(d.OwnRecords())
     forged = dataclasses.replace(core, payload=flipped(core.payload))
     with pytest.raises(Malformed):
-        ada.ask(c.ReceiveBundle(forged))
+        ada.ask(d.ReceiveBundle(forged))
     stolen = sign(SignedType.BUNDLE_CORE, cy.engine.identity, core.payload)
     with pytest.raises(Malformed):
-        ada.ask(c.ReceiveBundle(stolen))
-    endpoint = bob.ask(c.SetEndpoint(()))
-    ada.ask(c.ReceiveBundle(None, (dataclasses.replace(endpoint, signature=bytes(64)),)))
-    assert ada.ask(c.LookUpPeer(bob.device)).endpoint is None
-    ada.ask(c.ReceiveBundle(None, (endpoint,)))
-    assert ada.ask(c.LookUpPeer(bob.device)).endpoint is not None
+        ada.ask(d.ReceiveBundle(stolen))
+    endpoint = bob.ask(d.SetEndpoint(()))
+    ada.ask(d.ReceiveBundle(None, (dataclasses.replace(endpoint, signature=bytes(64)),)))
+    assert ada.ask(d.LookUpPeer(bob.device)).endpoint is None
+    ada.ask(d.ReceiveBundle(None, (endpoint,)))
+    assert ada.ask(d.LookUpPeer(bob.device)).endpoint is not None
 
 
 def test_sealed_state_holds_no_seed(world: World, pair: tuple[Person, Person, GroupId]) -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from identity.bundle import sign_bundle
 from identity.signing import sign
 from node.engine import commands as c
+from node.engine import delivery_commands as d
+from node.engine import relay_commands as r
 from node.engine import values as v
 from node.engine.own_bundle import HYBRID_KEPT_S, HYBRID_KEY_S
 from schemas.addresses import Address, AddressKind, EndpointAddress
@@ -28,11 +30,11 @@ OTHER = "198.51.100.8:7000#" + "cd" * 32
 
 
 def bundle(person: Person) -> BundleCore:
-    return BundleCore.decode(person.ask(c.OwnRecords())[0].payload)
+    return BundleCore.decode(person.ask(d.OwnRecords())[0].payload)
 
 
 def relays_known(reader: Person, of: Person) -> tuple[str, ...]:
-    return reader.ask(c.LookUpPeer(of.device)).relays
+    return reader.ask(d.LookUpPeer(of.device)).relays
 
 
 def private_bytes(person: Person) -> list[bytes]:
@@ -53,7 +55,7 @@ def test_new_name_and_relays_reach_contacts_and_members(world: World) -> None:
     for person in (bob, cy):
         person.ask(c.Join(group))
     bob.ask(c.SetName("Bobby"))
-    bob.ask(c.SetRelays((RELAY,)))
+    bob.ask(r.SetRelays((RELAY,)))
     world.settle()
     assert relays_known(ada, bob) == (RELAY,)
     assert relays_known(cy, bob) == (RELAY,)  # not a contact: a fellow member
@@ -64,7 +66,7 @@ def test_new_name_and_relays_reach_contacts_and_members(world: World) -> None:
 def test_who_was_away_gets_the_newest_and_only_that(world: World) -> None:
     ada, bob = world.friends("ada", "bob")
     for relay in (RELAY, OTHER):
-        bob.ask(c.SetRelays((relay,)))
+        bob.ask(r.SetRelays((relay,)))
     (parcel,) = world.take(bob, ada)
     world.hand(bob, ada, [parcel])
     assert relays_known(ada, bob) == (OTHER,)
@@ -78,10 +80,10 @@ def test_what_a_relay_holds_is_handed_to_the_new_relay(world: World) -> None:
     world.settle(2)
     ada.send(group, "hello")
     (parcel,) = world.take(ada, bob)
-    held = c.Outcome(parcel.id, held=(RELAY, int(world.now) + 7 * 86_400))
-    ada.ask(c.ReportOutcomes((held,)))
+    held = d.Outcome(parcel.id, held=(RELAY, int(world.now) + 7 * 86_400))
+    ada.ask(d.ReportOutcomes((held,)))
     assert world.take(ada, bob) == []
-    bob.ask(c.SetRelays((OTHER,)))
+    bob.ask(r.SetRelays((OTHER,)))
     world.hand(bob, ada, world.take(bob, ada))
     assert [again.id for again in world.take(ada, bob)] == [parcel.id]
 
@@ -90,19 +92,19 @@ def test_new_addresses_reach_linked_devices_at_once(world: World) -> None:
     ada, bob, cy = world.friends("ada", "bob", "cy")
     world.link(ada, bob)
     address = EndpointAddress(Address("192.0.2.1", 7000), AddressKind.LAN)
-    signed = bob.ask(c.SetEndpoint((address,)))
+    signed = bob.ask(d.SetEndpoint((address,)))
     world.settle()
-    assert ada.ask(c.LookUpPeer(bob.device)).endpoint == signed.encode()
-    assert cy.ask(c.LookUpPeer(bob.device)).endpoint is None  # asks when they meet
+    assert ada.ask(d.LookUpPeer(bob.device)).endpoint == signed.encode()
+    assert cy.ask(d.LookUpPeer(bob.device)).endpoint is None  # asks when they meet
 
 
 def test_endpoint_made_by_a_clock_that_was_ahead_is_replaced(world: World) -> None:
     ada, _ = world.friends("ada", "bob")
     address = EndpointAddress(Address("192.0.2.1", 7000), AddressKind.LAN)
     world.now += 400 * 86_400
-    wrong = ada.ask(c.SetEndpoint((address,)))
+    wrong = ada.ask(d.SetEndpoint((address,)))
     world.now -= 400 * 86_400
-    assert ada.ask(c.SetEndpoint((address,))) != wrong
+    assert ada.ask(d.SetEndpoint((address,))) != wrong
 
 
 def test_private_part_is_for_contacts_and_cannot_be_forged_or_rolled_back(world: World) -> None:
@@ -147,11 +149,11 @@ def test_newest_bundle_wins_in_whatever_order_they_come(
     for number in numbers:
         new = dataclasses.replace(base, number=number, name=f"bob {number}")
         signed = sign_bundle(bob.engine.identity, new)
-        ada.ask(c.ReceiveBundle(signed))
+        ada.ask(d.ReceiveBundle(signed))
         highest = max(highest, number)
-        assert ada.ask(c.KnownNumber(bob.identity)) == highest
+        assert ada.ask(d.KnownNumber(bob.identity)) == highest
         expected = "bob" if highest == 1 else f"bob {highest}"
-        assert ada.ask(c.LookUpPeer(bob.device)).name == expected
+        assert ada.ask(d.LookUpPeer(bob.device)).name == expected
     for person in world.people:
         person.database.close()
 
@@ -200,5 +202,5 @@ def test_a_card_has_no_address_that_a_nat_will_have_forgotten(world: World) -> N
     ada = world.person("ada")
     lan = EndpointAddress(Address("192.168.1.7", 7000), AddressKind.LAN)
     punched = EndpointAddress(Address("11.0.0.1", 7000), AddressKind.PUNCHED)
-    ada.ask(c.SetEndpoint((punched, lan)))
+    ada.ask(d.SetEndpoint((punched, lan)))
     assert Card.parse(ada.ask(c.WhoAmI()).card).addresses == (lan.address,)

@@ -10,6 +10,7 @@ from identity.bundle import sign_bundle
 from identity.relay_statement import open_relay_statement_untrusted
 from identity.signing import sign
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import relay_commands as r
 from node.engine import values as v
 from node.engine.relays import READ_AT_LEAST_S, READ_AT_MOST_S
@@ -22,7 +23,7 @@ OLD, NEW, THIRD = (f"relay{n}.example:7000#{n * 32}" for n in ("aa", "bb", "cc")
 
 
 def relays_of(reader: Person, other: Person) -> list[str]:
-    return list(reader.ask(c.LookUpPeer(other.device)).relays)
+    return list(reader.ask(d.LookUpPeer(other.device)).relays)
 
 
 def former(person: Person) -> list[str]:
@@ -36,14 +37,14 @@ def statement_of(person: Person, number: int, *relays: str) -> Signed:
 
 def friends_at(world: World, *relays: str) -> tuple[Person, Person]:
     ada, bob = world.friends("ada", "bob")
-    bob.ask(c.SetRelays(relays))
+    bob.ask(r.SetRelays(relays))
     ada.knows(bob)
     return ada, bob
 
 
 def test_the_statement_says_what_the_bundle_says(world: World) -> None:
     ada = world.person("ada")
-    ada.ask(c.SetRelays((OLD,)))
+    ada.ask(r.SetRelays((OLD,)))
     ada.ask(r.ChangeRelays(add=(NEW,), first=True))
     statement = open_relay_statement_untrusted(ada.ask(r.OwnRelayStatement()))
     assert list(map(str, statement.relays)) == [NEW, OLD] == list(ada.ask(c.WhoAmI()).relays)
@@ -67,7 +68,7 @@ def test_relays_are_added_behind_and_dropped_by_name(world: World) -> None:
 def test_a_relay_is_left_when_it_is_empty_and_all_know(world: World) -> None:
     ada, bob = friends_at(world, OLD)
     world.settle()
-    bob.ask(c.SetRelays((NEW,)))
+    bob.ask(r.SetRelays((NEW,)))
     assert former(bob) == [OLD]
     world.later(READ_AT_LEAST_S + 1)
     bob.ask(r.FormerRelayEmpty(OLD))
@@ -81,7 +82,7 @@ def test_a_relay_is_left_when_it_is_empty_and_all_know(world: World) -> None:
 
 def test_a_relay_is_not_left_while_parcels_may_be_under_way_to_it(world: World) -> None:
     _, bob = friends_at(world, OLD)
-    bob.ask(c.SetRelays((NEW,)))
+    bob.ask(r.SetRelays((NEW,)))
     world.settle()
     bob.ask(r.FormerRelayEmpty(OLD))
     assert former(bob) == [OLD]
@@ -89,8 +90,8 @@ def test_a_relay_is_not_left_while_parcels_may_be_under_way_to_it(world: World) 
 
 def test_a_relay_that_is_dead_is_given_up_when_no_parcel_there_can_live(world: World) -> None:
     bob = world.person("bob")
-    bob.ask(c.SetRelays((OLD,)))
-    bob.ask(c.SetRelays((NEW,)))
+    bob.ask(r.SetRelays((OLD,)))
+    bob.ask(r.SetRelays((NEW,)))
     world.later(READ_AT_MOST_S - 2 * 86_400)
     assert former(bob) == [OLD]
     bob.restart()
@@ -107,20 +108,20 @@ def test_a_statement_moves_the_mail_that_waits(world: World) -> None:
     bob.ask(c.Join(group))
     world.settle()
     ada.send(group, "held")
-    [held] = ada.ask(c.TakeDue(bob.device))
-    ada.ask(c.ReportOutcomes((c.Outcome(held.parcel, held=(OLD, int(world.now) + 604_800)),)))
+    [held] = ada.ask(d.TakeDue(bob.device))
+    ada.ask(d.ReportOutcomes((d.Outcome(held.parcel, held=(OLD, int(world.now) + 604_800)),)))
     ada.send(group, "in vain")
-    [failed] = ada.ask(c.TakeDue(bob.device))
-    ada.ask(c.ReportOutcomes((c.Outcome(failed.parcel, reason="relay-unreachable"),)))
-    assert ada.ask(c.TakeDue(bob.device)) == ()
+    [failed] = ada.ask(d.TakeDue(bob.device))
+    ada.ask(d.ReportOutcomes((d.Outcome(failed.parcel, reason="relay-unreachable"),)))
+    assert ada.ask(d.TakeDue(bob.device)) == ()
 
-    bob.ask(c.SetRelays((NEW,)))
+    bob.ask(r.SetRelays((NEW,)))
     result = ada.engine.run([r.ReceiveRelayStatement(bob.ask(r.OwnRelayStatement()))], world.now)
     assert result.answers == (True,)
     ready = [e.devices for e in result.effects if isinstance(e, v.OutboxReady)]
     assert ready == [frozenset({bob.device})], "couriers start at once"
     assert relays_of(ada, bob) == [NEW]
-    assert {i.parcel for i in ada.ask(c.TakeDue(bob.device))} == {held.parcel, failed.parcel}
+    assert {i.parcel for i in ada.ask(d.TakeDue(bob.device))} == {held.parcel, failed.parcel}
 
 
 def test_what_the_old_relay_took_meanwhile_is_handed_over_too(world: World) -> None:
@@ -131,28 +132,28 @@ def test_what_the_old_relay_took_meanwhile_is_handed_over_too(world: World) -> N
     bob.ask(c.Join(group))
     world.settle()
     ada.send(group, "under way")
-    [item] = ada.ask(c.TakeDue(bob.device))
-    bob.ask(c.SetRelays((NEW,)))
+    [item] = ada.ask(d.TakeDue(bob.device))
+    bob.ask(r.SetRelays((NEW,)))
     ada.ask(r.ReceiveRelayStatement(bob.ask(r.OwnRelayStatement())))
-    ada.ask(c.ReportOutcomes((c.Outcome(item.parcel, held=(OLD, int(world.now) + 604_800)),)))
-    assert [each.parcel for each in ada.ask(c.TakeDue(bob.device))] == [item.parcel]
-    ada.ask(c.ReportOutcomes((c.Outcome(item.parcel, held=(NEW, int(world.now) + 604_800)),)))
-    assert ada.ask(c.TakeDue(bob.device)) == ()
+    ada.ask(d.ReportOutcomes((d.Outcome(item.parcel, held=(OLD, int(world.now) + 604_800)),)))
+    assert [each.parcel for each in ada.ask(d.TakeDue(bob.device))] == [item.parcel]
+    ada.ask(d.ReportOutcomes((d.Outcome(item.parcel, held=(NEW, int(world.now) + 604_800)),)))
+    assert ada.ask(d.TakeDue(bob.device)) == ()
 
 
 def test_what_a_card_or_record_says_is_asked_and_takes_no_mail(world: World) -> None:
     """They may name a relay that is not read any more: a parcel there would lie for a week."""
     bob = world.person("bob")
-    bob.ask(c.SetRelays((OLD,)))
-    bob.ask(c.SetEndpoint(()))
+    bob.ask(r.SetRelays((OLD,)))
+    bob.ask(d.SetEndpoint(()))
     ada = world.person("ada")
     ada.ask(c.AddContact(bob.ask(c.WhoAmI()).card))
     assert relays_of(ada, bob) == [OLD], "nothing better is known"
-    core, endpoint = bob.ask(c.OwnRecords())
-    ada.ask(c.ReceiveBundle(core, () if endpoint is None else (endpoint,)))
-    bob.ask(c.SetRelays((NEW,)))
+    core, endpoint = bob.ask(d.OwnRecords())
+    ada.ask(d.ReceiveBundle(core, () if endpoint is None else (endpoint,)))
+    bob.ask(r.SetRelays((NEW,)))
     ada.ask(r.ReceiveRelayStatement(bob.ask(r.OwnRelayStatement())))
-    peer = ada.ask(c.LookUpPeer(bob.device))
+    peer = ada.ask(d.LookUpPeer(bob.device))
     assert (peer.relays, peer.hint_relays) == ((NEW,), (OLD,))
 
 
@@ -175,9 +176,9 @@ def test_an_old_statement_is_counted_and_moves_nothing_back(world: World) -> Non
     """A relay that shows what was true once gains no more than by showing nothing."""
     ada, bob = friends_at(world, OLD)
     old = bob.ask(r.OwnRelayStatement())
-    bob.ask(c.SetRelays((THIRD,)))
+    bob.ask(r.SetRelays((THIRD,)))
     older = bob.ask(r.OwnRelayStatement())
-    bob.ask(c.SetRelays((NEW,)))
+    bob.ask(r.SetRelays((NEW,)))
     assert ada.ask(r.ReceiveRelayStatement(bob.ask(r.OwnRelayStatement())))
     for stale in (old, older):
         result = ada.engine.run([r.ReceiveRelayStatement(stale)], world.now)
@@ -195,10 +196,10 @@ def test_the_newer_of_bundle_and_statement_counts(world: World) -> None:
     base = bob.engine._core.people.bundle(bob.identity)
     assert base is not None
     between = dataclasses.replace(base[1], number=number + 3)
-    ada.ask(c.ReceiveBundle(sign_bundle(bob.engine.identity, between)))
+    ada.ask(d.ReceiveBundle(sign_bundle(bob.engine.identity, between)))
     assert relays_of(ada, bob) == [NEW], "that bundle is older than the statement"
     after = dataclasses.replace(base[1], number=number + 6, relays=(RelayAddress.parse(THIRD),))
-    ada.ask(c.ReceiveBundle(sign_bundle(bob.engine.identity, after)))
+    ada.ask(d.ReceiveBundle(sign_bundle(bob.engine.identity, after)))
     assert relays_of(ada, bob) == [THIRD]
     assert not ada.ask(r.ReceiveRelayStatement(statement_of(bob, number + 5, NEW)))
     assert relays_of(ada, bob) == [THIRD]

@@ -6,6 +6,7 @@ import mls_rs
 import pytest
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import requests
 from node.engine import values as v
 from node.engine.requests import REQUEST_FULL, TOO_MANY_REQUESTS
@@ -196,7 +197,7 @@ def test_what_was_refused_over_a_relay_comes_after_joining(
     found = [verdict(ada, parcel) for parcel in parcels]
     assert found == [v.Accepted()] * 5 + [v.Rejected(REQUEST_FULL)] * 2
     until = int(world.now) + 7 * 86_400
-    mal.ask(c.ReportOutcomes(tuple(c.Outcome(p.id, held=(RELAY, until)) for p in parcels)))
+    mal.ask(d.ReportOutcomes(tuple(d.Outcome(p.id, held=(RELAY, until)) for p in parcels)))
     ada.ask(c.Join(group))
     world.settle(15)
     mal.send(group, "7")

@@ -10,6 +10,7 @@ import pytest
 from identity.bundle import sign_bundle
 from identity.signing import sign
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Malformed
@@ -47,15 +48,15 @@ def test_old_honest_statement_does_not_split_a_group(world: World) -> None:
 
 def test_bundle_cannot_claim_somebody_elses_device(world: World) -> None:
     ada, bob, mal = world.friends("ada", "bob", "mal")
-    bobs = BundleCore.decode(bob.ask(c.OwnRecords())[0].payload)
-    mals = BundleCore.decode(mal.ask(c.OwnRecords())[0].payload)
+    bobs = BundleCore.decode(bob.ask(d.OwnRecords())[0].payload)
+    mals = BundleCore.decode(mal.ask(d.OwnRecords())[0].payload)
     evil = RelayAddress.parse("6.6.6.6:7000#" + mal.device.hex())
     new = dataclasses.replace(
         mals, number=mals.number + 1, devices=mals.devices + bobs.devices, relays=(evil,)
     )
     with pytest.raises(Malformed):
-        ada.ask(c.ReceiveBundle(sign_bundle(mal.engine.identity, new)))
-    look = ada.ask(c.LookUpPeer(bob.device))
+        ada.ask(d.ReceiveBundle(sign_bundle(mal.engine.identity, new)))
+    look = ada.ask(d.LookUpPeer(bob.device))
     assert (look.name, look.relays) == ("bob", ())
 
 
@@ -72,7 +73,7 @@ def test_coinvitee_cannot_take_over_a_welcome(world: World) -> None:
         mal.engine.device,
         dataclasses.replace(h, author=mal.device, commit=CommitHash(b"w" * 32)).encode(),
     )
-    own, _ = mal.ask(c.OwnRecords())
+    own, _ = mal.ask(d.OwnRecords())
     b = dataclasses.replace(
         body,
         parcel=ParcelId(b"q" * 16),
@@ -95,7 +96,7 @@ def test_removed_member_accepts_its_removal(world: World) -> None:
 
 def _knows_cy(bob: Person, cy: Person, g: GroupId) -> bool:
     bob.send(g, "hi cy")
-    return bob.ask(c.TakeDue(cy.device))[0].hybrid_key is not None
+    return bob.ask(d.TakeDue(cy.device))[0].hybrid_key is not None
 
 
 def test_bundles_that_come_before_the_welcome_are_kept(world: World) -> None:

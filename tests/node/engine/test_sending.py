@@ -10,6 +10,7 @@ import mls_rs
 import pytest
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from schemas.errors import Blame, Fault, Refused
 from schemas.ids import GroupId, ParcelId
@@ -85,9 +86,9 @@ def test_the_backlog_of_one_group_does_not_delay_another(world: World) -> None:
         ada.send(crowd, f"noise {n}")
     for n in range(8):
         ada.send(chat, f"hello {n}")
-    first = ada.ask(c.TakeDue(bob.device, 8))
+    first = ada.ask(d.TakeDue(bob.device, 8))
     for item in first:
-        ada.ask(c.ReportOutcomes((c.Outcome(item.parcel, retry_after_s=0.0),)))
+        ada.ask(d.ReportOutcomes((d.Outcome(item.parcel, retry_after_s=0.0),)))
     groups = [item_group(item.body) for item in first]
     assert groups.count(chat) == groups.count(crowd) == 4, "one each, in turns"
 
@@ -127,9 +128,9 @@ def _steps_of_a_turn(
     ada.database.set_progress_handler(None)
     assert len(parcels) == 64
     bob.summaries.clear()
-    bob.run(*(c.Arrived(parcel, "direct") for parcel in parcels))
-    receipt = c.ReceiveSummary(bob.device, Signed.decode(bob.summaries[-1].summary))
-    outcomes = c.ReportOutcomes(tuple(c.Outcome(parcel.id, acked=True) for parcel in parcels))
+    bob.run(*(d.Arrived(parcel, "direct") for parcel in parcels))
+    receipt = d.ReceiveSummary(bob.device, Signed.decode(bob.summaries[-1].summary))
+    outcomes = d.ReportOutcomes(tuple(d.Outcome(parcel.id, acked=True) for parcel in parcels))
     ada.database.set_progress_handler(step, 10)
     ada.run(receipt, outcomes)
     ada.database.set_progress_handler(None)
@@ -145,11 +146,11 @@ def test_what_is_under_way_is_passed_over_and_what_came_back_goes_first(world: W
     ada.run(*(c.Send(group, "hello") for _ in range(30)))
 
     def take() -> list[ParcelId]:
-        return [item.parcel for item in ada.ask(c.TakeDue(bob.device, 10))]
+        return [item.parcel for item in ada.ask(d.TakeDue(bob.device, 10))]
 
     one, two = take(), take()
     back = (one[3], two[5])
-    ada.ask(c.ReportOutcomes(tuple(c.Outcome(parcel, retry_after_s=0.0) for parcel in back)))
+    ada.ask(d.ReportOutcomes(tuple(d.Outcome(parcel, retry_after_s=0.0) for parcel in back)))
     world.now += 1.0
     rest: list[ParcelId] = []
     while found := take():
@@ -168,7 +169,7 @@ def under_way(world: World) -> tuple[Person, Person, GroupId, list[ParcelId]]:
     bob.ask(c.Join(group))
     world.settle(5.0)
     ada.run(*(c.Send(group, "hello") for _ in range(3)))
-    taken = [item.parcel for item in ada.ask(c.TakeDue(bob.device))]
+    taken = [item.parcel for item in ada.ask(d.TakeDue(bob.device))]
     assert len(taken) == 3
     return ada, bob, group, taken
 
@@ -196,9 +197,9 @@ def test_a_batch_that_failed_hands_nothing_out_again_that_is_out(
     ada, bob, group, _ = under_way
     ada.send(group, "due")
     with a_full_disk(ada, monkeypatch):
-        answers = ada.run(c.Send(group, "refused"), c.TakeDue(bob.device))
+        answers = ada.run(c.Send(group, "refused"), d.TakeDue(bob.device))
     assert all(isinstance(answer, Fault) for answer in answers)
-    again = ada.ask(c.TakeDue(bob.device))
+    again = ada.ask(d.TakeDue(bob.device))
     assert len(again) == 1, "what the batch took was never given out; the rest is out"
 
 
@@ -207,13 +208,13 @@ def test_outcomes_that_could_not_be_written_leave_the_parcels_out(
 ) -> None:
     """Delivery reports them again."""
     ada, bob, _, taken = under_way
-    report = c.ReportOutcomes(tuple(c.Outcome(parcel, retry_after_s=0.0) for parcel in taken))
+    report = d.ReportOutcomes(tuple(d.Outcome(parcel, retry_after_s=0.0) for parcel in taken))
     with a_full_disk(ada, monkeypatch):
         ada.run(report)
-    assert ada.ask(c.TakeDue(bob.device)) == ()
+    assert ada.ask(d.TakeDue(bob.device)) == ()
     ada.ask(report)
     ada.world.now += 1.0
-    assert [item.parcel for item in ada.ask(c.TakeDue(bob.device))] == taken
+    assert [item.parcel for item in ada.ask(d.TakeDue(bob.device))] == taken
 
 
 def test_reading_what_is_new_does_not_walk_over_what_is_old(world: World) -> None:
@@ -256,9 +257,9 @@ def test_a_relay_cannot_say_that_it_keeps_a_message_for_ever(world: World) -> No
     bob.ask(c.Join(group))
     world.settle(5)
     message = ada.send(group, "hello")
-    (item,) = ada.ask(c.TakeDue(bob.device))
-    for_ever = c.Outcome(item.parcel, held=("r:1#" + "ab" * 32, 2**64 - 1))
-    assert ada.ask(c.ReportOutcomes((for_ever,))) is None
+    (item,) = ada.ask(d.TakeDue(bob.device))
+    for_ever = d.Outcome(item.parcel, held=("r:1#" + "ab" * 32, 2**64 - 1))
+    assert ada.ask(d.ReportOutcomes((for_ever,))) is None
     (row,) = ada.ask(c.ReadLedger(message.hex()))
     assert row.state is v.State.HELD
     assert row.held_until == item.expires
@@ -279,10 +280,10 @@ def test_a_relay_cannot_say_so_of_a_message_that_was_delivered_meanwhile(world: 
     world.link(ada, bob)
     message = ada.send(group, "hello")
     (parcel,) = world.take(ada, bob)
-    assert bob.ask(c.Arrived(parcel, "relay")) == v.Accepted()
+    assert bob.ask(d.Arrived(parcel, "relay")) == v.Accepted()
     world.settle()
     assert ada.states(message) == {"bob": "delivered"}
-    for_ever = c.Outcome(parcel.id, held=("r:1#" + "ab" * 32, 2**64 - 1))
-    assert ada.ask(c.ReportOutcomes((for_ever,))) is None
+    for_ever = d.Outcome(parcel.id, held=("r:1#" + "ab" * 32, 2**64 - 1))
+    assert ada.ask(d.ReportOutcomes((for_ever,))) is None
     (row,) = ada.ask(c.ReadLedger(message.hex()))
     assert row.held_until == parcel.expires

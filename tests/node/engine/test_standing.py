@@ -8,6 +8,7 @@ import pytest
 
 from identity.signing import sign
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from node.engine.examine import LATE_S, membership
 from node.store.intents import Wish
@@ -184,7 +185,7 @@ def test_our_messages_that_wait_are_told_by_reason(world: World) -> None:
 
     due = world.take(ada, cy)
     held = ("relay.example:7000#" + "d2" * 32, int(world.now) + 86_400)
-    ada.ask(c.ReportOutcomes(tuple(c.Outcome(parcel.id, held=held) for parcel in due)))
+    ada.ask(d.ReportOutcomes(tuple(d.Outcome(parcel.id, held=held) for parcel in due)))
     assert "delivery" not in wrong(ada, group), "what a relay keeps is on its way"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import mls_rs
 
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from node.engine.engine import LONGEST_WAIT_S
 from schemas.ids import DeviceKey
@@ -30,8 +31,8 @@ def test_a_batch_between_the_time_and_its_timer_does_not_put_off_what_is_due(wor
     world.settle(400.0)
     ada.send(group, "hello")
     [parcel] = world.take(ada, bob)
-    lost = c.Outcome(parcel.id, reason="connection-lost", retry_after_s=RETRY_S)
-    ada.ask(c.ReportOutcomes((lost,)))
+    lost = d.Outcome(parcel.id, reason="connection-lost", retry_after_s=RETRY_S)
+    ada.ask(d.ReportOutcomes((lost,)))
     world.now += RETRY_S - 0.5
     assert bob.device not in ready(ada, c.WhoAmI())
     world.now += 0.501

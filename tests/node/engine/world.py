@@ -13,6 +13,7 @@ from apsw import Connection
 
 from identity.envelope import seal
 from node.engine import commands as c
+from node.engine import delivery_commands as d
 from node.engine import values as v
 from node.engine.clock import DOUBT_S
 from node.engine.core import DEVICE_SEED
@@ -95,11 +96,11 @@ class Person:
     def knows(self, *others: Person) -> None:
         for other in others:
             self.ask(c.AddContact(other.ask(c.WhoAmI()).card))
-            core, endpoint = other.ask(c.OwnRecords())
-            self.ask(c.ReceiveBundle(core, (endpoint,) if endpoint else ()))
+            core, endpoint = other.ask(d.OwnRecords())
+            self.ask(d.ReceiveBundle(core, (endpoint,) if endpoint else ()))
 
     def key_package(self, suite: int) -> bytes:
-        return self.ask(c.MakeKeyPackage(suite))[0]
+        return self.ask(d.MakeKeyPackage(suite))[0]
 
     def create(self, name: str, suite: int, *others: Person) -> GroupId:
         group = self.ask(c.CreateGroup(name, suite)).group
@@ -174,13 +175,13 @@ class World:
         for person in people:
             for other in people:
                 if other is not person:
-                    person.ask(c.LinkUp(other.device, other.ask(c.OwnHello("127.0.0.1:1"))))
+                    person.ask(d.LinkUp(other.device, other.ask(d.OwnHello("127.0.0.1:1"))))
 
     def by_device(self, device: DeviceKey) -> Person | None:
         return next((person for person in self.people if person.device == device), None)
 
     def take(self, sender: Person, recipient: Person) -> list[Parcel]:
-        items = sender.ask(c.TakeDue(recipient.device))
+        items = sender.ask(d.TakeDue(recipient.device))
         parcels = []
         for item in items:
             assert item.hybrid_key is not None, f"{sender.name} lacks {recipient.name}'s keys"
@@ -192,16 +193,16 @@ class World:
         """Gives parcels to the recipient and the outcomes to the sender."""
         outcomes = []
         for parcel in parcels:
-            verdict = recipient.ask(c.Arrived(parcel, "direct", sender.device))
+            verdict = recipient.ask(d.Arrived(parcel, "direct", sender.device))
             self.verdicts.append((sender.name, recipient.name, verdict))
             match verdict:
                 case v.Accepted():
-                    outcomes.append(c.Outcome(parcel.id, acked=True))
+                    outcomes.append(d.Outcome(parcel.id, acked=True))
                 case v.Deferred(retry_after_s):
-                    outcomes.append(c.Outcome(parcel.id, retry_after_s=retry_after_s))
+                    outcomes.append(d.Outcome(parcel.id, retry_after_s=retry_after_s))
                 case v.Rejected(code):
-                    outcomes.append(c.Outcome(parcel.id, refused=code))
-        sender.ask(c.ReportOutcomes(tuple(outcomes)))
+                    outcomes.append(d.Outcome(parcel.id, refused=code))
+        sender.ask(d.ReportOutcomes(tuple(outcomes)))
 
     def settle(self, seconds: float = 0.0) -> None:
         """Delivers until nothing moves; then lets time pass in small steps, ticking."""
@@ -240,6 +241,6 @@ class World:
             for summary in ready:
                 other = self.by_device(summary.device)
                 if other is not None and self.deliver(sender, other):
-                    other.ask(c.ReceiveSummary(sender.device, Signed.decode(summary.summary)))
+                    other.ask(d.ReceiveSummary(sender.device, Signed.decode(summary.summary)))
                     moved = True
         return moved
