@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from relay.store.contract import SWEEP_ROWS, Quotas, StoredHybridKey
 from relay.store.postgres import directory_owners, usage
 from relay.store.postgres.connecting import Connection
 from relay.store.postgres.database import Database, lock
-from relay.store.rules import check_newer
-from schemas.ids import DeviceKey, IdentityKey
+from relay.store.postgres.signed_records import SignedRecords
+from schemas.ids import DeviceKey
 from schemas.records import Signed
+
+BUNDLES: Final = SignedRecords("bundles", owner="identity", number="number")
+ENDPOINTS: Final = SignedRecords(
+    "endpoints", owner="device", number="sequence", others=("expires",)
+)
 
 
 async def put_hybrid_key(
@@ -42,63 +48,6 @@ async def hybrid_keys(
     )
     found = {row["device"]: StoredHybridKey(row["hybrid_key"], row["signature"]) for row in rows}
     return [found.get(bytes(device)) for device in devices]
-
-
-async def put_bundle(
-    connection: Connection,
-    identity: IdentityKey,
-    number: int,
-    bundle: Signed,
-    by: DeviceKey,
-    quotas: Quotas,
-    now: int,
-) -> None:
-    key, data = bytes(identity), bundle.encode()
-    await lock(connection, b"bundle", key)
-    held = await connection.fetchrow("SELECT number, signed FROM bundles WHERE identity = $1", key)
-    newer = check_newer(None if held is None else tuple(held), number, data)
-    added = len(data) - (0 if held is None else len(held["signed"]))
-    changes = await directory_owners.keep(connection, key, by, added, quotas, now)
-    if newer:
-        await connection.execute(
-            "INSERT INTO bundles (identity, number, signed) VALUES ($1, $2, $3)"
-            " ON CONFLICT (identity) DO UPDATE SET number = excluded.number,"
-            " signed = excluded.signed",
-            *(key, number, data),
-        )
-    await usage.add(connection, **changes)
-
-
-async def bundle(database: Database, identity: IdentityKey) -> Signed | None:
-    rows = await database.fetch("SELECT signed FROM bundles WHERE identity = $1", bytes(identity))
-    return Signed.decode(rows[0]["signed"]) if rows else None
-
-
-async def put_endpoint(
-    connection: Connection,
-    device: DeviceKey,
-    sequence: int,
-    expires: int,
-    record: Signed,
-    quotas: Quotas,
-    now: int,
-) -> None:
-    key, data = bytes(device), record.encode()
-    await lock(connection, b"endpoint", key)
-    held = await connection.fetchrow(
-        "SELECT sequence, signed FROM endpoints WHERE device = $1", key
-    )
-    newer = check_newer(None if held is None else tuple(held), sequence, data)
-    added = len(data) - (0 if held is None else len(held["signed"]))
-    changes = await directory_owners.keep(connection, key, device, added, quotas, now)
-    if newer:
-        await connection.execute(
-            "INSERT INTO endpoints (device, sequence, expires, signed) VALUES ($1, $2, $3, $4)"
-            " ON CONFLICT (device) DO UPDATE SET sequence = excluded.sequence,"
-            " expires = excluded.expires, signed = excluded.signed",
-            *(key, sequence, expires, data),
-        )
-    await usage.add(connection, **changes)
 
 
 async def endpoint(database: Database, device: DeviceKey, now: int) -> Signed | None:

@@ -219,19 +219,17 @@ class PostgresStore:
     async def put_bundle(
         self, identity: IdentityKey, number: int, bundle: Signed, *, by: DeviceKey, now: int
     ) -> None:
-        await self.database.write(
-            directory.put_bundle, identity, number, bundle, by, self.database.quotas, now
-        )
+        quotas = self.database.quotas
+        await self.database.write(directory.BUNDLES.put, identity, number, bundle, by, quotas, now)
 
     async def bundle(self, identity: IdentityKey) -> Signed | None:
-        return await directory.bundle(self.database, identity)
+        return await directory.BUNDLES.get(self.database, identity)
 
     async def put_endpoint(
         self, device: DeviceKey, sequence: int, expires: int, record: Signed, *, now: int
     ) -> None:
-        await self.database.write(
-            directory.put_endpoint, device, sequence, expires, record, self.database.quotas, now
-        )
+        arguments = (device, sequence, record, device, self.database.quotas, now, expires)
+        await self.database.write(directory.ENDPOINTS.put, *arguments)
 
     async def endpoint(self, device: DeviceKey, *, now: int) -> Signed | None:
         return await directory.endpoint(self.database, device, now)

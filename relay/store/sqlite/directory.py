@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import apsw
 
 from relay.store.contract import SWEEP_ROWS, StoredHybridKey
-from relay.store.rules import check_newer
 from relay.store.sqlite import directory_owners
+from relay.store.sqlite.signed_records import SignedRecords
 from relay.store.sqlite.usage import Room
-from schemas.ids import DeviceKey, IdentityKey
+from schemas.ids import DeviceKey
 from schemas.records import Signed
+
+BUNDLES: Final = SignedRecords("bundles", owner="identity", number="number")
+ENDPOINTS: Final = SignedRecords(
+    "endpoints", owner="device", number="sequence", others=("expires",)
+)
 
 
 def put_hybrid_key(
@@ -39,60 +45,6 @@ def hybrid_keys(
         ).fetchone()
         found.append(None if row is None else StoredHybridKey(*row))
     return found
-
-
-def put_bundle(
-    connection: apsw.Connection,
-    identity: IdentityKey,
-    number: int,
-    bundle: Signed,
-    by: DeviceKey,
-    room: Room,
-    now: int,
-) -> None:
-    data = bundle.encode()
-    held = connection.execute(
-        "SELECT number, signed FROM bundles WHERE identity = ?", (bytes(identity),)
-    ).fetchone()
-    newer = check_newer(held, number, data)
-    added = len(data) - (0 if held is None else len(held[1]))
-    directory_owners.keep(connection, bytes(identity), by, added, room, now)
-    if newer:
-        connection.execute(
-            "INSERT OR REPLACE INTO bundles (identity, number, signed) VALUES (?, ?, ?)",
-            (bytes(identity), number, data),
-        )
-
-
-def bundle(connection: apsw.Connection, identity: IdentityKey) -> Signed | None:
-    data = connection.execute(
-        "SELECT signed FROM bundles WHERE identity = ?", (bytes(identity),)
-    ).get
-    return None if data is None else Signed.decode(data)
-
-
-def put_endpoint(
-    connection: apsw.Connection,
-    device: DeviceKey,
-    sequence: int,
-    expires: int,
-    record: Signed,
-    room: Room,
-    now: int,
-) -> None:
-    data = record.encode()
-    held = connection.execute(
-        "SELECT sequence, signed FROM endpoints WHERE device = ?", (bytes(device),)
-    ).fetchone()
-    newer = check_newer(held, sequence, data)
-    added = len(data) - (0 if held is None else len(held[1]))
-    directory_owners.keep(connection, bytes(device), device, added, room, now)
-    if newer:
-        connection.execute(
-            "INSERT OR REPLACE INTO endpoints (device, sequence, expires, signed)"
-            " VALUES (?, ?, ?, ?)",
-            (bytes(device), sequence, expires, data),
-        )
 
 
 def endpoint(connection: apsw.Connection, device: DeviceKey, now: int) -> Signed | None:

@@ -179,16 +179,16 @@ class SqliteStore:
         self, identity: IdentityKey, number: int, bundle: Signed, *, by: DeviceKey, now: int
     ) -> None:
         arguments = (identity, number, bundle, by, self._room, now)
-        await self.database.write(directory.put_bundle, *arguments, cost=len(bundle.payload))
+        await self.database.write(directory.BUNDLES.put, *arguments, cost=len(bundle.payload))
 
     async def bundle(self, identity: IdentityKey) -> Signed | None:
-        return await self.database.read(directory.bundle, identity)
+        return await self.database.read(directory.BUNDLES.get, identity)
 
     async def put_endpoint(
         self, device: DeviceKey, sequence: int, expires: int, record: Signed, *, now: int
     ) -> None:
-        arguments = (device, sequence, expires, record, self._room, now)
-        await self.database.write(directory.put_endpoint, *arguments, cost=len(record.payload))
+        arguments = (device, sequence, record, device, self._room, now, expires)
+        await self.database.write(directory.ENDPOINTS.put, *arguments, cost=len(record.payload))
 
     async def endpoint(self, device: DeviceKey, *, now: int) -> Signed | None:
         return await self.database.read(directory.endpoint, device, now)
