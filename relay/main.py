@@ -23,6 +23,7 @@ from relay import doctor as doctor_checks
 from relay.audit_command import audit_command
 from relay.capacity.command import capacity_command
 from relay.cli import EXIT_FAILED, EXIT_USAGE, owning, telling, with_settings
+from relay.completion import completion_command
 from relay.config import ADMISSIONS, LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
 from relay.invite_command import invite_command
 from relay.moving.command import migrate_command
@@ -77,6 +78,7 @@ main.add_command(audit_command)
 main.add_command(invite_command)
 main.add_command(migrate_command)
 main.add_command(capacity_command)
+main.add_command(completion_command)
 
 _listen = click.option(
     "--listen", metavar="ADDR", help="HOST:PORT to bind.  [default: 0.0.0.0:7000]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from functools import partial
 
@@ -18,6 +19,12 @@ def main() -> int:
     ):
         page.write_text(written(page.read_text()))
         print(f"written: {page.relative_to(DOCS.parent)}")
+    for name, of in (("commands.md", []), ("operations/commands.md", ["relay"])):
+        made = subprocess.run(
+            [sys.executable, "-m", "docs.commands", *of], stdout=subprocess.PIPE, check=True
+        )
+        (DOCS / name).write_bytes(made.stdout)
+        print(f"written: docs/{name}")
     broken = 0
     for page in [*sorted(DOCS.rglob("*.md")), *sorted(DOCS.parent.glob("*.md"))]:
         for link in broken_links(page):
