@@ -6,14 +6,13 @@ import asyncio
 import datetime
 import json
 import os
+import re
 import time
 from pathlib import Path
+from typing import Final
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from identity.keys import KeyPair, device_from_seed
 from relay.audit import (
     Checkpoint,
     broken,
@@ -24,11 +23,13 @@ from relay.audit import (
 )
 from relay.cli import telling, with_settings
 from relay.config import RelayConfig, load_config
-from relay.keys import relay_device
+from relay.keys import known_device
 from relay.store.audit import Place, Row, Verdict
-from relay.store.opening import driver, reading_audit
+from relay.store.opening import reading_audit
 from schemas.errors import Blame, Fault, Refused
-from schemas.ids import DeviceKey
+
+_KEY: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+_EVENT: Final = len("device-registered")  # the longest that is common
 
 
 @click.command("audit")
@@ -74,7 +75,7 @@ def audit_command(
         settings = load_config(flags, os.environ, config)
         if check or checkpoint or against:
             checkpoints = [_read(file) for file in against]
-            if any(each.relay != _device(settings).public for each in checkpoints):
+            if any(each.relay != known_device(settings).public for each in checkpoints):
                 raise Refused(
                     "other-relay", "this checkpoint is of another relay", hint="check the file"
                 )
@@ -82,7 +83,7 @@ def audit_command(
             if checkpoint is not None:
                 _write(
                     checkpoint,
-                    write_checkpoint(_device(settings), verdict.head, int(time.time())),
+                    write_checkpoint(known_device(settings), verdict.head, int(time.time())),
                 )
             _tell_verdict(verdict, as_json=as_json)
         else:
@@ -99,26 +100,24 @@ async def _verify(settings: RelayConfig, checkpoints: list[Checkpoint]) -> Verdi
 
 async def _show(settings: RelayConfig, since: datetime.datetime | None, *, as_json: bool) -> None:
     first = 0.0 if since is None else since.replace(tzinfo=datetime.UTC).timestamp()
-    table = Table("number", "time", "event", "subject", "hash")
     async with reading_audit(settings) as log:
         head = await log.begin()
         async for rows in portions(log):
             head = Place(rows[-1].number, rows[-1].hash)
             for row in rows:
-                if row.time < first:
-                    continue
-                if as_json:
-                    print(json.dumps(_shown(row)))
-                else:
-                    told = _shown(row)
-                    table.add_row(*(str(told[name]) for name in ("number", "time", "event")),
-                                  row.subject or "(erased)", row.hash.hex()[:16])  # fmt: skip
+                if row.time >= first:
+                    print(json.dumps(_shown(row)) if as_json else line_of(row))
     if as_json:
         print(json.dumps({"head": {"number": head.number, "hash": head.hash.hex()}}))
     else:
-        console = Console(soft_wrap=True, highlight=False)
-        console.print(table)
-        console.print(f"Head: row {head.number}, {head.hash.hex()}")
+        print(f"Head: row {head.number}, {head.hash.hex()}")
+
+
+def line_of(row: Row) -> str:
+    """For people, who know keys by their beginning."""
+    time = f"{datetime.datetime.fromtimestamp(row.time, datetime.UTC):%Y-%m-%d %H:%M:%SZ}"
+    subject = "(erased)" if row.subject is None else _KEY.sub(r"\1", row.subject)
+    return f"{row.number}  {time}  {row.event:<{_EVENT}}  {subject}"
 
 
 def _shown(row: Row) -> dict[str, object]:
@@ -140,18 +139,6 @@ def _tell_verdict(verdict: Verdict, *, as_json: bool) -> None:
     else:
         print(f"{verdict.rows} rows hold; of {verdict.erased} the subject was erased.")
         print(f"Head: row {verdict.head.number}, {verdict.head.hash.hex()}")
-
-
-def _device(settings: RelayConfig) -> KeyPair[DeviceKey]:
-    """The relay's key, wherever it is. Raises Fault as `relay_device`, `no-database`."""
-    if settings.database_url is None or settings.tls_key is not None:
-        if settings.tls_key is None and not settings.seed.exists():  # or one would be made
-            raise Fault("no-file", f"there is no key at {str(settings.seed)!r}",
-                        blame=Blame.CALLER, hint="give the relay's data folder")  # fmt: skip
-        return relay_device(settings)
-    with driver():
-        from relay.store.postgres.inspection import relay_seed
-    return device_from_seed(relay_seed(settings.database_url))
 
 
 def _read(file: Path) -> Checkpoint:

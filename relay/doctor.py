@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import Final
 
 from relay import machine
+from relay.address import whereabouts
 from relay.config import RelayConfig
 from relay.store.opening import driver
 from relay.store.sqlite.database import MIGRATIONS
@@ -32,10 +33,27 @@ def checks(config: RelayConfig, *, now: Callable[[], float] = time.time) -> Iter
     yield _disk(config)
     running = _running(config)
     yield Check("relay", True, "it runs" if running else "it does not run")
+    yield from _address(config)
     yield _port(config, running=running)
     yield from _database(config, now())
     yield _admission(config)
     yield from machine.checks(config, now())
+
+
+def _address(config: RelayConfig) -> Iterator[Check]:
+    """What nodes are given, and who shares the database."""
+    try:
+        found = whereabouts(config)
+    except Fault as fault:
+        unused = fault.code in ("no-file", "no-database")
+        detail = "none yet: its first start makes the key" if unused else fault.message
+        yield Check("address", unused, detail, "" if unused else fault.hint)
+        return
+    yield Check("address", True, str(found.address))
+    for each in found.processes:
+        detail = f"{each.address}, version {each.version}, {each.standing}"
+        silent = not each.live and not each.withdrawn
+        yield Check("process", True, detail, "start it again, unless that is meant" * silent)
 
 
 def limits_of(config: RelayConfig) -> dict[str, float]:

@@ -17,12 +17,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from relay.address import whereabouts
 from relay.cli import telling, with_settings
 from relay.config import RelayConfig, load_config
 from relay.store.accounts import INVITE_ID, Invite
 from relay.store.opening import accounts_beside
 from schemas.accounts import ACCESS_TOKEN
-from schemas.errors import Refused
+from schemas.errors import Fault, Refused
 from schemas.times import LAST_S
 
 MAX_USES: Final = 1_000_000
@@ -66,7 +67,7 @@ def invite_command(
             print(json.dumps({"revoked": revoke.lower()}) if as_json else f"Revoked {revoke}.")
         else:
             secret, made = asyncio.run(_make(settings, uses, read_expiry(expires, now), now))
-            _tell(secret, made, as_json=as_json)
+            _tell(secret, made, _address(settings), as_json=as_json)
 
 
 def read_expiry(text: str, now: int) -> int:
@@ -109,15 +110,30 @@ async def _revoke(settings: RelayConfig, id: str, now: int) -> None:
             raise Refused("no-such-invite", "there is no invite of this id", hint="see --list")
 
 
-def _tell(secret: str, made: Invite, *, as_json: bool) -> None:
+def _address(settings: RelayConfig) -> str | None:
+    """What nodes are given; None: it cannot be known here, and the invite is good all the same."""
+    try:
+        return str(whereabouts(settings).address)
+    except Fault:
+        return None
+
+
+def _tell(secret: str, made: Invite, address: str | None, *, as_json: bool) -> None:
     if as_json:
         shown = {"invite": secret, "id": made.id, "uses": made.uses, "expires": _time(made.expires)}
-        print(json.dumps(shown))
+        print(json.dumps(shown | {"address": address}))
         return
     console = Console(soft_wrap=True, highlight=False)
     times = "once" if made.uses == 1 else f"{made.uses} times"
     console.print(f"Invite {made.id}, good {times} until {_time(made.expires)}:", markup=False)
     console.print(secret, style="bold", markup=False)
+    where = address or "HOST:PORT#DEVICE_KEY"
+    console.print("Who has it in a file, invite.txt, makes an account by", markup=False)
+    console.print(
+        f"quicnprotochat register-user NAME --relay '{where}' --invite invite.txt", markup=False
+    )
+    if address is None:
+        console.print("where `run` shows what to write behind --relay.", markup=False)
 
 
 def _show(found: list[Invite], now: int, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from identity.keys import SEED_LENGTH, KeyPair, device_from_seed, new_seed
 from relay.config import RelayConfig
+from relay.store.opening import driver
 from relay.store.processes import Processes
 from schemas.errors import Blame, Fault, Refused
 from schemas.ids import DeviceKey
@@ -44,6 +45,26 @@ async def shared_device(config: RelayConfig, processes: Processes) -> KeyPair[De
         raise _bad("key", config.tls_key, "the relay of this database is known by another key")
     if device.public != ours.public and config.seed.exists():
         log.warning("%s is not used: the database holds the relay's key", config.seed)
+    return device
+
+
+def known_device(config: RelayConfig) -> KeyPair[DeviceKey]:
+    """The key pair of a relay that was started before, for a command beside it; none is made.
+
+    Raises as `relay_device`, Fault `no-file`, `no-database` and what reading a database causes.
+    """
+    if config.database_url is not None and config.tls_key is None:
+        with driver():
+            from relay.store.postgres.inspection import members
+        return members(config.database_url).device
+    device = _named(config) or read_device(config.seed)
+    if device is None:
+        raise Fault(
+            "no-file",
+            f"there is no key at {str(config.seed)!r}",
+            blame=Blame.CALLER,
+            hint="give the relay's data folder",
+        )
     return device
 
 

@@ -69,7 +69,9 @@ def _pages(service: RelayService, metrics: RelayMetrics) -> dict[str, Page]:
     def health() -> Answer:
         report = service.health.report()
         status = HTTPStatus.OK if report.status == OK else HTTPStatus.SERVICE_UNAVAILABLE
-        return Answer.of_json(report.to_json(), status)
+        address = service.address()
+        told = {"address": "" if address is None else str(address)}
+        return Answer.of_json(report.to_json() | told, status)
 
     return {
         "/health": health,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
-import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +14,7 @@ from functools import partial
 from importlib.metadata import version
 
 import transport
+from relay.address import reachable_at, remember_address
 from relay.blob_methods import BlobTtl
 from relay.call import Line
 from relay.callers import Caller
@@ -173,7 +173,7 @@ async def open_relay(
         ):
             stack.push_async_callback(_end, store.upkeep.start(name, work))
         listen = Address(*endpoint.address)
-        here = config.advertise or Address(reachable_host(listen.host), listen.port)
+        here = reachable_at(config, listen)
         address = RelayAddress(here, device.public)
         if store.processes is not None:
             membership = Membership(
@@ -186,6 +186,10 @@ async def open_relay(
             await stack.enter_async_context(membership.announced())
             service.processes = lambda: membership.told
             address = address.at(membership.live)
+            service.address = lambda: address.at(membership.live)
+        else:
+            remember_address(config, address)
+            service.address = lambda: address
         yield Relay(
             listen, address, device.public, store, desk, service, front.counters, monitoring
         )
@@ -302,19 +306,3 @@ async def _end(task: asyncio.Task[None]) -> None:
     [error] = await asyncio.gather(task, return_exceptions=True)
     if isinstance(error, Exception):
         log.error("task %s crashed", task.get_name(), exc_info=error)
-
-
-def reachable_host(bound: str) -> str:
-    """`bound`, or for a wildcard the address of this machine that packets leave from."""
-    if bound not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        return bound
-    # Connecting a UDP socket sends nothing; it only asks the routing table. The two addresses are
-    # reserved for documentation.
-    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            try:
-                sock.connect((far, 9))
-                return str(sock.getsockname()[0])
-            except OSError:
-                continue
-    return "127.0.0.1"

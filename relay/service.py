@@ -22,7 +22,7 @@ from relay.rendezvous import Rendezvous
 from relay.statement_methods import StatementMethods
 from relay.store.contract import RelayStore
 from relay.subscriptions import Subscriptions
-from schemas.addresses import Address
+from schemas.addresses import Address, RelayAddress
 from schemas.ids import DeviceKey
 from schemas.node_service import fill_processes
 
@@ -32,7 +32,7 @@ class RelayService:
 
     They raise Fault to refuse. `clock` gives Unix seconds, `uptime` seconds since the start;
     `device` is the relay's own key; `refusals` counts by code; `processes` gives those of this
-    relay, none when it is alone.
+    relay, none when it is alone; `address`, what nodes are given, once that is known.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class RelayService:
     ) -> None:
         self.refusals: Counter[str] = Counter()
         self.processes: Callable[[], Sequence[Address]] = tuple
+        self.address: Callable[[], RelayAddress | None] = lambda: None
         self.callers = Callers(limits, uptime)
         self.subscriptions = Subscriptions(store, limits, clock)
         self.rendezvous = Rendezvous(self.subscriptions, limits, uptime)

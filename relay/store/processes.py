@@ -27,6 +27,12 @@ class Process:
     def live(self) -> bool:
         return not self.withdrawn and self.age_s < LIVE_S
 
+    @property
+    def standing(self) -> str:
+        """In words."""
+        how = "alive" if self.live else "ended" if self.withdrawn else "silent"
+        return f"{how}, last word {self.age_s:.0f} s ago"
+
 
 class Processes(Protocol):
     """A part of stores that several processes share. Its times are the database's, not arguments:

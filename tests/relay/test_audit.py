@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relay.audit import read_checkpoint_untrusted, write_checkpoint
+from relay.audit_command import line_of
 from relay.server import open_relay
-from relay.store.audit import START, Place
+from relay.store.accounts import about_account
+from relay.store.audit import START, Place, Row
 from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Malformed
 from tests.relay.process import Ended, RelayProcess, run_relay
@@ -45,8 +49,13 @@ def test_a_running_relays_log_is_shown_verified_and_signed(tmp_path: Path) -> No
         assert audit(data, "--checkpoint", str(paper)).error["code"] == "cannot-write-file"
         assert relay.end().code == 0
     assert [row["event"] for row in lines(audit(data))[:-1]] == ["relay-started", "relay-stopped"]
-    people = run_relay("audit", "--data-dir", str(data))
-    assert "relay-stopped" in people.out
+    *rows, last = run_relay("audit", "--data-dir", str(data)).out.splitlines()
+    key = relay.ready["device"][:12]
+    day = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
+    for number, line in enumerate(rows, 1):
+        assert re.fullmatch(rf"{number}  {day}  relay-(started|stopped)      device:{key}", line)
+    assert len(rows) == 2
+    assert re.fullmatch(r"Head: row 2, [0-9a-f]{64}", last)
     assert audit(data, "--against", str(paper)).code == 0
 
     by_hand(data, "DELETE FROM audit WHERE number = 2")
@@ -56,6 +65,17 @@ def test_a_running_relays_log_is_shown_verified_and_signed(tmp_path: Path) -> No
     cut = audit(data, "--against", str(paper))
     assert (cut.code, cut.error["code"]) == (1, "audit-broken")
     assert "cut off" in cut.error["message"]
+
+
+def test_a_row_fits_a_line_of_a_terminal() -> None:
+    key = new_device().public
+    row = Row(6, NOW, "device-registered", about_account("cy", key), b"", b"", b"\1" * 32)
+    line = f"6  2027-01-15 08:00:00Z  device-registered  account:cy device:{key.hex()[:12]}"
+    assert line_of(row) == line
+    assert len(line) < 80
+    assert line_of(replace(row, subject=None)).endswith("  (erased)")
+    name = "deadbeef" * 4  # of an account, which is no key
+    assert name in line_of(replace(row, subject=about_account(name)))
 
 
 def test_a_changed_row_is_told_and_no_checkpoint_is_signed_of_it(tmp_path: Path) -> None:

@@ -30,12 +30,15 @@ def lines(out: str) -> list[dict[str, object]]:
 def test_doctor_checks_and_shows_every_limit(tmp_path: Path) -> None:
     fresh = run_relay("doctor", "--data-dir", str(tmp_path / "none"), "--json")
     assert fresh.code == 1
-    with RelayProcess(tmp_path):
+    [address] = [each for each in lines(fresh.out)[:-1] if each["name"] == "address"]
+    assert address["ok"], "there is no key before the first start, and none is made"
+    assert not (tmp_path / "none").exists()
+    with RelayProcess(tmp_path) as relay:
         done = run_relay("doctor", "--data-dir", str(tmp_path), "--json")
         *found, limits = lines(done.out)
         assert {str(each["name"]): each["ok"] for each in found} == dict.fromkeys(
             (
-                *("folder", "disk", "relay", "port", "database", "parcels", "clock"),
+                *("folder", "disk", "relay", "address", "port", "database", "parcels", "clock"),
                 "admission",
                 *("ntp", "disk type", "room", "fsync", "udp buffers", "nofile", "certificate"),
                 "settings",
@@ -43,6 +46,8 @@ def test_doctor_checks_and_shows_every_limit(tmp_path: Path) -> None:
             True,
         )
         assert done.code == 0
+        [address] = [each for each in found if each["name"] == "address"]
+        assert address["detail"] == relay.ready["address"]
         named = limits["limits"]
         assert isinstance(named, dict)
         for name in ("mailbox_parcels", "total_bytes", "connection_calls_rate", "subscriptions"):
@@ -87,6 +92,24 @@ async def test_stats_show_what_is_held(kj: None, tmp_path: Path) -> None:
     assert "mailboxes" in people.out
 
 
+def test_where_a_relay_is_reached_is_known_without_it(tmp_path: Path) -> None:
+    """Of its last start, else as its key and the settings have it."""
+
+    def address(*settings: str) -> str:
+        done = run_relay("doctor", "--data-dir", str(tmp_path), *settings, "--json")
+        [found] = [each for each in lines(done.out)[:-1] if each["name"] == "address"]
+        return str(found["detail"])
+
+    with RelayProcess(tmp_path, "--advertise", "relay.example:7000") as relay:
+        relay.end()
+    assert relay.ready["address"] == address() == f"relay.example:7000#{relay.ready['device']}"
+    (tmp_path / "address").write_text("torn")
+    assert address("--listen", "192.0.2.7:7000") == f"192.0.2.7:7000#{relay.ready['device']}"
+    with RelayProcess(tmp_path) as relay:
+        relay.end()
+    assert relay.ready["address"] == address()
+
+
 @pytest.mark.parametrize(
     "arguments", [("run", "--bogus"), ("fly",), ("run", "--parcel-ttl-s", "soon"), ("backup",)]
 )
@@ -111,7 +134,8 @@ async def test_a_relay_that_is_told_to_stop_says_so_and_ends_in_time(
     with RelayProcess(tmp_path, "--metrics", "127.0.0.1:0") as relay:
         url = f"http://{relay.ready['metrics']}/health"
         with urllib.request.urlopen(url) as answer:
-            assert json.load(answer)["status"] == "ok"
+            told = json.load(answer)
+            assert (told["status"], told["address"]) == ("ok", relay.ready["address"])
         async with client_of(relay.address) as client:
             own = bytes(client.device.public)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
+from node.cli.main import cli
 from relay.invite_command import read_expiry
+from schemas.addresses import RelayAddress
 from schemas.errors import Refused
 from tests.relay.people import person, register
 from tests.relay.process import Ended, RelayProcess, run_relay
@@ -24,7 +28,7 @@ async def test_an_invite_is_made_used_shown_and_revoked_while_the_relay_runs(
     settings = ("--admission", "invite")
     with RelayProcess(tmp_path, *settings) as relay:
         made = json.loads(invite(tmp_path, "--uses", "2", "--expires", "12h").out)
-        assert made["uses"] == 2
+        assert (made["uses"], made["address"]) == (2, relay.ready["address"])
         secret = bytes.fromhex(made["invite"])
         async with client_of(relay.address) as ann, client_of(relay.address) as bob:
             assert await register(ann, person("ann")) == "bad-invite"
@@ -46,6 +50,26 @@ def test_an_invite_is_made_before_anybody_may_come(tmp_path: Path) -> None:
     with RelayProcess(tmp_path) as relay:
         relay.end()
     assert json.loads(invite(tmp_path).out)["uses"] == 1
+
+
+def test_an_invite_says_what_to_send_on(tmp_path: Path) -> None:
+    with RelayProcess(tmp_path) as relay:
+        people = run_relay("invite", "--data-dir", str(tmp_path)).out.splitlines()
+    [line] = [line for line in people if line.startswith("quicnprotochat ")]
+    _, command, *arguments = shlex.split(line)
+    register = cli.commands[command]
+    told, rest, _ = register.make_parser(click.Context(register)).parse_args(arguments)
+    assert RelayAddress.parse(told["relay"]) == relay.address
+    assert told["invite"] == "invite.txt"
+    assert told["name"] == "NAME"
+    assert rest == []
+
+    (tmp_path / "address").unlink()
+    (tmp_path / "device.seed").unlink()  # its key is a tls_key, which this command is not told
+    shown = run_relay("invite", "--data-dir", str(tmp_path))
+    assert shown.code == 0
+    assert "--relay 'HOST:PORT#DEVICE_KEY'" in shown.out
+    assert json.loads(invite(tmp_path).out)["address"] is None
 
 
 def test_wrong_words_are_told(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import urllib.request
 from pathlib import Path
 
 from relay.store.postgres.schema import MIGRATIONS
@@ -42,14 +43,26 @@ async def test_doctor_stats_audit_and_what_is_not_for_files(
             assert told["call_p99_ms.enqueue"] > 0
             checked = await command("doctor")
             found = {line["name"]: line for line in map(json.loads, checked.out.splitlines()[:-1])}
+            assert found["address"]["detail"] == relay.ready["address"]
+            assert found["process"]["detail"].startswith(f"{relay.ready['listen']}, version ")
+            assert "alive" in found["process"]["detail"]
+            invited = json.loads((await command("invite")).out)
+            assert invited["address"] == relay.ready["address"]
+            with urllib.request.urlopen(f"http://{relay.ready['metrics']}/health") as answer:
+                assert json.load(answer)["address"] == relay.ready["address"]
             assert found["database"]["ok"], found["database"]
             assert found["parcels"]["ok"]
             done = await command("audit", "--checkpoint", str(paper))
-            assert json.loads(done.out)["rows"] == 1
+            assert json.loads(done.out)["rows"] == 2
             assert json.loads(paper.read_text())["relay"] == relay.ready["device"]
             for name in ("backup", "restore"):
                 ended = await command(name, str(tmp_path / "copy.db"))
                 assert ended.error["code"] == "not-sqlite"
+            relay.end()
+        checked = await command("doctor", "--listen", "192.0.2.7:7000")
+        found = {line["name"]: line for line in map(json.loads, checked.out.splitlines()[:-1])}
+        assert found["address"]["detail"] == f"192.0.2.7:7000#{relay.ready['device']}"
+        assert "ended" in found["process"]["detail"]
         assert json.loads((await command("migrate")).out)["version"] == NEWEST
         assert not (tmp_path / "data" / "relay.db").exists()
         assert (await command("audit", "--against", str(paper))).code == 0

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict, dataclass
 
+from identity.keys import KeyPair, device_from_seed
 from relay.store.contract import Quotas
 from relay.store.postgres.connecting import Connection, connect
 from relay.store.postgres.failures import blaming_the_server
+from relay.store.postgres.processes import processes
 from relay.store.postgres.schema import MIGRATIONS, migrate, schema_version
 from relay.store.postgres.usage import count
+from relay.store.processes import Process
 from schemas.errors import Blame, Fault
+from schemas.ids import DeviceKey
 from storage.sqlite import load_migrations
 
 
@@ -24,6 +28,14 @@ class Inspection:
     probed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The relay's key, and its processes, those alive first."""
+
+    device: KeyPair[DeviceKey]
+    processes: tuple[Process, ...]
+
+
 def inspect(url: str) -> Inspection:
     """Connect as a relay does. Raises what `connect` raises."""
     return asyncio.run(_inspect(url))
@@ -34,9 +46,9 @@ def stats(url: str, quotas: Quotas, near: float) -> dict[str, float]:
     return asyncio.run(_stats(url, quotas, near))
 
 
-def relay_seed(url: str) -> bytes:
-    """The seed of the relay's key. Raises Fault `no-database` and what `connect` raises."""
-    return asyncio.run(_relay_seed(url))
+def members(url: str) -> Members:
+    """Raises Fault `no-database` and what `connect` raises."""
+    return asyncio.run(_members(url))
 
 
 def bring_up_to_date(url: str) -> int:
@@ -56,20 +68,27 @@ async def _bring_up_to_date(url: str) -> int:
 async def require_schema(connection: Connection) -> None:
     """Raises Fault `no-database`."""
     if not await schema_version(connection):
-        raise Fault(
-            "no-database",
-            "no relay has used this database yet",
-            blame=Blame.CALLER,
-            hint="start the relay once, or check database_url",
-        )
+        raise _unused()
 
 
-async def _relay_seed(url: str) -> bytes:
+def _unused() -> Fault:
+    return Fault(
+        "no-database",
+        "no relay has used this database yet",
+        blame=Blame.CALLER,
+        hint="start the relay once, or check database_url",
+    )
+
+
+async def _members(url: str) -> Members:
     connection = await connect(url)
     try:
         with blaming_the_server():
             await require_schema(connection)
-            return bytes(await connection.fetchval("SELECT seed FROM relay_key"))
+            seed = await connection.fetchval("SELECT seed FROM relay_key")
+            if seed is None:
+                raise _unused()
+            return Members(device_from_seed(bytes(seed)), tuple(await processes(connection)))
     finally:
         connection.terminate()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from relay.store.postgres.connecting import Connection
 from relay.store.postgres.database import Database
@@ -42,20 +43,29 @@ class PostgresProcesses:
         await self._database.write(_withdraw, str(address), run)
 
     async def all(self) -> list[Process]:
-        return [
-            Process(
-                Address.parse(row["address"]),
-                row["run"],
-                row["version"],
-                row["started"],
-                row["age_s"],
-                row["withdrawn"],
-            )
-            for row in await self._database.fetch(_ALL)
-        ]
+        return _read(await self._database.fetch(_ALL))
 
     async def relay_seed(self, seed: bytes) -> bytes:
         return await self._database.write(_relay_seed, seed)
+
+
+async def processes(connection: Connection) -> list[Process]:
+    """As `Processes.all`, over a connection of one's own."""
+    return _read(await connection.fetch(_ALL))
+
+
+def _read(rows: Iterable[Any]) -> list[Process]:
+    return [
+        Process(
+            Address.parse(row["address"]),
+            row["run"],
+            row["version"],
+            row["started"],
+            row["age_s"],
+            row["withdrawn"],
+        )
+        for row in rows
+    ]
 
 
 async def _announce(connection: Connection, address: str, run: bytes, version: str) -> None:
