@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.table import Table
 
 from relay import doctor as doctor_checks
+from relay.accounts_command import accounts_command
 from relay.audit_command import audit_command
 from relay.capacity.command import capacity_command
 from relay.cli import EXIT_FAILED, EXIT_USAGE, owning, telling, with_settings
@@ -74,6 +75,7 @@ def main() -> None:
     """
 
 
+main.add_command(accounts_command)
 main.add_command(audit_command)
 main.add_command(invite_command)
 main.add_command(migrate_command)

@@ -7,9 +7,10 @@ an account, and of invites, writes its row of the audit log in the same transact
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from schemas.errors import Refused
 from schemas.ids import DeviceKey, IdentityKey
@@ -18,6 +19,15 @@ SESSIONS_PER_ACCOUNT: Final = 16  # the oldest ends
 REVOKED_PER_ACCOUNT: Final = 64  # remembered, so that they stay out; the oldest is forgotten
 INVITE_ID: Final = 8  # hex digits that name an invite to the operator
 EXPIRED_INVITE_S: Final = 30 * 86400  # kept for so long, for the operator to see who came by it
+# The same in every database: see `entries_of`
+ENTRIES: Final = (
+    "SELECT identity, name, made, invite, (SELECT max(issued) FROM sessions s"
+    " WHERE s.identity = a.identity) FROM accounts a ORDER BY made, name"
+)
+ENTRY_DEVICES: Final = (
+    "SELECT identity, device, name, registered FROM account_devices"
+    " WHERE revoked IS NULL ORDER BY registered, device"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,22 @@ class RegisteredDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountEntry:
+    """An account as its operator sees it; times in Unix seconds.
+
+    `invite` is the id of the one that it was made with. `logged_in` is when the newest session
+    began; None: there was no login of late, for sessions are kept a day.
+    """
+
+    name: str
+    identity: IdentityKey
+    made: int
+    logged_in: int | None
+    invite: str | None
+    devices: tuple[RegisteredDevice, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Invite:
     """`used` of `uses` accounts were made with it, those that are still there by `names`."""
 
@@ -92,6 +118,10 @@ class AccountStore(Protocol):
     async def account(self, name: str) -> Account | None: ...
 
     async def owner(self, name: str) -> IdentityKey | None: ...
+
+    async def entries(self) -> list[AccountEntry]:
+        """All accounts, oldest first, each with its devices that are not revoked, oldest first."""
+        ...
 
     async def register(
         self,
@@ -141,11 +171,15 @@ class AccountStore(Protocol):
         """Oldest first, without those revoked."""
         ...
 
-    async def revoke_device(self, identity: IdentityKey, device: DeviceKey, *, now: int) -> bool:
+    async def revoke_device(
+        self, identity: IdentityKey, device: DeviceKey, *, now: int, by_operator: bool = False
+    ) -> bool:
         """Shut a device out and end its session; False when the account has no such device."""
         ...
 
-    async def delete(self, identity: IdentityKey, *, now: int) -> Sequence[DeviceKey]:
+    async def delete(
+        self, identity: IdentityKey, *, now: int, by_operator: bool = False
+    ) -> Sequence[DeviceKey]:
         """Forget the account and everything kept for its identity and its devices; the latter.
 
         Mail, key packages, keys, bundle, endpoints, statement, tokens and blobs go with it, in one
@@ -226,6 +260,29 @@ def about_account(name: str, device: DeviceKey | None = None) -> str:
 def about_invite(token: bytes) -> str:
     """The audit log's word for an invite."""
     return f"invite:{invite_id(token)}"
+
+
+def entries_of(accounts: Iterable[Any], devices: Iterable[Any]) -> list[AccountEntry]:
+    """Of the rows that ENTRIES and ENTRY_DEVICES find."""
+    owned = defaultdict(list)
+    for identity, device, name, registered in devices:
+        owned[identity].append(RegisteredDevice(DeviceKey(device), name, registered))
+    return [
+        AccountEntry(
+            name,
+            IdentityKey(identity),
+            made,
+            logged_in,
+            None if invite is None else invite_id(invite),
+            tuple(owned[identity]),
+        )
+        for identity, name, made, invite, logged_in in accounts
+    ]
+
+
+def event_of(change: str, *, by_operator: bool) -> str:
+    """The audit log's word for what became of an account: who did it is told, too."""
+    return f"{change}-by-operator" if by_operator else change
 
 
 def invite_id(token: bytes) -> str:

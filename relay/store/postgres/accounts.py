@@ -10,10 +10,13 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from relay.store.accounts import (
+    ENTRIES,
+    ENTRY_DEVICES,
     REVOKED_PER_ACCOUNT,
     SESSIONS_PER_ACCOUNT,
     Account,
     AccountCounts,
+    AccountEntry,
     Invite,
     RegisteredDevice,
     Session,
@@ -22,6 +25,8 @@ from relay.store.accounts import (
     accounts_full,
     bad_invite,
     device_taken,
+    entries_of,
+    event_of,
     identity_taken,
     name_taken,
     no_account,
@@ -55,6 +60,9 @@ class PostgresAccounts:
     async def owner(self, name: str) -> IdentityKey | None:
         rows = await self._database.fetch("SELECT identity FROM accounts WHERE name = $1", name)
         return IdentityKey(rows[0][0]) if rows else None
+
+    async def entries(self) -> list[AccountEntry]:
+        return await self._database.read(_entries)
 
     async def register(
         self,
@@ -106,11 +114,17 @@ class PostgresAccounts:
     async def devices(self, identity: IdentityKey) -> list[RegisteredDevice]:
         return await self._database.read(_devices, identity)
 
-    async def revoke_device(self, identity: IdentityKey, device: DeviceKey, *, now: int) -> bool:
-        return await self._database.write(_revoke, identity, device, now)
+    async def revoke_device(
+        self, identity: IdentityKey, device: DeviceKey, *, now: int, by_operator: bool = False
+    ) -> bool:
+        event = event_of("device-revoked", by_operator=by_operator)
+        return await self._database.write(_revoke, identity, device, now, event)
 
-    async def delete(self, identity: IdentityKey, *, now: int) -> Sequence[DeviceKey]:
-        return await self._database.write(_delete, identity, now)
+    async def delete(
+        self, identity: IdentityKey, *, now: int, by_operator: bool = False
+    ) -> Sequence[DeviceKey]:
+        event = event_of("account-deleted", by_operator=by_operator)
+        return await self._database.write(_delete, identity, now, event)
 
     async def make_invite(self, token: bytes, *, uses: int, expires: int, now: int) -> Invite:
         return await self._database.write(invites.make, token, uses, expires, now)
@@ -145,6 +159,11 @@ async def _server_setup(connection: Connection, fresh: bytes) -> bytes:
         "SELECT value FROM relay_secrets WHERE name = 'opaque-setup'"
     )
     return kept
+
+
+async def _entries(connection: Connection) -> list[AccountEntry]:
+    devices = await connection.fetch(ENTRY_DEVICES)
+    return entries_of(await connection.fetch(ENTRIES), devices)
 
 
 async def _name(connection: Connection, identity: IdentityKey) -> str:
@@ -282,7 +301,7 @@ async def _devices(connection: Connection, identity: IdentityKey) -> list[Regist
 
 
 async def _revoke(
-    connection: Connection, identity: IdentityKey, device: DeviceKey, now: int
+    connection: Connection, identity: IdentityKey, device: DeviceKey, now: int, event: str
 ) -> bool:
     await lock(connection, _LOCK)
     if await _standing(connection, device) != Standing(identity, revoked=False):
@@ -298,12 +317,14 @@ async def _revoke(
     )
     await _end_session(connection, device)
     about = about_account(await _name(connection, identity), device)
-    await append(connection, "device-revoked", about, now)
+    await append(connection, event, about, now)
     await forgetting.forget(connection, [device])
     return True
 
 
-async def _delete(connection: Connection, identity: IdentityKey, now: int) -> Sequence[DeviceKey]:
+async def _delete(
+    connection: Connection, identity: IdentityKey, now: int, event: str
+) -> Sequence[DeviceKey]:
     await lock(connection, _LOCK)
     name = await _name(connection, identity)
     rows = await connection.fetch(
@@ -311,7 +332,7 @@ async def _delete(connection: Connection, identity: IdentityKey, now: int) -> Se
     )
     devices = [DeviceKey(row[0]) for row in rows]
     await connection.execute("DELETE FROM accounts WHERE identity = $1", bytes(identity))
-    await append(connection, "account-deleted", about_account(name), now)
+    await append(connection, event, about_account(name), now)
     await erase(connection, about_account(name))
     await forgetting.forget(connection, devices, identity)
     return devices

@@ -7,10 +7,13 @@ from collections.abc import Collection, Sequence
 import apsw
 
 from relay.store.accounts import (
+    ENTRIES,
+    ENTRY_DEVICES,
     REVOKED_PER_ACCOUNT,
     SESSIONS_PER_ACCOUNT,
     Account,
     AccountCounts,
+    AccountEntry,
     Invite,
     RegisteredDevice,
     Session,
@@ -19,6 +22,8 @@ from relay.store.accounts import (
     accounts_full,
     bad_invite,
     device_taken,
+    entries_of,
+    event_of,
     identity_taken,
     name_taken,
     no_account,
@@ -46,6 +51,9 @@ class SqliteAccounts:
 
     async def owner(self, name: str) -> IdentityKey | None:
         return await self._database.read(_owner, name)
+
+    async def entries(self) -> list[AccountEntry]:
+        return await self._database.read(_entries)
 
     async def register(
         self,
@@ -84,11 +92,19 @@ class SqliteAccounts:
     async def devices(self, identity: IdentityKey) -> list[RegisteredDevice]:
         return await self._database.read(_devices, identity)
 
-    async def revoke_device(self, identity: IdentityKey, device: DeviceKey, *, now: int) -> bool:
-        return await self._database.write(_revoke, identity, device, self._database.room, now)
+    async def revoke_device(
+        self, identity: IdentityKey, device: DeviceKey, *, now: int, by_operator: bool = False
+    ) -> bool:
+        event = event_of("device-revoked", by_operator=by_operator)
+        return await self._database.write(
+            _revoke, identity, device, self._database.room, now, event
+        )
 
-    async def delete(self, identity: IdentityKey, *, now: int) -> Sequence[DeviceKey]:
-        return await self._database.write(_delete, identity, self._database.room, now)
+    async def delete(
+        self, identity: IdentityKey, *, now: int, by_operator: bool = False
+    ) -> Sequence[DeviceKey]:
+        event = event_of("account-deleted", by_operator=by_operator)
+        return await self._database.write(_delete, identity, self._database.room, now, event)
 
     async def make_invite(self, token: bytes, *, uses: int, expires: int, now: int) -> Invite:
         return await self._database.write(invites.make, token, uses, expires, now)
@@ -126,6 +142,11 @@ def _account(connection: apsw.Connection, name: str) -> Account | None:
 def _owner(connection: apsw.Connection, name: str) -> IdentityKey | None:
     identity = connection.execute("SELECT identity FROM accounts WHERE name = ?", (name,)).get
     return None if identity is None else IdentityKey(identity)
+
+
+def _entries(connection: apsw.Connection) -> list[AccountEntry]:
+    devices = connection.execute(ENTRY_DEVICES).fetchall()
+    return entries_of(connection.execute(ENTRIES), devices)
 
 
 def _name(connection: apsw.Connection, identity: IdentityKey) -> str:
@@ -265,7 +286,12 @@ def _devices(connection: apsw.Connection, identity: IdentityKey) -> list[Registe
 
 
 def _revoke(
-    connection: apsw.Connection, identity: IdentityKey, device: DeviceKey, room: Room, now: int
+    connection: apsw.Connection,
+    identity: IdentityKey,
+    device: DeviceKey,
+    room: Room,
+    now: int,
+    event: str,
 ) -> bool:
     if _standing(connection, device) != Standing(identity, revoked=False):
         return False
@@ -280,12 +306,12 @@ def _revoke(
     )
     _end_session(connection, device)
     forgetting.forget_device(connection, device, room)
-    append(connection, "device-revoked", about_account(_name(connection, identity), device), now)
+    append(connection, event, about_account(_name(connection, identity), device), now)
     return True
 
 
 def _delete(
-    connection: apsw.Connection, identity: IdentityKey, room: Room, now: int
+    connection: apsw.Connection, identity: IdentityKey, room: Room, now: int, event: str
 ) -> Sequence[DeviceKey]:
     name = _name(connection, identity)
     rows = connection.execute(
@@ -296,7 +322,7 @@ def _delete(
         forgetting.forget_device(connection, device, room)
     forgetting.forget_identity(connection, identity, room)
     connection.execute("DELETE FROM accounts WHERE identity = ?", (bytes(identity),))
-    append(connection, "account-deleted", about_account(name), now)
+    append(connection, event, about_account(name), now)
     erase(connection, about_account(name))
     return devices
 

@@ -45,6 +45,7 @@ class Database:
         in_place: FilesInPlace,
         on_commit: Callable[[Written], None],
     ) -> None:
+        self._data_version = writing.pragma("data_version")
         self.room = Room(quotas, count(reading))
         self.writer = Writer(
             writing,
@@ -82,6 +83,16 @@ class Database:
     async def write(self, work: Callable[..., T], *arguments: Any, cost: int = 0) -> T:
         """`work(connection, *arguments)` in a transaction; returns once that is on disk."""
         return await self.writer.run(lambda connection: work(connection, *arguments), cost=cost)
+
+    async def count_what_others_did(self) -> None:
+        """Commands write to the database beside the relay: what they did is in its counts then."""
+        await self.write(self._count_what_others_did)
+
+    def _count_what_others_did(self, connection: apsw.Connection) -> None:
+        version = connection.pragma("data_version")  # another one after commits of others
+        if version != self._data_version:
+            self.room.count_anew(connection)
+        self._data_version = version
 
     async def read(self, work: Callable[..., T], *arguments: Any) -> T:
         """`work(connection, *arguments)` on one snapshot. Raises Fault `store-closed`."""

@@ -194,6 +194,7 @@ class SqliteStore:
         return await self.database.read(directory.endpoint, device, now)
 
     async def sweep(self, *, now: int) -> int:
+        await self.database.count_what_others_did()
         expired, others = await self.database.write(_sweep, self._room, now)
         blobs, rows = await self.database.write(sweep_blobs, self._room, now)
         self.counters["expired"] += expired

@@ -304,3 +304,35 @@ async def test_invites_that_do_not_hold(store: RelayStore) -> None:
     told = await events(store)
     assert [event for event, _ in told] == ["invite-made", "invite-made", "invite-revoked"]
     assert all(invite.hex() not in str(told) for invite in (expired, revoked))
+
+
+async def test_an_operator_sees_all_accounts_and_ends_them_by_a_word_of_their_own(
+    store: RelayStore,
+) -> None:
+    laptop, phone = device(), device()
+    invite = token()
+    made = await store.accounts.make_invite(invite, uses=1, expires=NOW + DAY, now=NOW)
+    ann = await register(store, "ann", laptop, invite=invite, now=NOW + 1)
+    bob = await register(store, "bob", now=NOW)
+    await store.accounts.add_device(ann.identity, phone, "phone", most=MOST, now=NOW + 2)
+    for issued in (NOW + 3, NOW + 5):
+        await store.accounts.start_session(ann, phone, token(), issued=issued, expires=NOW + DAY)
+    first, second = await store.accounts.entries()
+    assert (first.name, first.identity, first.logged_in, first.invite) == (
+        "bob", bob.identity, None, None,
+    )  # fmt: skip
+    assert (second.name, second.made, second.logged_in, second.invite) == (
+        "ann", NOW + 1, NOW + 5, made.id,
+    )  # fmt: skip
+    assert [(each.device, each.name) for each in second.devices] == [
+        (laptop, "laptop"), (phone, "phone"),
+    ]  # fmt: skip
+    assert await store.accounts.revoke_device(ann.identity, phone, now=NOW, by_operator=True)
+    [_, second] = await store.accounts.entries()
+    assert [each.device for each in second.devices] == [laptop]
+    await store.accounts.delete(bob.identity, now=NOW, by_operator=True)
+    assert [each.name for each in await store.accounts.entries()] == ["ann"]
+    assert (await events(store))[-2:] == [
+        ("device-revoked-by-operator", about_account("ann", phone)),
+        ("account-deleted-by-operator", None),
+    ]
