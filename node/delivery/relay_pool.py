@@ -32,6 +32,7 @@ from transport import (
 from transport import Address as TransportAddress
 from transport.dial import race
 from transport.supervise import Supervisor
+from transport.timer import TIMER_SLACK_S
 
 WRONG_PEER = "wrong-peer"  # the transport's word: another key than the pinned one answers
 
@@ -279,11 +280,14 @@ class RelayPool:
                 now = self._loop.time()
                 if not self._kept(process) and now - process.used_at >= limits.relay_idle_s:
                     return
-                look_s = limits.relay_idle_s / 4
+                # Whether there is somewhere to go may be another matter before long.
+                look_s = min(limits.relay_idle_s / 4, limits.relay_quiet_s)
                 if self._has_others(process):
-                    look_s = limits.relay_quiet_s
-                    if now - client.connection.last_heard_at >= limits.relay_quiet_s:
+                    quiet = now - client.connection.last_heard_at
+                    if quiet + TIMER_SLACK_S >= limits.relay_quiet_s:
                         await self._prove(client.connection, limits.relay_proof_s)
+                    else:
+                        look_s = min(look_s, limits.relay_quiet_s - quiet)
                 await asyncio.wait({closed}, timeout=look_s)
         finally:
             closed.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import signal
 import urllib.request
 from collections import Counter
@@ -15,12 +16,12 @@ import mls_rs
 import pytest
 
 from node.engine import commands as c
-from node.node import Node
+from node.node import Node, NodeConfig
 from schemas.addresses import Address, RelayAddress
 from schemas.ids import DeviceKey, GroupId
 from schemas.path_policy import PathPolicy
-from tests.node.delivery.real import Person, befriend, card, joined
-from tests.node.delivery.support import eventually, within
+from tests.node.delivery.real import FAST, Person, befriend, card, joined
+from tests.node.delivery.support import LOOPBACK, eventually, within
 from tests.relay.process import RelayProcess
 
 NAMES = ("ada", "bob", "cy")
@@ -195,6 +196,33 @@ async def test_a_killed_process_costs_no_message_and_few_seconds(
     await talkers.talk(5)
     await talkers.all_heard(10)
     assert all(relays.accepted(number) > 0 for number in relays.running)
+
+
+@pytest.mark.parametrize("knows", ["both", "one"])
+async def test_a_process_killed_soon_after_a_node_came_is_left_by_its_silence(
+    relays: Relays, stack: AsyncExitStack, tmp_path: Path, knows: str
+) -> None:
+    """Nobody calls. That there is another process the node may have heard only after it came."""
+    address = relays.address
+    given = address if knows == "both" else address.at([Address.parse(relays.listen[2])])
+    config = NodeConfig(
+        Person(tmp_path, "ada").folder,
+        listen=LOOPBACK,
+        relays=(str(given),),
+        mdns=False,
+        limits=dataclasses.replace(FAST, relay_quiet_s=1.0, relay_proof_s=1.0),
+    )  # of the transport as it is: its own keep-alive takes 10 s to ask, and 30 s to end it
+    node = await stack.enter_async_context(Node.running(config))
+    await eventually(lambda: processes_known_to(node) == set(address.processes), 5)
+    await eventually(lambda: relays.of(node) == relays.first_for(node.device), 5)
+    client = node._net.own_relays._keepers[address.device]._client
+    assert client is not None
+    loop = asyncio.get_running_loop()
+    await eventually(lambda: loop.time() - client.connection.last_heard_at > 0.6, 10)  # calls end
+    gone = relays.first_for(node.device)
+    [left] = set(relays.running) - {gone}
+    await asyncio.to_thread(relays.end, gone, signal.SIGKILL)
+    await eventually(lambda: relays.of(node) == left, 7)
 
 
 async def test_processes_are_replaced_one_after_the_other_unnoticed(
