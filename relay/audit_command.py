@@ -27,6 +27,7 @@ from relay.keys import known_device
 from relay.store.audit import Place, Row, Verdict
 from relay.store.opening import reading_audit
 from schemas.errors import Blame, Fault, Refused
+from storage.ownership import open_owned
 
 _KEY: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _EVENT: Final = len("device-registered")  # the longest that is common
@@ -147,7 +148,8 @@ def _read(file: Path) -> Checkpoint:
 
 def _write(file: Path, line: str) -> None:
     try:
-        with file.open("x") as opened:
+        made = open_owned(file, os.O_WRONLY | os.O_EXCL, 0o666)
+        with os.fdopen(made, "w") as opened:
             opened.write(line + "\n")
     except OSError as error:
         raise Fault(

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from schemas.errors import Blame, Fault
+from storage.ownership import open_owned
 
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
@@ -44,7 +45,7 @@ def make_private_folder(folder: Path) -> None:
 def make_private_file(path: Path) -> None:
     """Make an empty file with mode 0600 unless there is one. Raises Fault `cannot-write-file`."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
+        os.close(open_owned(path, os.O_RDWR, PRIVATE_FILE))
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -89,10 +90,10 @@ class PrivateFile:
         self._part = path.with_name(f".{path.name}.part")
 
     def __enter__(self) -> Self:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._part.unlink(missing_ok=True)
-            self._file = os.fdopen(os.open(self._part, flags, PRIVATE_FILE), "wb")
+            part = open_owned(self._part, os.O_WRONLY | os.O_EXCL, PRIVATE_FILE)
+            self._file = os.fdopen(part, "wb")
         except OSError as error:
             raise cannot_write(self._path, error) from error
         return self

@@ -10,6 +10,7 @@ from typing import Self
 
 from schemas.errors import Blame, Fault
 from storage.files import PRIVATE_FILE, make_private_folder
+from storage.ownership import open_owned
 
 LOCK_FILE = "lock"
 
@@ -34,9 +35,7 @@ class FolderLock:
             raise RuntimeError("this lock is held already")
         make_private_folder(self.folder)
         try:
-            file = os.open(
-                self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE
-            )
+            file = open_owned(self.folder / LOCK_FILE, os.O_RDWR, PRIVATE_FILE)
         except OSError as error:
             raise Fault(
                 "cannot-use-folder",
