@@ -43,10 +43,11 @@ class Membership:
 
     @property
     def told(self) -> list[Address]:
-        """Also those that were here of late; none while this one is the only one, and may be
-        known by another address than it believes."""
-        known = [each.address for each in self.known]
-        return known[:RELAY_PROCESSES] if len(known) > 1 or self._named else []
+        """Also those that are being restarted; none while this one was the only one for long, and
+        may be known by another address than it believes."""
+        if len(self.known) <= 1 and not self._named:
+            return []
+        return [each.address for each in self.known if each.expected][:RELAY_PROCESSES]
 
     @asynccontextmanager
     async def announced(self) -> AsyncIterator[None]:
@@ -69,8 +70,8 @@ class Membership:
                 async with asyncio.timeout(LIVE_S):
                     await self._announce()
                 self._upkeep.got_through(HEARTBEAT)
-            except (Fault, TimeoutError) as fault:
-                log.warning("the other processes do not hear of this one: %s", fault)
+            except (Fault, TimeoutError) as why:
+                self._upkeep.held_up(HEARTBEAT, why, "the other processes do not hear of this one")
 
     async def _announce(self) -> None:
         before = {each.address for each in self.known if each.live}

@@ -285,7 +285,7 @@ async def _keep_house(
                 log.info("%d expired rows deleted", swept)
             store.upkeep.got_through(HOUSEKEEPING)
         except Fault as fault:
-            log.error("the store takes no writes: %s", fault)
+            store.upkeep.held_up(HOUSEKEEPING, fault, "the store takes no writes")
         await asyncio.sleep(SWEEP_EVERY_S if store.trouble is None else PROBE_EVERY_S)
 
 
@@ -296,7 +296,7 @@ async def _follow_revocations(store: RelayStore, service: RelayService) -> None:
             await service.look_again()
             store.upkeep.got_through(REVOCATIONS)
         except Fault as fault:
-            log.error("who was revoked cannot be read: %s", fault)
+            store.upkeep.held_up(REVOCATIONS, fault, "who was revoked cannot be read")
         await asyncio.sleep(SWEEP_EVERY_S if store.trouble is None else PROBE_EVERY_S)
 
 

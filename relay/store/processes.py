@@ -9,7 +9,8 @@ from schemas.addresses import Address
 
 HEARTBEAT_S: Final = 3.0
 LIVE_S: Final = 12.0  # after its last word a process counts as gone: several heartbeats
-REMEMBERED_S: Final = 3600  # so long nodes are told of one that is gone: most come back
+RETURNS_S: Final = 300.0  # so long nodes are told of one that is gone: a restart takes less
+REMEMBERED_S: Final = 3600  # operators see it for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,11 @@ class Process:
     @property
     def live(self) -> bool:
         return not self.withdrawn and self.age_s < LIVE_S
+
+    @property
+    def expected(self) -> bool:
+        """It lives, or is being restarted, most likely."""
+        return self.age_s < RETURNS_S
 
     @property
     def standing(self) -> str:

@@ -19,6 +19,7 @@ from relay.store.postgres.store import PostgresStore
 from relay.store.postgres.wakeups import WORK as WAKEUPS
 from relay.upkeep import Upkeep
 from schemas.addresses import Address
+from schemas.errors import Blame, Fault
 from tests.relay.people import person, register
 from tests.relay.postgres import PostgresServer
 from tests.relay.support import NOW, Clock, client_of, new_device, parcel, within
@@ -172,3 +173,31 @@ async def test_a_process_goes_on_saying_that_it_is_here(
             await mended(store.upkeep, HEARTBEAT)
     finally:
         await store.close()
+
+
+def test_what_is_held_up_is_said_once_and_when_it_works_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A database is down for an hour: not 1,200 times the same line."""
+    upkeep = Upkeep()
+    away = Fault("store-unavailable", "connection refused", blame=Blame.ENVIRONMENT)
+    full = Fault("disk-full", "no space left", blame=Blame.ENVIRONMENT)
+    told: list[tuple[str, ...]] = []
+    for why in (away, away, full, full, TimeoutError(), TimeoutError(), None, None, away):
+        caplog.clear()
+        if why is None:
+            upkeep.got_through("work")
+        else:
+            upkeep.held_up("work", why, "it waits")
+        told.append(tuple(record.getMessage() for record in caplog.records))
+    assert told == [
+        ("work: it waits: connection refused (store-unavailable)",),
+        (),
+        ("work: it waits: no space left (disk-full)",),
+        (),
+        ("work: it waits: no answer",),
+        (),
+        ("work works again",),
+        (),
+        ("work: it waits: connection refused (store-unavailable)",),
+    ]

@@ -18,7 +18,7 @@ from relay.processes import Membership
 from relay.store.contract import Quotas
 from relay.store.postgres.database import Database
 from relay.store.postgres.processes import PostgresProcesses
-from relay.store.processes import LIVE_S, REMEMBERED_S
+from relay.store.processes import LIVE_S, REMEMBERED_S, RETURNS_S
 from relay.store.sqlite.store import SqliteStore
 from relay.upkeep import Upkeep
 from schemas.addresses import Address
@@ -67,6 +67,27 @@ async def test_each_knows_all_and_nodes_are_told(processes: PostgresProcesses) -
         assert one.told == [ONE, TWO], "it is restarted, most likely: nobody needs to hear of that"
 
 
+@pytest.mark.parametrize("by", ["SIGTERM", "SIGKILL"])
+async def test_nodes_are_not_told_for_long_of_one_that_ended(
+    database: Database, processes: PostgresProcesses, by: str
+) -> None:
+    """Or containers, each with another address, would fill what people's contacts are told."""
+    one, two = member(processes, ONE), member(processes, TWO)
+    async with one.announced():
+        if by == "SIGTERM":
+            async with two.announced():
+                pass
+        else:
+            await two._announce()
+        await silent(database, TWO, LIVE_S + 1)
+        await one._announce()
+        assert one.told == [ONE, TWO], "it may be back in a moment"
+        await silent(database, TWO, RETURNS_S)
+        await one._announce()
+        assert one.told == [ONE], "whoever has it in their list hears that it is not there"
+        assert [each.address for each in one.known] == [ONE, TWO], "operators see it"
+
+
 async def test_one_that_is_silent_is_gone_and_forgotten_later(
     database: Database, processes: PostgresProcesses
 ) -> None:
@@ -76,7 +97,7 @@ async def test_one_that_is_silent_is_gone_and_forgotten_later(
         await stack.enter_async_context(one.announced())
         await silent(database, TWO, LIVE_S + 1)
         await one._announce()
-        assert (one.live, one.told) == ([ONE], [ONE, TWO])
+        assert one.live == [ONE]
         await silent(database, TWO, REMEMBERED_S)
         await one._announce()
         assert [each.address for each in one.known] == [ONE]
