@@ -1,5 +1,7 @@
 //! The client: registration and login, each an object between its two messages.
 
+use std::convert::Infallible;
+
 use opaque_ke::{
     ClientLoginFinishParameters, ClientRegistrationFinishParameters, CredentialResponse,
     RegistrationResponse,
@@ -17,6 +19,19 @@ use crate::suite::{self, Suite};
 
 type Secret = Zeroizing<Vec<u8>>;
 
+/// Wiped at its end; Python gets a copy.
+struct Key(Secret);
+
+impl<'py> IntoPyObject<'py> for &Key {
+    type Target = PyBytes;
+    type Output = Bound<'py, PyBytes>;
+    type Error = Infallible;
+
+    fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Self::Error> {
+        Ok(PyBytes::new(py, &self.0))
+    }
+}
+
 /// Between the two messages: opaque-ke's state, and the password, which it wants again.
 struct Pending<S> {
     state: S,
@@ -27,6 +42,8 @@ struct Pending<S> {
 #[pyclass(frozen, module = "opaque_ke")]
 pub struct ClientRegistration {
     pending: Once<Pending<opaque_ke::ClientRegistration<Suite>>>,
+    /// For the server, 32 bytes.
+    #[pyo3(get)]
     pub request: Vec<u8>,
 }
 
@@ -56,7 +73,7 @@ impl ClientRegistration {
         let done = state.finish(&mut Random, &pending.password, message, parameters)?;
         Ok(Registration {
             upload: done.message.serialize().to_vec(),
-            export_key: suite::secret(done.export_key),
+            export_key: Key(suite::secret(done.export_key)),
             server_public_key: done.server_s_pk.serialize().to_vec(),
         })
     }
@@ -69,12 +86,6 @@ impl ClientRegistration {
     fn new(password: &[u8]) -> PyResult<Self> {
         let password = self::password(password)?;
         Ok(contained(|| Self::start(password))?)
-    }
-
-    /// For the server, 32 bytes.
-    #[getter]
-    fn request<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.request)
     }
 
     /// Stretches the password.
@@ -96,36 +107,23 @@ impl ClientRegistration {
 /// What a registration gives: the record for the server, and keys.
 #[pyclass(frozen, module = "opaque_ke")]
 pub struct Registration {
-    pub upload: Vec<u8>,
-    export_key: Secret,
-    server_public_key: Vec<u8>,
-}
-
-#[pymethods]
-impl Registration {
     /// The record, for the server: 192 bytes.
-    #[getter]
-    fn upload<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.upload)
-    }
-
+    #[pyo3(get)]
+    pub upload: Vec<u8>,
     /// 64 bytes that only who knows the password gets, at each login again.
-    #[getter]
-    fn export_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.export_key)
-    }
-
+    #[pyo3(get)]
+    export_key: Key,
     /// 32 bytes.
-    #[getter]
-    fn server_public_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.server_public_key)
-    }
+    #[pyo3(get)]
+    server_public_key: Vec<u8>,
 }
 
 /// One login, at the client, between its two messages. One try; cannot be stored.
 #[pyclass(frozen, module = "opaque_ke")]
 pub struct ClientLogin {
     pending: Once<Pending<opaque_ke::ClientLogin<Suite>>>,
+    /// For the server, 96 bytes.
+    #[pyo3(get)]
     pub request: Vec<u8>,
 }
 
@@ -153,8 +151,8 @@ impl ClientLogin {
         let done = state.finish(&mut Random, &pending.password, message, parameters)?;
         Ok(Login {
             finalization: done.message.serialize().to_vec(),
-            session_key: suite::secret(done.session_key),
-            export_key: suite::secret(done.export_key),
+            session_key: Key(suite::secret(done.session_key)),
+            export_key: Key(suite::secret(done.export_key)),
             server_public_key: done.server_s_pk.serialize().to_vec(),
         })
     }
@@ -167,12 +165,6 @@ impl ClientLogin {
     fn new(password: &[u8]) -> PyResult<Self> {
         let password = self::password(password)?;
         Ok(contained(|| Self::start(password))?)
-    }
-
-    /// For the server, 96 bytes.
-    #[getter]
-    fn request<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.request)
     }
 
     /// Stretches the password.
@@ -196,35 +188,16 @@ impl ClientLogin {
 /// What a login gives: the proof for the server, and keys.
 #[pyclass(frozen, module = "opaque_ke")]
 pub struct Login {
-    pub finalization: Vec<u8>,
-    session_key: Secret,
-    export_key: Secret,
-    server_public_key: Vec<u8>,
-}
-
-#[pymethods]
-impl Login {
     /// For the server, 64 bytes. It proves that the client has the session key.
-    #[getter]
-    fn finalization<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.finalization)
-    }
-
+    #[pyo3(get)]
+    pub finalization: Vec<u8>,
     /// 64 bytes, the same at the server when it accepts the finalization.
-    #[getter]
-    fn session_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.session_key)
-    }
-
+    #[pyo3(get)]
+    session_key: Key,
     /// As it was at registration, 64 bytes.
-    #[getter]
-    fn export_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.export_key)
-    }
-
+    #[pyo3(get)]
+    export_key: Key,
     /// 32 bytes, as they were at registration.
-    #[getter]
-    fn server_public_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.server_public_key)
-    }
+    #[pyo3(get)]
+    server_public_key: Vec<u8>,
 }

@@ -20,6 +20,8 @@ const VERSION: u8 = 1;
 #[pyclass(frozen, module = "opaque_ke")]
 pub struct ServerSetup {
     inner: opaque_ke::ServerSetup<Suite>,
+    /// 32 bytes; what `server_public_key` shows to clients.
+    #[pyo3(get)]
     public_key: [u8; suite::ELEMENT],
     /// Read where there is no record, so that an unknown user takes the same time.
     stand_in: Vec<u8>,
@@ -115,12 +117,6 @@ impl ServerSetup {
         PyBytes::new(py, &self.written())
     }
 
-    /// 32 bytes; what `server_public_key` shows to clients.
-    #[getter]
-    fn public_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.public_key)
-    }
-
     /// Answers `ClientRegistration.request`, 64 bytes.
     fn registration_response<'py>(
         &self,
@@ -156,6 +152,8 @@ impl ServerSetup {
 #[pyclass(frozen, module = "opaque_ke")]
 pub struct ServerLogin {
     state: Once<opaque_ke::ServerLogin<Suite>>,
+    /// For the client, 320 bytes.
+    #[pyo3(get)]
     pub response: Vec<u8>,
 }
 
@@ -174,12 +172,6 @@ impl ServerLogin {
 
 #[pymethods]
 impl ServerLogin {
-    /// For the client, 320 bytes.
-    #[getter]
-    fn response<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.response)
-    }
-
     /// The session key, 64 bytes.
     fn finish<'py>(&self, py: Python<'py>, finalization: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
         let key = contained(|| self.end(finalization))?;
