@@ -114,7 +114,9 @@ class AnonymousRelays:
         if silent is not None and silent.until > self._clock() and not eager:
             raise silent.fault.with_traceback(None)
         try:
-            client = await guise.pool.client(address, owner=owner, eager=eager)
+            # How long it is left alone is said here, for all guises: a guise's own pause may be
+            # the longer one, and whoever met that would be refused without anybody having dialled.
+            client = await guise.pool.client(address, owner=owner, eager=True)
         except Fault as fault:
             failures = 0 if silent is None else silent.failures
             limits = self._limits

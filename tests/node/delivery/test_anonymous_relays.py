@@ -21,6 +21,7 @@ from node.delivery.relay_client import RelayClient
 from node.delivery.token_choice import TOKEN_REFUSED
 from node.delivery.token_news import TokenNews
 from node.engine.values import OwnTokens, TokensChanged
+from relay.server import open_relay
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault
 from schemas.ids import DeviceKey
@@ -30,6 +31,7 @@ from tests.node.delivery.support import (
     Relays,
     eventually,
     fake_node,
+    relay_config,
     silent_address,
     stranger,
     within,
@@ -208,6 +210,23 @@ async def test_a_silent_relay_is_asked_by_one_guise_not_by_all(
             await ask(anonymous, silent, stranger())
     assert anonymous.why_not(silent) is not None
     assert sum(anonymous._counters.values()) == 1
+
+
+async def test_a_relay_that_answered_one_guise_is_dialled_by_all(
+    guises: Guises, relays: Relays
+) -> None:
+    """What a guise remembers of the time when it was away refuses nothing, and tells no other."""
+    anonymous = guises(relay_dial_s=1.0, relay_retry_first_s=30.0)
+    folder, owner = relays.folder / "again", stranger()
+    async with open_relay(relay_config(folder)) as relay:
+        address, listen = relay.address, str(relay.listen)
+    with pytest.raises(Fault):
+        await ask(anonymous, address, owner)
+    async with open_relay(relay_config(folder, listen)):
+        async with anonymous.client(address, stranger(), eager=True):
+            assert anonymous.why_not(address) is None
+        await within(ask(anonymous, address, owner))
+        assert anonymous.why_not(address) is None
 
 
 def test_what_is_about_one_recipient_shares_the_turn_it_waits_for() -> None:
