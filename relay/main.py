@@ -8,15 +8,12 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from relay import doctor as doctor_checks
@@ -29,7 +26,7 @@ from relay.config import ADMISSIONS, LOG_FORMATS, LOG_LEVELS, RelayConfig, load_
 from relay.invite_command import invite_command
 from relay.moving.command import migrate_command
 from relay.server import Relay, open_relay
-from relay.stats import look, tables
+from relay.stats.command import stats_command
 from relay.store.sqlite.backup import Copied, back_up
 from relay.store.sqlite.backup import restore as put_back
 from relay.systemd import told_to_systemd
@@ -80,6 +77,7 @@ main.add_command(audit_command)
 main.add_command(invite_command)
 main.add_command(migrate_command)
 main.add_command(capacity_command)
+main.add_command(stats_command)
 main.add_command(completion_command)
 
 _listen = click.option(
@@ -210,45 +208,13 @@ def doctor(config: Path | None, as_json: bool, **flags: object) -> None:
         numbers = Table("limit", "value")
         for name, value in limits.items():
             numbers.add_row(name, f"{value:,}")
-        Console().print(table, numbers)
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(table, numbers, soft_wrap=False)
+        for each in found:
+            if each.name == "address" and each.ok:  # whole, to be given away; a cell cuts it off
+                console.print(f"Nodes reach it at {each.detail}", markup=False)
     if not all(each.ok for each in found):
         sys.exit(EXIT_FAILED)
-
-
-@main.command()
-@with_settings
-@click.option("--every", default=2.0, show_default=True, help="Seconds between two looks.")
-def stats(config: Path | None, as_json: bool, every: float, **flags: object) -> None:
-    """Show what the store holds, live; with --json, once.
-
-    The store is that of the folder that the relay runs with: give the same --data-dir. With
-    --metrics (or its setting), the counters of the relay that runs there as well.
-
-    \b
-    Example:
-      quicnprotochat-relay stats --data-dir relay-data
-    """
-    with telling(as_json=as_json):
-        settings = load_config(flags, os.environ, config)
-        now = look(settings)
-        if as_json:
-            print(json.dumps(now.to_json()))
-            return
-        if not now.answered:
-            print(
-                f"No relay answers at {settings.metrics}: this is what its store holds, no more.",
-                file=sys.stderr,
-            )
-        console = Console()
-        if not console.is_terminal:
-            console.print(tables(now, now, every))
-            return
-        every = max(every, 0.1)
-        with suppress(KeyboardInterrupt), Live(tables(now, now, every), console=console) as live:
-            while True:
-                time.sleep(every)
-                before, now = now, look(settings)
-                live.update(tables(now, before, every))
 
 
 def _require_file(settings: RelayConfig) -> None:

@@ -48,6 +48,8 @@ def test_doctor_checks_and_shows_every_limit(tmp_path: Path) -> None:
         assert done.code == 0
         [address] = [each for each in found if each["name"] == "address"]
         assert address["detail"] == relay.ready["address"]
+        people = run_relay("doctor", "--data-dir", str(tmp_path), COLUMNS="80")
+        assert relay.ready["address"] in people.out.splitlines()[-1], "in one piece"
         named = limits["limits"]
         assert isinstance(named, dict)
         for name in ("mailbox_parcels", "total_bytes", "connection_calls_rate", "subscriptions"):

@@ -41,6 +41,11 @@ async def test_doctor_stats_audit_and_what_is_not_for_files(
             assert told["database_bytes"] > 0
             assert told["mailboxes_near_quota"] == 0
             assert told["call_p99_ms.enqueue"] > 0
+            assert told["address"] == relay.ready["address"]
+            [process] = told["processes"]
+            assert (process["address"], process["live"]) == (relay.ready["listen"], True)
+            people = await asyncio.to_thread(run_relay, "stats", *data, *where)
+            assert f"processes  1 alive: {relay.ready['listen']}" in people.out
             checked = await command("doctor")
             found = {line["name"]: line for line in map(json.loads, checked.out.splitlines()[:-1])}
             assert found["address"]["detail"] == relay.ready["address"]

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import termios
 import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from relay.stats import Look, quantile, tables
-from tests.relay.process import RelayProcess, run_relay
+from relay.stats import look
+from relay.stats.look import Look, quantile
+from relay.stats.table import table
+from relay.store.processes import Process
+from schemas.addresses import Address, RelayAddress
+from tests.relay.process import RelayProcess, clean_environment, relay_command, run_relay
 from tests.relay.support import DAY, client_of, new_device, parcel
 
 INF = float("inf")
+DEVICE = new_device().public
 
 
 @pytest.mark.parametrize(
@@ -34,16 +46,113 @@ def test_a_quantile_is_that_of_prometheus(
     assert quantile(buckets, share) == pytest.approx(expected)
 
 
+HELD = dict.fromkeys(
+    ("mailboxes", "strangers", "parcels", "bytes", "blobs", "blob_bytes", "directory_bytes",
+     "accounts", "mailboxes_near_quota"),
+    0.0,
+)  # fmt: skip
+FILE = {"file_bytes": 5 * 1024**2, "wal_bytes": 4096}
+LIMITS = dict.fromkeys(look.LIMITS, 16 * 1024**3)
+WELL: dict[str, str | float] = {
+    "status": "ok", "reason": "", "version": "1.2.3", "uptime_s": 3 * 86400 + 4 * 3600
+}  # fmt: skip
+
+
+def screen(now: Look, before: Look | None = None, seconds: float = 2.0) -> list[str]:
+    """The table on a terminal of 24 lines by 80 columns."""
+    out = io.StringIO()
+    Console(file=out, width=80, height=24).print(table(now, before, seconds))
+    lines = out.getvalue().splitlines()
+    assert len(lines) < 24, "the prompt has a line, too"
+    assert max(map(len, lines)) <= 80
+    return lines
+
+
+def named(lines: list[str]) -> dict[str, str]:
+    return {line[:11].strip(): line[11:] for line in lines}
+
+
 def test_the_table_shows_what_happened_since_the_last_look() -> None:
-    before = Look({"parcels": 5, "refused_total.busy": 1}, {"peek": {0.1: 100, 1: 100, INF: 100}})
-    now = Look({"parcels": 9, "refused_total.busy": 1}, {"peek": {0.1: 100, 1: 120, INF: 120}})
-    shown = io.StringIO()
-    Console(file=shown, width=100).print(tables(now, before, 2.0))
-    rows = {cells[1]: cells[2:-1] for line in shown.getvalue().splitlines()
-            if len(cells := [cell.strip() for cell in line.split("│")]) > 3}  # fmt: skip
-    assert rows["parcels"] == ["9", "+2"]
-    assert rows["refused_total.busy"] == ["1", ""]
-    assert rows["peek"] == ["120", "10", "550.00", "991.00"], "the slow ones, not those before"
+    commits = {"commit_sync_seconds_sum": 1.0, "commit_sync_seconds_count": 1000}
+    later = {"commit_sync_seconds_sum": 1.5, "commit_sync_seconds_count": 1100}
+    before = Look(
+        HELD | FILE | commits | {"parcels_total.accepted": 5, "refused_total.busy": 900},
+        {"peek": {0.1: 1, INF: 1}, "batchEnqueue": {0.1: 100, 1: 100, INF: 100}},
+        LIMITS,
+        health=WELL,
+    )
+    now = Look(
+        HELD | FILE | later | {"parcels_total.accepted": 9, "refused_total.busy": 900}
+        | {"parcels": 1234, "bytes": 4 * 1024**3, "refused_total.mailbox-full": 8},
+        {"peek": {0.1: 1, INF: 1}, "batchEnqueue": {0.1: 100, 1: 120, INF: 120}},
+        LIMITS,
+        health=WELL,
+    )  # fmt: skip
+    rows = named(screen(now, before))
+    assert rows["health"] == "ok, up 3 d 4 h, version 1.2.3"
+    assert rows["parcels"] == "1,234, 4 GiB of 16 GiB (25%)"
+    assert rows["in"] == "9 parcels (+2/s)"
+    assert rows["calls"] == "121 (+10/s)"
+    assert rows["enqueue"] == "p50 550.0 ms, p99 991.0 ms", "the slow ones, not those before"
+    assert ", 5.0 ms of fsync;" in rows["commit"], "of the last hundred"
+    assert rows["refused"] == "mailbox-full 8 (+4/s), busy 900", "what grows is in front"
+    assert rows["database"] == "5 MiB, log 4 KiB"
+    again = named(screen(now, now))
+    assert again["enqueue"] == "p50 60.0 ms, p99 946.0 ms", "since the start, when nothing is new"
+    assert named(screen(before, now))["in"] == "5 parcels", "the relay began anew"
+
+
+def test_all_of_a_large_relay_is_on_one_screen() -> None:
+    many = {
+        f"refused_total.a-reason-with-a-long-name-{number}": 10.0**number for number in range(30)
+    }
+    counters = dict.fromkeys(("connections", "subscriptions"), 10.0**12)
+    address = RelayAddress(Address("a-relay-with-quite-a-long-name.example", 7000), DEVICE)
+    processes = tuple(
+        Process(Address(f"2001:db8::1234:{n}", 7000), bytes(16), "1.2.3", 0, 1.0, n == 7)
+        for n in range(8)
+    )
+    held = dict.fromkeys(HELD, 10.0**15) | {"database_bytes": 10.0**15}
+    unwell = WELL | {"status": "degraded", "reason": "housekeeping-fails"}
+    now = Look(
+        held | counters | many, {"enqueue": {0.1: 10**9, INF: 10**9}}, LIMITS, address,
+        unwell, processes,
+    )  # fmt: skip
+    first, second, *rest = screen(now, Look(held))
+    assert first + second == f"a-relay-with-quite-a-long-name.example:7000#{DEVICE}"
+    rows = named(rest)
+    assert rows["health"].startswith("degraded: housekeeping-fails, up")
+    assert rows["processes"].startswith("7 alive: [2001:db8::1234:0]:7000, ")
+    assert rows["refused"].startswith("a-reason-with-a-long-name-29 ")
+
+
+@pytest.mark.parametrize("metrics", [True, False])
+def test_a_terminal_of_24_lines_shows_it_all(tmp_path: Path, metrics: bool) -> None:
+    """And it stays until Ctrl-C, which is no failure."""
+    with RelayProcess(tmp_path, "--metrics", "127.0.0.1:0") as relay:
+        where = ("--metrics", relay.ready["metrics"]) if metrics else ()
+        command = relay_command("stats", "--data-dir", str(tmp_path), "--every", "0.2", *where)
+        ours, theirs = os.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        environment = clean_environment(TERM="xterm")
+        environment.pop("COLUMNS", None)
+        environment.pop("LINES", None)
+        with subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        ) as stats:
+            os.close(theirs)
+            screen, frames = "", 0
+            while frames < 3:  # each ends with the last line, which is drawn over then
+                ready, _, _ = select.select([ours], [], [], 20)
+                assert ready, screen
+                screen += os.read(ours, 65536).decode()
+                frames = screen.count("refused" if metrics else "database")
+            stats.send_signal(signal.SIGINT)
+            assert stats.wait(20) == 0
+        os.close(ours)
+    assert f"{relay.ready['address']}\r\n" in screen
+    assert "health     ok, up " in screen or not metrics
+    assert "..." not in screen, "what rich draws for lines that have no room"
 
 
 async def test_a_running_relay_shows_refusals_times_and_full_mailboxes(
@@ -62,7 +171,13 @@ async def test_a_running_relay_shows_refusals_times_and_full_mailboxes(
     assert told["mailboxes_near_quota"] == 1
     assert told["refused_total.mailbox-full"] >= 1
     assert 0 < told["call_p50_ms.enqueue"] <= told["call_p99_ms.enqueue"] < 10_000
-    assert "enqueue" in people
+    assert "refused    mailbox-full 1" in people
+    assert told["address"] == str(relay.address)
+    assert (told["status"], told["reason"], told["processes"]) == ("ok", "", [])
+    assert told["uptime_s"] > 0
+    assert told["limit.total_bytes"] == 16 * 1024**3
+    assert 0 < told["commit_sync_ms"] < 10_000
+    assert told["accounts"] == 0
 
 
 def test_a_relay_that_does_not_answer_is_said(tmp_path: Path) -> None:

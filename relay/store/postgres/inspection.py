@@ -41,8 +41,9 @@ def inspect(url: str) -> Inspection:
     return asyncio.run(_inspect(url))
 
 
-def stats(url: str, quotas: Quotas, near: float) -> dict[str, float]:
-    """The counts of Usage, `mailboxes_near_quota` (with this share of it), and `database_bytes`."""
+def stats(url: str, quotas: Quotas, near: float) -> tuple[dict[str, float], tuple[Process, ...]]:
+    """The counts of Usage, `accounts`, `mailboxes_near_quota` (with this share of it), and
+    `database_bytes`; and the processes, those alive first."""
     return asyncio.run(_stats(url, quotas, near))
 
 
@@ -108,13 +109,18 @@ async def _inspect(url: str) -> Inspection:
         connection.terminate()
 
 
-async def _stats(url: str, quotas: Quotas, near: float) -> dict[str, float]:
+async def _stats(
+    url: str, quotas: Quotas, near: float
+) -> tuple[dict[str, float], tuple[Process, ...]]:
     connection = await connect(url)
     try:
         with blaming_the_server():
             held: dict[str, float] = {}
+            sharing: list[Process] = []
             if await schema_version(connection):
                 held |= asdict(await count(connection))
+                held["accounts"] = await connection.fetchval("SELECT count(*) FROM accounts")
+                sharing = await processes(connection)
                 held["mailboxes_near_quota"] = await connection.fetchval(
                     "SELECT count(*) FROM mailboxes WHERE parcels >= $1 OR bytes >= $2",
                     int(quotas.mailbox_parcels * near),
@@ -123,6 +129,6 @@ async def _stats(url: str, quotas: Quotas, near: float) -> dict[str, float]:
             held["database_bytes"] = await connection.fetchval(
                 "SELECT pg_database_size(current_database())"
             )
-            return held
+            return held, tuple(sharing)
     finally:
         connection.terminate()

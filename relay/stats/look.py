@@ -1,27 +1,30 @@
-"""What `stats` shows: what the store holds, what the relay counts, how long its answers take."""
+"""What a relay is like at this moment: what its store holds, what it says and counts itself."""
 
 from __future__ import annotations
 
+import json
 import ssl
 import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Final
+from urllib.error import HTTPError
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Group
-from rich.table import Table
 
+from relay.address import whereabouts
 from relay.config import RelayConfig
 from relay.store.opening import driver
+from relay.store.processes import Process
 from relay.store.sqlite.usage import count, mailboxes_near_quota
-from schemas.addresses import Address
+from schemas.addresses import Address, RelayAddress
 from schemas.errors import Blame, Fault
 from storage.sqlite import blaming_the_disk, open_database
 
 METRICS_DEADLINE_S: Final = 2.0
+LIMITS: Final = ("total_bytes", "total_mailboxes", "total_blob_bytes", "directory_bytes")
 NEAR: Final = 0.9  # of a mailbox's quota
 _PREFIX: Final = "quicnprotochat_"
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a bound address, read
@@ -32,31 +35,88 @@ Buckets = Mapping[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """At one moment: numbers by name, and the calls' times by method."""
+    """At one moment: numbers by name, and the calls' times by method.
+
+    `address` is None where it is not known; `health` what `/health` says, empty when it was not
+    asked or `answered` is False; `processes` those that share the database.
+    """
 
     values: dict[str, float] = field(default_factory=dict)
     calls: dict[str, dict[float, float]] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+    address: RelayAddress | None = None
+    health: dict[str, str | float] = field(default_factory=dict)
+    processes: tuple[Process, ...] = ()
     answered: bool = True  # by the relay, where it was asked
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, object]:
         times = {
             f"call_p{percent}_ms.{method}": quantile(buckets, percent / 100) * 1000
             for method, buckets in sorted(self.calls.items())
             for percent in (50, 99)
         }
-        return self.values | times | {"metrics_answered": self.answered}
+        means = {
+            f"commit_{part}_ms": mean * 1000
+            for part in ("work", "sync")
+            if (mean := self.mean(f"commit_{part}_seconds")) is not None
+        }
+        limits = {f"limit.{name}": value for name, value in self.limits.items()}
+        health = {
+            name: self.health.get(name) for name in ("status", "reason", "version", "uptime_s")
+        }
+        processes = [
+            {
+                "address": str(each.address),
+                "version": each.version,
+                "live": each.live,
+                "withdrawn": each.withdrawn,
+                "age_s": each.age_s,
+            }
+            for each in self.processes
+        ]
+        address = None if self.address is None else str(self.address)
+        known = {"address": address, "processes": processes, "metrics_answered": self.answered}
+        return {**self.values, **times, **means, **limits, **health, **known}
+
+    def mean(self, name: str, before: Look | None = None) -> float | None:
+        """Of a histogram, since `before` or since the start; None: there was nothing."""
+        number, total = (
+            self.values.get(name + part, 0) - (before.values.get(name + part, 0) if before else 0)
+            for part in ("_count", "_sum")
+        )
+        return total / number if number > 0 else None
 
 
 def look(config: RelayConfig) -> Look:
-    """What the store holds; with `metrics` set, what the relay that runs has counted as well.
+    """What the store holds; with `metrics` set, what the relay that runs says and counts as well.
 
     Raises Fault `no-file` and what opening the database causes.
     """
-    held = _of_file(config) if config.database_url is None else _of_server(config)
-    families = list(_metrics(config))
-    # The store is asked itself; what a relay remembers of it may be seconds old.
-    answered = bool(families) or config.metrics is None
-    return Look(held | _counters(families) | held, _call_times(families), answered)
+    processes: tuple[Process, ...] = ()
+    if config.database_url is None:
+        held = _of_file(config)
+    else:
+        held, processes = _of_server(config)
+    families = list(text_string_to_metric_families(_ask(config, "/metrics")))
+    health = json.loads(_ask(config, "/health") or "{}")
+    return Look(
+        # The store is asked itself; what a relay remembers of it may be seconds old.
+        held | _counters(families) | held,
+        _call_times(families),
+        {name: getattr(config.quotas, name) for name in LIMITS},
+        _address(config),
+        health,
+        processes,
+        bool(families) or config.metrics is None,
+    )
+
+
+def _address(config: RelayConfig) -> RelayAddress | None:
+    """A relay can be looked at without its key, which may be a `tls_key` that is not told here."""
+    try:
+        return whereabouts(config).address
+    except Fault:
+        return None
 
 
 def _of_file(config: RelayConfig) -> dict[str, float]:
@@ -68,6 +128,7 @@ def _of_file(config: RelayConfig) -> dict[str, float]:
         blaming_the_disk(),
     ):
         held: dict[str, float] = dict(asdict(count(connection)))
+        held["accounts"] = float(str(connection.execute("SELECT count(*) FROM accounts").get))
         held["mailboxes_near_quota"] = mailboxes_near_quota(connection, config.quotas, NEAR)
     wal = config.database.with_name(config.database.name + "-wal")
     held["file_bytes"] = config.database.stat().st_size
@@ -75,18 +136,18 @@ def _of_file(config: RelayConfig) -> dict[str, float]:
     return held
 
 
-def _of_server(config: RelayConfig) -> dict[str, float]:
+def _of_server(config: RelayConfig) -> tuple[dict[str, float], tuple[Process, ...]]:
     assert config.database_url is not None
     with driver():
         from relay.store.postgres.inspection import stats
     return stats(config.database_url, config.quotas, NEAR)
 
 
-def _metrics(config: RelayConfig) -> Iterable[Metric]:
-    """What /metrics says now; nothing when it does not answer."""
+def _ask(config: RelayConfig, page: str) -> str:
+    """What the relay that runs answers; empty when nobody does."""
     where = config.metrics
     if where is None:
-        return ()
+        return ""
     where = Address(_EVERYWHERE.get(where.host, where.host), where.port)
     context = None
     if config.metrics_tls_cert is not None:
@@ -95,12 +156,16 @@ def _metrics(config: RelayConfig) -> Iterable[Metric]:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     scheme = "http" if context is None else "https"
     try:
-        with urllib.request.urlopen(  # noqa: S310 - the scheme is one of two
-            f"{scheme}://{where}/metrics", timeout=METRICS_DEADLINE_S, context=context
-        ) as answer:
-            return list(text_string_to_metric_families(answer.read().decode()))
+        try:
+            answer = urllib.request.urlopen(  # noqa: S310 - the scheme is one of two
+                f"{scheme}://{where}{page}", timeout=METRICS_DEADLINE_S, context=context
+            )
+        except HTTPError as error:  # a relay that is not well says so with 503
+            answer = error
+        with answer:
+            return str(answer.read().decode())
     except OSError:
-        return ()
+        return ""
 
 
 def _counters(families: Iterable[Metric]) -> dict[str, float]:
@@ -141,24 +206,3 @@ def quantile(buckets: Buckets, share: float) -> float:
             return lower + (bound - lower) * (wanted - below) / inside
         below, lower = buckets[bound], bound
     return lower
-
-
-def tables(now: Look, before: Look, seconds: float) -> Group:
-    """For people: what is held, what is counted and how fast, how long calls took since before."""
-    numbers = Table("what", "now", "a second")
-    for name, value in now.values.items():
-        if name.startswith("call_seconds"):
-            continue  # in the other table
-        grown = value - before.values.get(name, value)
-        numbers.add_row(name, f"{value:,.6g}", f"{grown / seconds:+,.4g}" if grown else "")
-    calls = Table("method", "calls", "a second", "p50 ms", "p99 ms")
-    for method, buckets in sorted(now.calls.items()):
-        old = before.calls.get(method, {})
-        fresh = {bound: value - old.get(bound, 0) for bound, value in buckets.items()}
-        new = max(fresh.values(), default=0)
-        shown = fresh if new else buckets
-        p50, p99 = (quantile(shown, share) * 1000 for share in (0.5, 0.99))
-        total = max(buckets.values(), default=0)
-        rate = f"{new / seconds:,.4g}" if new and old else ""
-        calls.add_row(method, f"{total:,.0f}", rate, f"{p50:.2f}", f"{p99:.2f}")
-    return Group(numbers, calls) if now.calls else Group(numbers)

@@ -1,0 +1,1 @@
+"""The command `stats`: what a relay holds and does, at this moment."""
