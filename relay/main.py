@@ -27,6 +27,7 @@ from relay.invite_command import invite_command
 from relay.moving.command import migrate_command
 from relay.server import Relay, open_relay
 from relay.stats.command import stats_command
+from relay.store.opening import until_there
 from relay.store.sqlite.backup import Copied, back_up
 from relay.store.sqlite.backup import restore as put_back
 from relay.systemd import told_to_systemd
@@ -250,6 +251,8 @@ async def serve(config: RelayConfig, announce: Callable[[Relay], None]) -> None:
 
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, on_signal)
+    if not await _store_is_there(config, stop):
+        return
     async with kj_loop(), open_relay(config) as relay:
         loop.add_signal_handler(signal.SIGHUP, relay.monitoring.reload)
         # What was loaded so far stays for good, and calls leave no cycles behind: a collector that
@@ -260,6 +263,20 @@ async def serve(config: RelayConfig, announce: Callable[[Relay], None]) -> None:
         announce(relay)
         async with told_to_systemd():
             await stop.wait()
+
+
+async def _store_is_there(config: RelayConfig, stop: asyncio.Event) -> bool:
+    """Waits for it; False: the relay was told to stop. Raises as `until_there`."""
+    waiting = asyncio.create_task(until_there(config))
+    told = asyncio.create_task(stop.wait())
+    await asyncio.wait({waiting, told}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not waiting.done():
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        return False
+    await waiting
+    return True
 
 
 def announce_json(relay: Relay) -> None:

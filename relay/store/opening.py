@@ -27,6 +27,17 @@ async def open_store(config: RelayConfig, on_commit: Callable[[Written], None]) 
     )
 
 
+async def until_there(config: RelayConfig) -> None:
+    """Wait for a server that is away, and say so; a file is there or is made.
+
+    Raises as `waiting.until_there`.
+    """
+    if config.database_url is not None:
+        with driver():
+            from relay.store.postgres import waiting
+        await waiting.until_there(config.database_url)
+
+
 @asynccontextmanager
 async def accounts_beside(config: RelayConfig) -> AsyncIterator[AccountStore]:
     """Its accounts, for a command beside the relay or without it.

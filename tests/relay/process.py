@@ -60,7 +60,8 @@ class RelayProcess:
     """`quicnprotochat-relay run --json` on a free loopback port; ready when entered.
 
     `ready` is its first line. Killed on the way out unless it has ended. `inside` is a command
-    that runs the one given behind it, in its own process.
+    that runs the one given behind it, in its own process. One that `waits` is entered before it
+    is ready: see `read_ready`.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class RelayProcess:
         *arguments: str,
         listen: str = "127.0.0.1:0",
         inside: Sequence[str] = (),
+        waits: bool = False,
     ) -> None:
+        self._waits = waits
         self._arguments = ("run", "--data-dir", str(folder), "--listen", listen, *arguments)
         self._inside = inside
         self.ready: dict[str, Any] = {}
@@ -82,12 +85,21 @@ class RelayProcess:
             text=True,
             env=clean_environment(),
         )
+        if not self._waits:
+            self.read_ready()
+        return self
+
+    def read_ready(self) -> None:
         assert self.popen.stdout is not None
         line = self.popen.stdout.readline()
         if not line:
             raise AssertionError(f"the relay did not start: {self.popen.communicate()[1]}")
         self.ready = json.loads(line)
-        return self
+
+    def read_log(self) -> str:
+        """The next line of standard error."""
+        assert self.popen.stderr is not None
+        return self.popen.stderr.readline()
 
     @property
     def address(self) -> RelayAddress:

@@ -208,12 +208,12 @@ def test_migrate_makes_no_database_where_there_is_none(tmp_path: Path) -> None:
 def test_a_database_that_is_away_is_told_in_words(tmp_path: Path) -> None:
     """And `migrate` is of that database, not of a file that it makes."""
     nobody = "postgresql://nobody@127.0.0.1:1/x"
-    for command in ("migrate", "stats", "run"):
+    for command in ("migrate", "stats", "invite"):
         done = run_relay(
             command, "--data-dir", str(tmp_path), "--json", QUICNPROTOCHAT_DATABASE_URL=nobody
         )
         assert (done.code, done.error["code"]) == (1, "store-unavailable"), command
-        assert "connection refused" in done.error["message"]
+        assert "at 127.0.0.1:1 cannot be reached: connection refused" in done.error["message"]
         assert "database_url" in done.error["hint"]
     assert not (tmp_path / "relay.db").exists()
 

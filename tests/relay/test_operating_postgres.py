@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 import urllib.request
 from pathlib import Path
+
+import pytest
 
 from relay.store.postgres.schema import MIGRATIONS
 from storage.sqlite import load_migrations
@@ -77,3 +80,41 @@ async def test_doctor_stats_audit_and_what_is_not_for_files(
     [database] = [each for each in map(json.loads, gone.out.splitlines()[:-1])
                   if each["name"] == "database"]  # fmt: skip
     assert not database["ok"]
+
+
+async def test_run_waits_for_its_database(kj: None, tmp_path: Path) -> None:
+    """Started by systemd or compose at one time with it."""
+    with PostgresServer() as server:
+        async with server.database() as url:
+            await asyncio.to_thread(server.stop)
+            with RelayProcess(tmp_path, "--database-url", url, waits=True) as relay:
+                told = await asyncio.to_thread(relay.read_log)
+                assert f"database at {server.folder}" in told
+                await asyncio.sleep(1.0)  # several tries
+                await asyncio.to_thread(server.start)
+                await asyncio.to_thread(relay.read_ready)
+                ended = relay.end()
+                assert ended.code == 0
+                assert "the database is there after" in ended.err
+                assert "no such file" not in ended.err, "that was said"
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_a_relay_that_waits_for_its_database_is_stopped_at_once(
+    tmp_path: Path, by: signal.Signals
+) -> None:
+    nobody = "postgresql://nobody:s3cret@127.0.0.1:1/x"
+    with RelayProcess(tmp_path, "--database-url", nobody, waits=True) as relay:
+        told = relay.read_log()
+        assert "at 127.0.0.1:1 cannot be reached: connection refused" in told
+        assert "s3cret" not in told
+        began = time.monotonic()
+        ended = relay.end(by)
+        assert time.monotonic() - began < 5
+        assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_what_does_not_mend_itself_is_not_waited_for(tmp_path: Path) -> None:
+    done = run_relay("run", "--data-dir", str(tmp_path), "--json",
+                     QUICNPROTOCHAT_DATABASE_URL="postgresql://u@/d?sslmode=nonsense")  # fmt: skip
+    assert (done.code, done.error["code"]) == (1, "bad-database-url")

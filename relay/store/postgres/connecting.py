@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 
 from relay.store.postgres.failures import blaming_the_server
-from relay.store.postgres.url import FORM
+from relay.store.postgres.url import FORM, server_of
 from schemas.errors import Blame, Fault
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ CONNECT_OPTIONS: Final[dict[str, Any]] = {
 
 async def connect(url: str) -> Connection:
     """A checked connection of one's own. Raises as `blaming_the_server`, and `check_durable`."""
-    with blaming_the_server():
+    with blaming_the_server(server_of(url)):
         try:
             connection = await asyncpg.connect(url, **CONNECT_OPTIONS)
         except ValueError:  # what asyncpg says of it can hold all of it

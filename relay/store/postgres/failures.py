@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -70,12 +71,19 @@ _AWAY: Final = (
     *AGAIN,  # again and again in vain
 )
 
+_CHANGING: Final = (
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
 
-def unavailable(why: str) -> Fault:
+
+def unavailable(why: str, server: str = "") -> Fault:
     """The database cannot be asked now; whether what was under way was done is not known."""
+    at = f" at {server}" if server else ""
     return Fault(
         UNAVAILABLE,
-        f"the relay's database cannot be reached: {why}",
+        f"the relay's database{at} cannot be reached: {why}",
         blame=Blame.ENVIRONMENT,
         hint="see whether PostgreSQL runs there, or mend database_url; a relay that runs goes on by"
         " itself when it is back",
@@ -83,26 +91,25 @@ def unavailable(why: str) -> Fault:
 
 
 @contextmanager
-def blaming_the_server() -> Iterator[None]:
+def blaming_the_server(server: str = "") -> Iterator[None]:
     """Codes: `store-unavailable`, `wrong-database-password`, `no-such-database`,
     `database-not-ours`, `disk-full`, `disk-read-only`, `database-damaged`.
 
-    No message holds anything of the address or of the data.
+    Messages hold `server`, which is where it is, and nothing else of the URL or of the data.
     """
     try:
         yield
     except asyncpg.PostgresError as error:
-        fault = _fault_of(error)
+        fault = _fault_of(error, server)
         if fault is None:
             raise
         raise fault from error
     except (TimeoutError, OSError, asyncpg.InternalClientError) as error:
-        # Where the server is (OSError's own text says it) is in the settings.
-        raise unavailable(_why(error)) from error
+        raise unavailable(_why(error), server) from error
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):  # our own: a wrong type of an argument
             raise
-        raise unavailable("the connection was lost") from error
+        raise unavailable("the connection was lost", server) from error
 
 
 def _why(error: Exception) -> str:
@@ -110,14 +117,17 @@ def _why(error: Exception) -> str:
         return "it does not answer"
     if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
         return os.strerror(error.errno).lower()
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror).lower()
     words = re.findall("[A-Z][a-z]+", type(error).__name__.removesuffix("Error"))
     return " ".join(words).lower()
 
 
-def _fault_of(error: asyncpg.PostgresError) -> Fault | None:
+def _fault_of(error: asyncpg.PostgresError, server: str) -> Fault | None:
     for kind, (code, message, hint) in _FAULTS.items():
         if isinstance(error, kind):
             return Fault(code, message, blame=Blame.ENVIRONMENT, hint=hint)
     if isinstance(error, _AWAY):
-        return unavailable(f"SQLSTATE {error.sqlstate}")
+        why = "it starts or ends" if isinstance(error, _CHANGING) else f"SQLSTATE {error.sqlstate}"
+        return unavailable(why, server)
     return None
