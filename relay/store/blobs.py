@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from schemas.errors import Refused
 from schemas.ids import BlobId, DeviceKey
@@ -93,17 +93,36 @@ class BlobStore(Protocol):
         ...
 
 
+class Upload(NamedTuple):
+    """A row of `blobs`; `stranger`: no mailbox of its device is known."""
+
+    number: int
+    total: int
+    received: int
+    whole: bool
+    stranger: bool
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.total, self.received, self.whole)
+
+    def takes(self, offset: int, total: int) -> bool:
+        """Whether the chunk at `offset` is the next one. Raises Refused `blob-differs`."""
+        if total != self.total:
+            raise blob_differs()
+        return not self.whole and offset == self.received
+
+
+class Look(NamedTuple):
+    """What reading found: a piece, or an upload (its number) that is `damaged`, or nothing."""
+
+    piece: Piece | None
+    damaged: int | None = None
+
+
 def blob_differs() -> Refused:
     return Refused(
         "blob-differs",
         "this upload began with another total",
         hint="the id of a blob is the SHA-256 of its bytes; bring those",
-    )
-
-
-def blob_too_large(most: int) -> Refused:
-    return Refused(
-        "blob-too-large",
-        f"this relay takes blobs of up to {most} bytes",
-        hint="send it in parts, or by another relay",
     )

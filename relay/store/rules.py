@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from relay.refusals import blobs_full
 from relay.store.contract import LAST_RESORT_SUITES, Quotas
 from schemas.errors import Refused
 
@@ -64,4 +65,30 @@ def key_package_used() -> Refused:
         "key-package-used",
         "this key package has been handed out already",
         hint="make a new one; each is good for one group",
+    )
+
+
+def check_upload(total: int, uploads: int, reserved: int, quotas: Quotas) -> None:
+    """Whether a device with so many uploads, of `reserved` bytes together, may begin one more.
+
+    Raises Refused `blob-too-large`, TryLater `blobs-full`.
+    """
+    if total > quotas.blob_bytes:
+        raise Refused(
+            "blob-too-large",
+            f"this relay takes blobs of up to {quotas.blob_bytes} bytes",
+            hint="send it in parts, or by another relay",
+        )
+    if uploads >= quotas.device_blobs or reserved + total > quotas.device_blob_bytes:
+        raise blobs_full()
+
+
+def has_room(
+    added: int, *, held: int, most: int, strangers: int, quotas: Quotas, stranger: bool
+) -> bool:
+    """Whether a part of the store that may hold `most` bytes, and holds `held`, has room for more;
+    strangers, who have so many of them, share a part of it.
+    """
+    return held + added <= most and (
+        not stranger or strangers + added <= int(most * quotas.strangers_share)
     )

@@ -104,7 +104,7 @@ BLOBS = (
     ),
     defence(
         "blobs of one device",
-        _SQL,
+        "relay/store/rules.py",
         "    if uploads >= quotas.device_blobs or reserved + total > quotas.device_blob_bytes:",
         "    if False:",
         f"{_METHODS}::test_quotas_of_a_device_and_of_the_relay",
@@ -112,9 +112,9 @@ BLOBS = (
     ),
     defence(
         "blobs of strangers",
-        "relay/store/sqlite/usage.py",
-        "            not stranger or usage.strangers_blob_bytes + size <= share",
-        "            True",
+        "relay/store/rules.py",
+        "        not stranger or strangers + added <= int(most * quotas.strangers_share)",
+        "        True",
         f"{_METHODS}::test_quotas_of_a_device_and_of_the_relay",
         f"{_STORE}::test_strangers_share_a_part_of_the_room[sqlite]",
     ),

@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from relay.refusals import blobs_full, relay_full
-from relay.store.blobs import SWEEP_CHUNKS, Piece, Progress, blob_differs, blob_too_large
+from relay.refusals import relay_full
+from relay.store.blobs import SWEEP_CHUNKS, Look, Piece, Progress, Upload
 from relay.store.contract import SWEEP_ROWS, Quotas
 from relay.store.postgres import usage
 from relay.store.postgres.connecting import Connection
 from relay.store.postgres.database import Database, lock
+from relay.store.rules import check_upload, has_room
 from schemas.ids import BlobId, DeviceKey
 from schemas.limits import BLOB_CHUNK
 
@@ -94,21 +95,7 @@ class PostgresBlobs:
             self.counters["damaged"] += await self._database.write(_drop, look.damaged)
 
 
-class _Upload(NamedTuple):
-    number: int
-    total: int
-    received: int
-    whole: bool
-    stranger: bool
-
-    @property
-    def progress(self) -> Progress:
-        return Progress(self.total, self.received, self.whole)
-
-
-async def _find(
-    connection: Connection, device: DeviceKey, blob: BlobId, now: int
-) -> _Upload | None:
+async def _find(connection: Connection, device: DeviceKey, blob: BlobId, now: int) -> Upload | None:
     row = await connection.fetchrow(
         "SELECT number, total, received, whole, stranger FROM blobs"
         " WHERE device = $1 AND id = $2 AND expires > $3",
@@ -116,7 +103,7 @@ async def _find(
         bytes(blob),
         now,
     )
-    return None if row is None else _Upload(*row)
+    return None if row is None else Upload(*row)
 
 
 async def _append(
@@ -136,9 +123,7 @@ async def _append(
         if offset:
             return Progress(total, 0)
         upload, begun = await _begin(connection, quotas, device, blob, total, expires, now), 1
-    if upload.total != total:
-        raise blob_differs()
-    if upload.whole or offset != upload.received:
+    if not upload.takes(offset, total):
         return upload.progress
     if not await _has_room(connection, quotas, len(chunk), stranger=upload.stranger):
         await usage.add(connection, blobs=begun)
@@ -174,17 +159,14 @@ async def _begin(
     total: int,
     expires: int,
     now: int,
-) -> _Upload:
+) -> Upload:
     """The caller counts it."""
-    if total > quotas.blob_bytes:
-        raise blob_too_large(quotas.blob_bytes)
     uploads, reserved = await connection.fetchrow(
         "SELECT count(*), coalesce(sum(total), 0) FROM blobs WHERE device = $1 AND expires > $2",
         bytes(device),
         now,
     )
-    if uploads >= quotas.device_blobs or reserved + total > quotas.device_blob_bytes:
-        raise blobs_full()
+    check_upload(total, uploads, reserved, quotas)
     known = await connection.fetchval(
         "SELECT known FROM mailboxes WHERE recipient = $1 AND channel = ''", bytes(device)
     )
@@ -198,14 +180,18 @@ async def _begin(
         " RETURNING number",
         *(bytes(blob), bytes(device), total, not known, expires),
     )
-    return _Upload(number, total, 0, whole=False, stranger=not known)
+    return Upload(number, total, 0, whole=False, stranger=not known)
 
 
 async def _has_room(connection: Connection, quotas: Quotas, size: int, *, stranger: bool) -> bool:
     held = await usage.count(connection)
-    share = int(quotas.total_blob_bytes * quotas.strangers_share)
-    return held.blob_bytes + size <= quotas.total_blob_bytes and (
-        not stranger or held.strangers_blob_bytes + size <= share
+    return has_room(
+        size,
+        held=held.blob_bytes,
+        most=quotas.total_blob_bytes,
+        strangers=held.strangers_blob_bytes,
+        quotas=quotas,
+        stranger=stranger,
     )
 
 
@@ -259,12 +245,7 @@ def _changed(status: str) -> int:
     return int(status.rpartition(" ")[2])
 
 
-class _Look(NamedTuple):
-    piece: Piece | None
-    damaged: int | None = None  # the number of an upload
-
-
-async def _read(connection: Connection, blob: BlobId, offset: int, limit: int, now: int) -> _Look:
+async def _read(connection: Connection, blob: BlobId, offset: int, limit: int, now: int) -> Look:
     row = await connection.fetchrow(
         "SELECT number, total FROM blobs WHERE id = $1 AND whole AND expires > $2"
         " ORDER BY expires DESC LIMIT 1",
@@ -272,17 +253,17 @@ async def _read(connection: Connection, blob: BlobId, offset: int, limit: int, n
         now,
     )
     if row is None:
-        return _Look(None)
+        return Look(None)
     number, total = row
     if offset >= total:
-        return _Look(Piece(b"", total))
+        return Look(Piece(b"", total))
     part, skipped = divmod(offset, BLOB_CHUNK)
     found = await connection.fetchrow(
         "SELECT data, checksum FROM blob_chunks WHERE blob = $1 AND part = $2", number, part
     )
     if found is None or zlib.crc32(found["data"]) != found["checksum"]:
-        return _Look(None, damaged=number)
-    return _Look(Piece(found["data"][skipped : skipped + limit], total))
+        return Look(None, damaged=number)
+    return Look(Piece(found["data"][skipped : skipped + limit], total))
 
 
 class Swept(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Final
 from relay.refusals import relay_full
 from relay.store.contract import SWEEP_ROWS, Quotas
 from relay.store.postgres.connecting import Connection
-from relay.store.rules import DIRECTORY_MEMORY_S, check_people
+from relay.store.rules import DIRECTORY_MEMORY_S, check_people, has_room
 from schemas.ids import DeviceKey
 
 # (table, whose, bytes of a row)
@@ -73,8 +73,10 @@ async def _check(connection: Connection, added: int, quotas: Quotas, *, stranger
     held, strangers = await connection.fetchrow(
         "SELECT sum(directory_bytes), sum(strangers_directory_bytes) FROM usage"
     )
-    share = int(quotas.directory_bytes * quotas.strangers_share)
-    if held + added > quotas.directory_bytes or (stranger and strangers + added > share):
+    most = quotas.directory_bytes
+    if not has_room(
+        added, held=held, most=most, strangers=strangers, quotas=quotas, stranger=stranger
+    ):
         raise relay_full()
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import zlib
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 
-from relay.refusals import blobs_full, relay_full
-from relay.store.blobs import SWEEP_CHUNKS, Piece, Progress, blob_differs, blob_too_large
+from relay.refusals import relay_full
+from relay.store.blobs import SWEEP_CHUNKS, Look, Piece, Progress, Upload
 from relay.store.contract import SWEEP_ROWS
+from relay.store.rules import check_upload
 from relay.store.sqlite.database import Database
 from relay.store.sqlite.usage import Room, total
 from schemas.ids import BlobId, DeviceKey
@@ -70,25 +71,16 @@ class SqliteBlobs:
             self.counters["damaged"] += await self._database.write(_drop, look.damaged)
 
 
-class _Upload(NamedTuple):
-    number: int
-    total: int
-    received: int
-    whole: int
-    stranger: int
-
-    @property
-    def progress(self) -> Progress:
-        return Progress(self.total, self.received, bool(self.whole))
-
-
-def _find(connection: apsw.Connection, device: DeviceKey, blob: BlobId, now: int) -> _Upload | None:
+def _find(connection: apsw.Connection, device: DeviceKey, blob: BlobId, now: int) -> Upload | None:
     row = connection.execute(
         "SELECT number, total, received, whole, stranger FROM blobs"
         " WHERE device = ? AND id = ? AND expires > ?",
         (bytes(device), bytes(blob), now),
     ).fetchone()
-    return None if row is None else _Upload(*row)
+    if row is None:
+        return None
+    number, total, received, whole, stranger = row
+    return Upload(number, total, received, bool(whole), bool(stranger))
 
 
 def _append(
@@ -107,11 +99,9 @@ def _append(
         if offset:
             return Progress(total, 0)
         upload = _begin(connection, room, device, blob, total, expires, now)
-    if upload.total != total:
-        raise blob_differs()
-    if upload.whole or offset != upload.received:
+    if not upload.takes(offset, total):
         return upload.progress
-    room.add_blob_chunk(len(chunk), stranger=bool(upload.stranger))
+    room.add_blob_chunk(len(chunk), stranger=upload.stranger)
     row = (upload.number, offset // BLOB_CHUNK, zlib.crc32(chunk), chunk)
     connection.execute(
         "INSERT INTO blob_chunks (blob, part, checksum, data) VALUES (?, ?, ?, ?)", row
@@ -132,16 +122,12 @@ def _begin(
     total: int,
     expires: int,
     now: int,
-) -> _Upload:
-    quotas = room.quotas
-    if total > quotas.blob_bytes:
-        raise blob_too_large(quotas.blob_bytes)
+) -> Upload:
     uploads, reserved = connection.execute(
         "SELECT count(*), ifnull(sum(total), 0) FROM blobs WHERE device = ? AND expires > ?",
         (bytes(device), now),
     ).get
-    if uploads >= quotas.device_blobs or reserved + total > quotas.device_blob_bytes:
-        raise blobs_full()
+    check_upload(total, uploads, reserved, room.quotas)
     known = connection.execute(
         "SELECT known FROM mailboxes WHERE recipient = ? AND channel = x''", (bytes(device),)
     ).get
@@ -155,7 +141,7 @@ def _begin(
         (bytes(blob), bytes(device), total, stranger, expires),
     ).get
     room.usage.blobs += 1
-    return _Upload(int(str(number)), total, 0, 0, stranger)
+    return Upload(int(str(number)), total, 0, whole=False, stranger=stranger)
 
 
 def _uploaded(
@@ -203,29 +189,24 @@ def drop_all(connection: apsw.Connection, device: DeviceKey) -> int:
     return connection.changes()
 
 
-class _Look(NamedTuple):
-    piece: Piece | None
-    damaged: int | None = None  # the number of an upload
-
-
-def _read(connection: apsw.Connection, blob: BlobId, offset: int, limit: int, now: int) -> _Look:
+def _read(connection: apsw.Connection, blob: BlobId, offset: int, limit: int, now: int) -> Look:
     row = connection.execute(
         "SELECT number, total FROM blobs WHERE id = ? AND whole AND expires > ?"
         " ORDER BY expires DESC LIMIT 1",
         (bytes(blob), now),
     ).fetchone()
     if row is None:
-        return _Look(None)
+        return Look(None)
     number, total = row
     if offset >= total:
-        return _Look(Piece(b"", total))
+        return Look(Piece(b"", total))
     part, skipped = divmod(offset, BLOB_CHUNK)
     found = connection.execute(
         "SELECT data, checksum FROM blob_chunks WHERE blob = ? AND part = ?", (number, part)
     ).fetchone()
     if found is None or zlib.crc32(found[0]) != found[1]:
-        return _Look(None, damaged=number)
-    return _Look(Piece(found[0][skipped : skipped + limit], total))
+        return Look(None, damaged=number)
+    return Look(Piece(found[0][skipped : skipped + limit], total))
 
 
 def sweep(connection: apsw.Connection, room: Room, now: int) -> tuple[int, int]:

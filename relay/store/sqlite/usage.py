@@ -15,6 +15,7 @@ import apsw
 
 from relay.refusals import relay_full
 from relay.store.contract import Quotas, Usage
+from relay.store.rules import has_room
 
 # Tables of the directory: whose a row is, and its bytes
 DIRECTORY: Final = (
@@ -70,11 +71,14 @@ class Room:
 
     def add_directory(self, size: int, *, stranger: bool) -> None:
         """See DIRECTORY. Raises TryLater `relay-full`."""
-        quotas, usage = self.quotas, self.usage
-        share = int(quotas.directory_bytes * quotas.strangers_share)
-        if size > 0 and (
-            usage.directory_bytes + size > quotas.directory_bytes
-            or (stranger and usage.strangers_directory_bytes + size > share)
+        usage = self.usage
+        if size > 0 and not has_room(
+            size,
+            held=usage.directory_bytes,
+            most=self.quotas.directory_bytes,
+            strangers=usage.strangers_directory_bytes,
+            quotas=self.quotas,
+            stranger=stranger,
         ):
             raise relay_full()
         usage.directory_bytes += size
@@ -96,10 +100,13 @@ class Room:
         self.usage.strangers_blob_bytes -= stranger * size
 
     def _holds_blob_bytes(self, size: int, stranger: bool) -> bool:
-        quotas, usage = self.quotas, self.usage
-        share = int(quotas.total_blob_bytes * quotas.strangers_share)
-        return usage.blob_bytes + size <= quotas.total_blob_bytes and (
-            not stranger or usage.strangers_blob_bytes + size <= share
+        return has_room(
+            size,
+            held=self.usage.blob_bytes,
+            most=self.quotas.total_blob_bytes,
+            strangers=self.usage.strangers_blob_bytes,
+            quotas=self.quotas,
+            stranger=stranger,
         )
 
 
