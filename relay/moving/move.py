@@ -7,6 +7,7 @@ well. Names and columns are the same in every kind of store.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -22,15 +23,19 @@ from relay.moving.side import (
 )
 from schemas.errors import Blame, Fault
 
+log = logging.getLogger(__name__)
+
 Progress = Callable[[str, int, int], None]  # table, rows so far, rows in all
 
 
 @dataclass(slots=True)
 class Moved:
-    """Rows per table. `keyed`: the relay's key came along."""
+    """Rows per table. `keyed`: the relay's key came along; `marked`: no relay starts on the old
+    database any more."""
 
     rows: dict[str, int] = field(default_factory=dict)
     keyed: bool = False
+    marked: bool = False
 
 
 @dataclass(slots=True)
@@ -47,39 +52,50 @@ class _Sum:
 
 
 async def move(
-    opened_source: OpenedSource, opened_target: OpenedTarget, progress: Progress
+    opened_source: OpenedSource, opened_target: OpenedTarget, progress: Progress, *, now: int
 ) -> Moved:
-    """All or nothing; the source stays as it is.
+    """All or nothing; the source stays as it is, but for a mark that no relay starts on it.
 
-    Raises Refused `already-running`, `target-not-empty`; Fault `cannot-move`, `move-damaged` when
-    what was written is not what was read, and what the databases raise.
+    Raises Refused `already-running`, `target-not-empty`, `moved-away`; Fault `cannot-move`,
+    `move-damaged` when what was written is not what was read, and what the databases raise.
     """
-    async with opened_source as source, opened_target as target:
-        moved = Moved()
-        tables = await _tables(source, target)
-        sums = {}
-        for table, columns in tables.items():
-            sums[table] = await _copy(source, target, table, columns, progress)
-            moved.rows[table] = sums[table].rows
-        await target.set_next_ids(await source.next_ids())
-        await target.set_usage(await source.usage())
-        begin = await source.audit_begin()
-        if begin is not None:
-            await target.set_audit_begin(*begin)
-        seed = await source.seed()
-        if seed is not None:
-            await target.set_seed(seed)
-            moved.keyed = True
-        for table, columns in tables.items():
-            if await _sum(target, table, columns) != sums[table]:
-                raise Fault(
-                    "move-damaged",
-                    f"{table} does not hold what was written to it",
-                    blame=Blame.ENVIRONMENT,
-                    hint="check the target's disk and memory; the source is as it was",
-                )
-        await target.finish()
+    async with opened_source as source:
+        async with opened_target as target:
+            moved = await _move(source, target, progress)
+        try:  # the target is whole and on disk by now
+            await source.mark_as_moved(now)
+            moved.marked = True
+        except Fault as fault:
+            log.error("the old database is not marked as moved: %s", fault)
         return moved
+
+
+async def _move(source: Source, target: Target, progress: Progress) -> Moved:
+    moved = Moved()
+    tables = await _tables(source, target)
+    sums = {}
+    for table, columns in tables.items():
+        sums[table] = await _copy(source, target, table, columns, progress)
+        moved.rows[table] = sums[table].rows
+    await target.set_next_ids(await source.next_ids())
+    await target.set_usage(await source.usage())
+    begin = await source.audit_begin()
+    if begin is not None:
+        await target.set_audit_begin(*begin)
+    seed = await source.seed()
+    if seed is not None:
+        await target.set_seed(seed)
+        moved.keyed = True
+    for table, columns in tables.items():
+        if await _sum(target, table, columns) != sums[table]:
+            raise Fault(
+                "move-damaged",
+                f"{table} does not hold what was written to it",
+                blame=Blame.ENVIRONMENT,
+                hint="check the target's disk and memory; the source is as it was",
+            )
+    await target.finish()
+    return moved
 
 
 async def _tables(source: Source, target: Target) -> dict[str, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from relay.moving.side import NOT_MOVED, Batch, Row, not_empty, relay_runs
 from relay.store.contract import Usage
+from relay.store.postgres import moved
 from relay.store.postgres.connecting import Connection, connect
 from relay.store.postgres.failures import blaming_the_server
 from relay.store.postgres.schema import migrate
@@ -101,6 +102,10 @@ class PostgresSide:
         found: bytes | None = await self._connection.fetchval("SELECT seed FROM relay_key")
         return found
 
+    async def mark_as_moved(self, now: int) -> None:
+        with blaming_the_server():
+            await moved.mark_as_moved(self._connection, now)
+
     async def audit_begin(self) -> tuple[int, bytes] | None:
         [number, hash_] = await self._connection.fetchrow(
             "SELECT number, hash FROM audit_places WHERE name = 'begin'"
@@ -175,11 +180,22 @@ class PostgresSide:
 
 @asynccontextmanager
 async def postgres_source(url: str) -> AsyncIterator[PostgresSide]:
-    """Its relay's processes are stopped. Raises Refused `already-running`, Fault as `connect`."""
+    """Its relay's processes are stopped.
+
+    Raises Refused `already-running`, `moved-away`, Fault as `connect`.
+    """
     async with _connected(url) as connection, connection.transaction():
         side = PostgresSide(connection)
+        await moved.check_not_moved(connection)
         await side.hold("SHARE")
         yield side
+
+
+async def take_back(url: str) -> None:
+    """A relay may start on it again. Raises Refused `not-moved`, Fault as `connect`."""
+    async with _connected(url) as connection:
+        with blaming_the_server():
+            await moved.take_back(connection)
 
 
 @asynccontextmanager

@@ -56,6 +56,10 @@ class Source(Protocol):
         """Number and hash of what the first row of the audit log follows; None: nothing."""
         ...
 
+    async def mark_as_moved(self, now: int) -> None:
+        """It is read no more, and no relay starts on it."""
+        ...
+
 
 class Target(Source, Protocol):
     """Nothing of what was written is there before `finish`; without it, nothing is left behind."""

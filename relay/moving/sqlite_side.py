@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from relay.config import SEED_FILE
 from relay.keys import read_device
 from relay.moving.side import Batch, Row, not_empty, relay_runs
 from relay.store.contract import Usage
+from relay.store.sqlite import moved
 from relay.store.sqlite.database import MIGRATIONS
 from relay.store.sqlite.usage import count
 from schemas.errors import Fault, Refused
@@ -67,6 +68,10 @@ class SqliteSide:
         device = read_device(self._seed)
         return None if device is None else device.seed
 
+    async def mark_as_moved(self, now: int) -> None:
+        self._connection.execute("COMMIT")  # what it read until here
+        moved.mark_as_moved(self._connection, now)
+
     async def audit_begin(self) -> tuple[int, bytes] | None:
         rows: Any = self._connection.execute("SELECT number, hash FROM audit_begin")
         return next(((number, hash_) for number, hash_ in rows), None)
@@ -116,22 +121,35 @@ class SqliteSide:
 async def sqlite_source(file: Path, key: bytes | None) -> AsyncIterator[SqliteSide]:
     """An existing database, brought to this program's version first; its folder is ours.
 
-    Raises Refused `already-running`, `no-file`, `is-backup`.
+    Raises Refused `already-running`, `no-file`, `is-backup`, `moved-away`.
     """
-    if not file.exists():  # noqa: ASYNC240 - a command by itself: nobody else waits
-        raise Refused("no-file", f"there is no {str(file)!r}", hint="check it")
-    with ExitStack() as stack:
-        _lock(stack, file.parent)
-        connection = stack.enter_context(closing(open_database(file, key=key)))
-        migrate(connection, MIGRATIONS)
+    with _opened(file, key) as connection:
         if connection.execute("SELECT count(*) FROM meta WHERE name = 'is_backup'").get:
             raise Refused(
                 "is-backup",
                 f"{str(file)!r} is a backup, older than the world",
                 hint="make it a relay's database with the command restore, and run that once",
             )
+        moved.check_not_moved(connection)
         connection.execute("BEGIN")  # one moment, for all tables
         yield SqliteSide(connection, file.parent / SEED_FILE)
+
+
+def take_back(file: Path, key: bytes | None) -> None:
+    """A relay may start on it again. Raises Refused `already-running`, `no-file`, `not-moved`."""
+    with _opened(file, key) as connection:
+        moved.take_back(connection)
+
+
+@contextmanager
+def _opened(file: Path, key: bytes | None) -> Iterator[apsw.Connection]:
+    if not file.exists():
+        raise Refused("no-file", f"there is no {str(file)!r}", hint="check it")
+    with ExitStack() as stack:
+        _lock(stack, file.parent)
+        connection = stack.enter_context(closing(open_database(file, key=key)))
+        migrate(connection, MIGRATIONS)
+        yield connection
 
 
 @asynccontextmanager

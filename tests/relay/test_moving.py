@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
@@ -14,10 +14,12 @@ import pytest
 
 from relay.audit import verify
 from relay.config import DATABASE_FILE, SEED_FILE
+from relay.moving.command import tell
 from relay.moving.move import Moved, move
 from relay.moving.postgres_side import PostgresSide, postgres_source, postgres_target
+from relay.moving.postgres_side import take_back as take_back_postgres
 from relay.moving.side import COUNTED_ANEW, NOT_MOVED, Row
-from relay.moving.sqlite_side import SqliteSide, sqlite_source, sqlite_target
+from relay.moving.sqlite_side import SqliteSide, sqlite_source, sqlite_target, take_back
 from relay.store.contract import (
     KeyPackageAnswer,
     MailboxName,
@@ -27,18 +29,20 @@ from relay.store.contract import (
     Usage,
 )
 from relay.store.delivery_tokens import Bringer
+from relay.store.moved import MOVED_AWAY
 from relay.store.postgres.database import Database
 from relay.store.postgres.processes import PostgresProcesses
 from relay.store.postgres.store import PostgresStore
 from relay.store.sqlite.database import MIGRATIONS
+from relay.store.sqlite.database import Database as SqliteDatabase
 from relay.store.sqlite.store import SqliteStore
 from schemas.addresses import Address
-from schemas.errors import Fault, Refused
+from schemas.errors import Blame, Fault, Refused
 from schemas.ids import DeviceKey
 from schemas.node_service import Enqueued, EnqueueItem
 from storage.lock import FolderLock
 from storage.sqlite import migrate, open_database
-from tests.relay.process import run_relay
+from tests.relay.process import RelayProcess, run_relay
 from tests.relay.support import NOW, bundle, endpoint_record, new_device, new_identity, parcel
 
 SEED = b"s" * 32
@@ -67,11 +71,11 @@ def new(tmp_path: Path) -> Path:
 
 
 async def to_postgres(old: Path, url: str) -> Moved:
-    return await move(sqlite_source(old, None), postgres_target(url), quiet)
+    return await move(sqlite_source(old, None), postgres_target(url), quiet, now=NOW)
 
 
 async def to_sqlite(url: str, new: Path) -> Moved:
-    return await move(postgres_source(url), sqlite_target(new, None), quiet)
+    return await move(postgres_source(url), sqlite_target(new, None), quiet, now=NOW)
 
 
 async def columns_of(url: str) -> dict[str, tuple[str, ...]]:
@@ -146,7 +150,8 @@ async def test_every_row_of_every_table_comes_along_and_back(
     assert back.rows == moved.rows
     assert content(new, tables) == before
     assert (new.parent / SEED_FILE).read_bytes() == SEED
-    assert content(old, tables) == before, "the source stays as it is"
+    before["meta"] = sorted([*before["meta"], (MOVED_AWAY, NOW)], key=repr)
+    assert content(old, tables) == before, "the source stays as it is, but for its mark"
 
 
 async def test_the_relay_goes_on_where_it_was(old: Path, new: Path, database_url: str) -> None:
@@ -239,6 +244,8 @@ async def rows_there(url: str) -> int:
 async def test_two_relays_are_not_mixed(old: Path, new: Path, database_url: str) -> None:
     fill_every_table(old, ["mailboxes"], 1)
     await to_postgres(old, database_url)
+    with closing(apsw.Connection(str(old))) as connection:
+        connection.execute("DELETE FROM meta WHERE name = ?", (MOVED_AWAY,))
     with pytest.raises(Refused) as refused:
         await to_postgres(old, database_url)
     assert refused.value.code == "target-not-empty"
@@ -264,6 +271,60 @@ async def test_a_database_whose_key_alone_is_there_is_a_relay_s(
     with pytest.raises(Refused) as refused:
         await to_postgres(old, database_url)
     assert refused.value.code == "target-not-empty"
+
+
+async def code_of(work: Awaitable[object]) -> str:
+    with pytest.raises(Refused) as refused:
+        await work
+    return refused.value.code
+
+
+async def test_no_relay_starts_on_what_was_moved_until_it_is_taken_back(
+    old: Path, new: Path, database_url: str
+) -> None:
+    """Then it is older than the world: numbers that the new relay gave are not given again."""
+    bob = new_device().public
+    first: RelayStore = await SqliteStore.open(old)
+    await first.enqueue([parcel(bob)], now=NOW)
+    await first.close()
+
+    await to_postgres(old, database_url)
+    assert await code_of(SqliteStore.open(old)) == "moved-away"
+    assert await code_of(SqliteDatabase.beside(old, key=None)) == "moved-away"
+    assert await code_of(to_postgres(old, database_url)) == "moved-away"
+    take_back(old, None)
+    await gives_new_numbers(await SqliteStore.open(old), bob)
+    with pytest.raises(Refused) as refused:
+        take_back(old, None)
+    assert refused.value.code == "not-moved"
+
+    await to_sqlite(database_url, new)
+    assert await code_of(PostgresStore.open(database_url)) == "moved-away"
+    assert await code_of(to_sqlite(database_url, new)) == "moved-away"
+    await take_back_postgres(database_url)
+    await gives_new_numbers(await PostgresStore.open(database_url), bob)
+    assert await code_of(take_back_postgres(database_url)) == "not-moved"
+    await (await SqliteStore.open(new)).close()
+
+
+async def gives_new_numbers(store: RelayStore, to: DeviceKey) -> None:
+    [taken] = await store.enqueue([parcel(to)], now=NOW)
+    assert isinstance(taken, Enqueued)
+    assert taken.sequence > 2**32
+    await store.close()
+
+
+async def test_a_source_that_cannot_be_marked_is_said_to_be_none(
+    old: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was moved is moved: the operator hears what to beware of."""
+
+    async def full(side: SqliteSide, now: int) -> None:
+        raise Fault("disk-full", "the disk is full", blame=Blame.ENVIRONMENT)
+
+    monkeypatch.setattr(SqliteSide, "mark_as_moved", full)
+    assert not (await to_postgres(old, database_url)).marked
+    await (await PostgresStore.open(database_url)).close()
 
 
 async def test_nothing_moves_under_a_running_relay(old: Path, new: Path, database_url: str) -> None:
@@ -318,8 +379,8 @@ async def test_what_is_cut_off_leaves_nothing_and_can_be_begun_again(
 
     def moving(progress: object = quiet) -> object:
         if forth:
-            return move(sqlite_source(old, None), postgres_target(database_url), progress)  # type: ignore[arg-type]
-        return move(postgres_source(database_url), sqlite_target(new, None), progress)  # type: ignore[arg-type]
+            return move(sqlite_source(old, None), postgres_target(database_url), progress, now=NOW)  # type: ignore[arg-type]
+        return move(postgres_source(database_url), sqlite_target(new, None), progress, now=NOW)  # type: ignore[arg-type]
 
     with pytest.raises(asyncio.CancelledError):
         await moving(stop)  # type: ignore[misc]
@@ -364,12 +425,33 @@ async def test_what_has_no_place_there_is_not_left_behind(old: Path, database_ur
 
     with closing(apsw.Connection(str(old))) as connection:
         connection.execute("INSERT INTO later VALUES (1)")
+        connection.execute("DELETE FROM meta WHERE name = ?", (MOVED_AWAY,))
     connection = await asyncpg.connect(database_url)
     await connection.execute("TRUNCATE relay_key")
     await connection.close()
     with pytest.raises(Fault) as fault:
         await to_postgres(old, database_url)
     assert fault.value.code == "cannot-move"
+
+
+@pytest.mark.parametrize(
+    ("target", "flags"),
+    [
+        (Path("/srv/a relay/relay.db"), "--data-dir '/srv/a relay'"),
+        (Path("/srv/mail.db"), "--data-dir /srv --db-path /srv/mail.db"),
+        ("postgres", "with the same settings"),
+        ("postgresql://me:secret@host:1/relay", "--database-url postgresql://me@host:1/relay"),
+        (
+            "postgresql://@/relay?password=secret&host=%2Fsocket",
+            "--database-url 'postgresql://@/relay?host=%2Fsocket'",
+        ),
+    ],
+)
+def test_what_to_do_next_is_told_without_a_password(
+    target: Path | str, flags: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell(Moved(keyed=True, marked=True), target, as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1] == f"Next: quicnprotochat-relay run {flags}"
 
 
 def test_the_command(old: Path, new: Path, tmp_path: Path, database_url: str) -> None:
@@ -381,9 +463,20 @@ def test_the_command(old: Path, new: Path, tmp_path: Path, database_url: str) ->
     assert told["moved"]["mailboxes"] == 3
     assert told["key"] is True
     again = run_relay("migrate", "--from", source, "--to", database_url, "--json")
-    assert (again.code, again.error["code"]) == (1, "target-not-empty")
+    assert (again.code, again.error["code"]) == (1, "moved-away")
+    settings = ("--data-dir", str(old.parent), "--json")
+    refused = run_relay("run", "--listen", "127.0.0.1:0", *settings)
+    assert (refused.code, refused.error["code"]) == (1, "moved-away")
+    assert "--moved-back" in refused.error["hint"]
     ended = run_relay("migrate", "--from", database_url, "--to", f"sqlite:{new.parent}")
     assert (ended.code, "3 mailboxes" in ended.out) == (0, True), ended.err
+    assert ended.out.splitlines()[-1] == f"Next: quicnprotochat-relay run --data-dir {new.parent}"
+    ended = run_relay("migrate", "--moved-back", *settings)
+    assert (ended.code, json.loads(ended.out)) == (0, {"moved_back": True})
+    with RelayProcess(old.parent) as relay:
+        relay.end()
+    both = run_relay("migrate", "--moved-back", "--from", source, "--to", database_url)
+    assert both.code == 2
     assert "Traceback" not in ended.err + again.err
     for wrong in (("--from", source), ("--from", source, "--to", "nonsense")):
         ended = run_relay("migrate", *wrong, "--json")

@@ -26,6 +26,7 @@ from relay.store.postgres.connecting import (
     connect,
 )
 from relay.store.postgres.failures import AGAIN, UNAVAILABLE, blaming_the_server
+from relay.store.postgres.moved import check_not_moved
 from relay.store.postgres.schema import migrate, revive_if_moved
 from schemas.errors import Blame, Fault
 
@@ -60,12 +61,13 @@ class Database:
         """Connect, and migrate what is older; several processes may do so at once.
 
         `url` is one of PostgreSQL's (postgresql://…). Raises what `blaming_the_server` does, and
-        Fault `bad-database-url`, `database-newer`, `not-durable`.
+        Fault `bad-database-url`, `database-newer`, `not-durable`, Refused `moved-away`.
         """
         connection = await connect(url)
         try:
             with blaming_the_server():
                 await migrate(connection)
+                await check_not_moved(connection)
         finally:
             connection.terminate()
         database = cls(url, quotas, on_commit)

@@ -54,7 +54,7 @@ def back_up(database: Path, to: Path, *, key: bytes | None = None) -> Copied:
     try:
         copy_database(database, part, key=key, target_key=key)
         with closing(open_database(part, key=key)) as copy, blaming_the_disk(), transaction(copy):
-            copy.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('is_backup', 1)")
+            mark_as_backup(copy)
         return _finish(part, to, key)
     finally:
         part.unlink(missing_ok=True)
@@ -117,6 +117,11 @@ def _require(file: Path, *, exists: bool) -> None:
         blame=Blame.CALLER,
         hint="choose another name, or move that file away",
     )
+
+
+def mark_as_backup(connection: apsw.Connection) -> None:
+    """Whoever opens it as a live database makes it safe first: see `revive`."""
+    connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('is_backup', 1)")
 
 
 def revive(connection: apsw.Connection) -> None:

@@ -16,6 +16,7 @@ import apsw
 
 from relay.store.contract import Quotas, Written
 from relay.store.sqlite import backup
+from relay.store.sqlite.moved import check_not_moved
 from relay.store.sqlite.usage import Room, count
 from relay.store.sqlite.writer import Writer
 from schemas.errors import Blame, Fault
@@ -75,7 +76,8 @@ class Database:
     async def beside(cls, path: Path, *, key: bytes | None) -> Database:
         """For a command, whether the relay runs or not: nothing is made, migrated or settled.
 
-        Raises Fault `no-file`, `database-older`, `database-newer`, and as `open` does.
+        Raises Fault `no-file`, `database-older`, `database-newer`, Refused `moved-away`, and as
+        `open` does.
         """
         writing, reading = await asyncio.to_thread(_open_beside, path, key)
         return cls(writing, reading, Quotas(), FilesInPlace(path), lambda _: None)
@@ -139,6 +141,7 @@ def _open_beside(path: Path, key: bytes | None) -> tuple[apsw.Connection, apsw.C
                 if found < newest
                 else "upgrade this program",
             )
+        check_not_moved(writing)
         reading = open_database(path, key=key)
     except BaseException:
         writing.close()
@@ -153,6 +156,7 @@ def _open_pair(path: Path, key: bytes | None) -> tuple[apsw.Connection, apsw.Con
         settle_log(writing)
         migrate(writing, MIGRATIONS)
         with blaming_the_disk():
+            check_not_moved(writing)
             backup.revive(writing)
         reading = open_database(path, key=key)
         reading.pragma("query_only", True)

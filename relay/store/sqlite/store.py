@@ -74,7 +74,8 @@ class SqliteStore:
         `key` is the raw key of an encrypted file. A copy made by `backup` becomes a live database
         here: see relay/store/sqlite/backup.py. `on_commit` is called on the writer's thread.
 
-        Raises Fault `database-newer`, `database-damaged`, `disk-full` and the like.
+        Raises Refused `moved-away`, Fault `database-newer`, `database-damaged`, `disk-full` and
+        the like.
         """
         quotas = Quotas() if quotas is None else quotas
         database = await Database.open(path, quotas, key=key, on_commit=on_commit)
