@@ -41,6 +41,7 @@ STORE_BACKENDS: Final = {
 _HEX_KEY: Final = re.compile("[0-9a-fA-F]{64}")
 LOG_FORMATS: Final = ("text", "json")
 ADMISSIONS: Final = ("open", "invite", "token")
+_SLIP: Final = 0.85  # how alike a variable is to a setting that was meant
 _SECRETS: Final = ("db_key", "auth_token", "database_url")
 
 
@@ -281,6 +282,7 @@ def load_config(
     Raises Refused: `bad-setting`, `unknown-setting`, `bad-config-file`.
     """
     table = {} if file is None else _read_file(file)
+    _check_names(environment)
     values: dict[str, Any] = {}
     for name, setting in SETTINGS.items():
         variable = ENVIRONMENT_PREFIX + name.upper()
@@ -311,6 +313,17 @@ def load_config(
     quotas = Quotas(**{name: values.pop(name) for name in _QUOTA_NAMES})
     bounds = RelayLimits(**{name: values.pop(name) for name in _LIMIT_NAMES})
     return RelayConfig(**values, quotas=quotas, limits=bounds)
+
+
+def _check_names(environment: Mapping[str, str]) -> None:
+    """A slip of the pen is not passed over; variables of nodes are nobody's slip."""
+    for variable in environment:
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if variable.startswith(ENVIRONMENT_PREFIX) and name not in SETTINGS:
+            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=_SLIP)
+            if near:
+                hint = f"did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?"
+                raise Refused("unknown-setting", f"there is no setting {variable}", hint=hint)
 
 
 def is_loopback(address: Address) -> bool:

@@ -134,6 +134,23 @@ def test_a_wrong_environment_variable_is_named() -> None:
     assert "QUICNPROTOCHAT_PARCEL_TTL_S" in raised.value.message
 
 
+def test_a_slip_in_the_environment_is_told_and_a_nodes_variables_are_none() -> None:
+    with pytest.raises(Refused) as refused:
+        load_config({}, {"QUICNPROTOCHAT_MAILBOX_PARCEL": "3"}, None)
+    assert refused.value.code == "unknown-setting"
+    assert refused.value.hint == "did you mean QUICNPROTOCHAT_MAILBOX_PARCELS?"
+    of_nodes = (
+        "HOME",
+        "RELAY",
+        "SERVER",
+        "BOOTSTRAP",
+        "PASSPHRASE_FILE",
+        "DHT_VISIBILITY",
+        "CONFIG",
+    )
+    load_config({}, {f"QUICNPROTOCHAT_{name}": "x" for name in of_nodes}, None)
+
+
 def test_a_missing_or_binary_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for name in ("missing", "binary"):
