@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from relay.capacity.disk import PARCEL_BYTES, Rate, fsync_rate, store_rate
-from relay.capacity.estimate import Assumptions, Measured, as_json, estimate, told
+from relay.capacity.estimate import SETTINGS, Assumptions, Measured, as_json, estimate, told
 from relay.capacity.network import (
     memory_available,
     network_rate,
@@ -26,6 +26,7 @@ from relay.capacity.network import (
 )
 from relay.cli import telling, with_settings
 from relay.config import load_config
+from relay.doctor import limits_of
 from schemas.errors import Blame, Fault
 from transport import kj_loop
 
@@ -89,10 +90,12 @@ def capacity_command(
             memory_available(),
             found.disk_free,
         )
-        result = estimate(measured, assumed)
+        limits = {name: value for name, value in limits_of(settings).items() if name in SETTINGS}
+        result = estimate(measured, assumed, limits)
         if as_json:
             shown = asdict(found) | asdict(result)
-            print(json.dumps(shown | {"assumptions": _assumptions(assumed)}))
+            known = {"limits": limits, "assumptions": _assumptions(assumed)}
+            print(json.dumps(shown | known))
         else:
             console = Console(highlight=False)
             console.print(_table(found))
