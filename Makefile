@@ -35,8 +35,8 @@ bench: setup ## every benchmark, beside its reference; minutes (BENCH="transport
 	@$(PY) -m benchmarks $(BENCH)
 
 SECONDS ?= 1800
-soak: setup ## nodes and a relay under traffic, kill -9 and a bad network (SECONDS=1800)
-	@$(PY) -m tests.soak --seconds $(SECONDS)
+soak: setup ## nodes and a relay under traffic, kill -9, a bad network (SECONDS=1800); SOAK=relay
+	@$(PY) -m tests.soak$(SOAK:%=.%) --seconds $(SECONDS)
 
 # A third of the time goes to the three Rust targets, two of them side by side, once compiled.
 fuzz: setup ## coverage-guided fuzzers of all that reads strangers' bytes (SECONDS=1800)

@@ -11,16 +11,19 @@ from pathlib import Path
 from tests.durability.programs import Program
 
 
-def pss_kib(pid: int) -> int | None:
-    """Proportional set size; None when the process is gone."""
+def memory_kib(pid: int) -> dict[str, int] | None:
+    """The figures of smaps_rollup by name, as Rss, Pss, Private_Dirty; None: it is gone."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    for line in text.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return None
+    rows = (line.split() for line in text.splitlines())
+    return {row[0].rstrip(":"): int(row[1]) for row in rows if row[-1] == "kB"}
+
+
+def pss_kib(pid: int) -> int | None:
+    """Proportional set size; None when the process is gone."""
+    return (memory_kib(pid) or {}).get("Pss")
 
 
 def open_files(pid: int) -> int | None:
