@@ -7,16 +7,19 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
+from discovery.hosts import kind_of, parse_host
 from relay.config import RelayConfig
 from relay.keys import known_device
 from relay.store.opening import driver
 from relay.store.processes import Process
-from schemas.addresses import Address, RelayAddress
+from schemas.addresses import Address, AddressKind, RelayAddress
 from schemas.errors import Fault, Refused
 from storage.files import write_private_file
 
 log = logging.getLogger(__name__)
 
+_WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+SET_ADVERTISE: Final = "set advertise to HOST:PORT as nodes reach it, also if that is this one"
 ADDRESS_FILE: Final = "address"  # in the data folder: the address of the last start
 
 
@@ -31,6 +34,14 @@ class Whereabouts:
 def reachable_at(config: RelayConfig, listen: Address) -> Address:
     """Where nodes reach what is bound to `listen`, as far as this machine knows."""
     return config.advertise or Address(_reachable_host(listen.host), listen.port)
+
+
+def is_local_guess(config: RelayConfig, here: Address) -> bool:
+    """Nobody said that nodes reach it `here`, and those elsewhere cannot: it is an address of a
+    private network, or of a container."""
+    guessed = config.advertise is None and config.listen.host in _WILDCARDS
+    ip = parse_host(here.host)
+    return guessed and ip is not None and kind_of(ip) is AddressKind.LAN
 
 
 def remember_address(config: RelayConfig, address: RelayAddress) -> None:
@@ -72,7 +83,7 @@ def _remembered(config: RelayConfig) -> RelayAddress | None:
 
 def _reachable_host(bound: str) -> str:
     """`bound`, or for a wildcard the address of this machine that packets leave from."""
-    if bound not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+    if bound not in _WILDCARDS:
         return bound
     # Connecting a UDP socket sends nothing; it only asks the routing table. The two addresses are
     # reserved for documentation.

@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Final
 
 from relay import machine
-from relay.address import whereabouts
+from relay.address import SET_ADVERTISE, is_local_guess, reachable_at, whereabouts
 from relay.config import RelayConfig
 from relay.store.opening import driver
 from relay.store.sqlite.database import MIGRATIONS
@@ -50,6 +50,12 @@ def _address(config: RelayConfig) -> Iterator[Check]:
         yield Check("address", unused, detail, "" if unused else fault.hint)
         return
     yield Check("address", True, str(found.address))
+    here = reachable_at(config, config.listen)
+    told = {each.host for each in found.address.processes}
+    if is_local_guess(config, here) and here.host in told:
+        # On SQLite, which is for one machine, it may well be a relay for one network.
+        detail = f"nodes elsewhere cannot reach {here.host}"
+        yield Check("advertise", config.database_url is None, detail, SET_ADVERTISE)
     for each in found.processes:
         detail = f"{each.address}, version {each.version}, {each.standing}"
         silent = not each.live and not each.withdrawn

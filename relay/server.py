@@ -14,7 +14,7 @@ from functools import partial
 from importlib.metadata import version
 
 import transport
-from relay.address import reachable_at, remember_address
+from relay.address import SET_ADVERTISE, is_local_guess, reachable_at, remember_address
 from relay.blob_methods import BlobTtl
 from relay.call import Line
 from relay.callers import Caller
@@ -174,6 +174,8 @@ async def open_relay(
             stack.push_async_callback(_end, store.upkeep.start(name, work))
         listen = Address(*endpoint.address)
         here = reachable_at(config, listen)
+        if is_local_guess(config, here):
+            log.warning("nodes elsewhere cannot reach %s: %s", here, SET_ADVERTISE)
         address = RelayAddress(here, device.public)
         if store.processes is not None:
             membership = Membership(
