@@ -19,7 +19,7 @@ RAISED = ("Refused", "TryLater", "Malformed", "ErrorFrame")  # what else there i
 # Whose faults end a command, or the start of the relay, and answer no call
 NOT_ANSWERED = {
     "relay/accounts_command.py", "relay/store/moved.py",
-    "relay/accounts_command.py", "relay/audit.py", "relay/audit_command.py", "relay/config.py", "relay/http.py",
+    "relay/audit.py", "relay/audit_command.py", "relay/config.py", "relay/http.py",
     "relay/invite_command.py", "relay/keys.py", "relay/web_certificate.py",
     "relay/store/postgres/inspection.py", "relay/store/postgres/schema.py",
     "relay/store/postgres/url.py", "relay/store/sqlite/audit.py", "relay/store/sqlite/backup.py",
