@@ -39,18 +39,8 @@ class Peering:
                 hint = f"see `paths {device.hex()[:12]}`"
                 last = Unreachable(why, "no direct path to the device", hint=hint)
                 continue
-            return PingView(device, await self._ping_link(link) * 1000, "direct")
+            return PingView(device, await link.ping() * 1000, "direct")
         raise last
-
-    async def _ping_link(self, link: Link) -> float:
-        """One that is replaced meanwhile, as when both have dialled, is no peer without answer."""
-        try:
-            return await link.ping()
-        except Fault:
-            newer = self._delivery.links.get(link.peer)
-            if newer is None or newer is link:
-                raise
-            return await newer.ping()
 
     async def devices_of(self, target: str) -> Sequence[DeviceKey]:
         """A person's devices; a key that is nobody's we know may be a device's."""

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from node.delivery.asking import Ask
@@ -84,6 +85,7 @@ class Link:
         self._arriving = 0
         self._answers: list[Frame] = []  # to arrivals, not yet written
         self._summaries = 0
+        self._requests = 0
         self._writes: set[asyncio.Task[None]] = set()
         self._over = False
         self._tasks = Supervisor(self._crashed)
@@ -94,8 +96,9 @@ class Link:
 
     @property
     def idle(self) -> bool:
-        """Nothing of ours is unacknowledged, nothing of theirs is being written to disk."""
-        return not self._unacked and not self._arriving and not self._writes
+        """Nothing waits for an answer: no parcel, no ping and no request, of ours or of theirs."""
+        waiting = self._unacked or self._arriving or self._writes or self._pings or self._requests
+        return not waiting
 
     def __repr__(self) -> str:
         return f"<Link over {self.connection!r}>"
@@ -177,6 +180,16 @@ class Link:
 
     def close(self, why: str, code: int = CloseCode.NORMAL) -> None:
         self.connection.close_now(code, why)
+
+    @contextmanager
+    def requesting(self) -> Iterator[None]:
+        """While a request, of ours or of theirs, is under way on a stream of its own."""
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            self.last_used_at = self._loop.time()
 
     # --- serving
 

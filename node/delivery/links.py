@@ -39,9 +39,10 @@ OnWish = Callable[[Link, BundleWish], Awaitable[None]]
 class Links:
     """The devices that we are linked to.
 
-    `serve` is the transport's handler of accepted connections; `adopt` takes a dialled one. When
-    both sides dial at once, the link dialled by the lower device key survives; a link that was
-    dialled in place of another survives that one. The other finishes what is under way on it.
+    `serve` is the transport's handler of accepted connections; `adopt` takes a dialled one, of
+    several at once only one. When both sides dial at once, the link dialled by the lower device key
+    survives; a link that was dialled in place of another survives that one. The other finishes what
+    is under way on it.
     `admit` raises Fault for a proven peer that gets no link; `on_path` hears which link is in use
     with a device, None when there is none left.
     """
@@ -74,6 +75,8 @@ class Links:
         )
         self._links: dict[DeviceKey, Link] = {}
         self._alive: Counter[DeviceKey] = Counter()  # connections, also those not yet greeted
+        self._told: set[DeviceKey] = set()  # the engine knows that they are linked
+        self._dialed: dict[DeviceKey, asyncio.Future[Link]] = {}  # the last that came to `adopt`
         self._waiting: dict[DeviceKey, set[asyncio.Future[None]]] = {}
         self._tasks = Supervisor(self._crashed)
         self._closing = False
@@ -115,7 +118,9 @@ class Links:
     async def adopt(self, connection: Connection, *, instead_of: Link | None = None) -> Link:
         """Serve a dialled connection in the background; returns when it is greeted.
 
-        Raises the Fault that ended the greeting.
+        Several dials of a device take turns, and who finds in its turn that there is a link closes
+        its connection and returns that one: to the peer, which may see them in another order, a
+        second hello says that the first link is lost. Raises the Fault that ended the greeting.
         """
         generation = 0 if instead_of is None else instead_of.generation + 1
         ready: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
@@ -155,8 +160,17 @@ class Links:
     async def _live_dialed(
         self, connection: Connection, ready: asyncio.Future[Link], generation: int
     ) -> None:
+        device = connection.peer
+        before = self._dialed.get(device)
+        self._dialed[device] = ready
         try:
-            await self._live(connection, ready, generation)
+            if before is not None:
+                await asyncio.wait({before})
+            link = self.get(device)
+            if link is not None and link.generation >= generation:
+                ready.set_result(link)
+            else:
+                await self._live(connection, ready, generation)
         except Fault as fault:
             if not isinstance(fault, ConnectionLost):
                 self._refuse(connection, fault)
@@ -167,6 +181,8 @@ class Links:
             connection.close_now(CloseCode.NORMAL)
             if not ready.done():
                 ready.cancel()
+            if self._dialed.get(device) is ready:
+                del self._dialed[device]
 
     async def _live(
         self, connection: Connection, ready: asyncio.Future[Link] | None, generation: int
@@ -177,7 +193,6 @@ class Links:
         if self._closing or self._alive[device] >= self._limits.links_per_device:
             raise Refused("too-many-links", "this device has enough links", blame=Blame.PEER)
         self._alive[device] += 1
-        told = False
         try:
             await self._admit(connection)
             greeting = await shake_hands(connection, self._ask, self._limits, generation=generation)
@@ -192,7 +207,7 @@ class Links:
             )
             # In use before the engine knows: what it sends at once must find the link.
             self._register(link)
-            told = True
+            self._told.add(device)
             try:
                 wish = await self._ask(LinkUp(device, greeting.hello))
                 await self._admit(connection)  # the user may have changed it during the hello
@@ -212,7 +227,7 @@ class Links:
             self._alive[device] -= 1
             if not self._alive[device]:
                 del self._alive[device]
-                if told:
+                if device in self._told:
                     self._tasks.start(self._tell_down(device), name="link-down")
 
     async def _after_greeting(self, link: Link, wish: BundleWish | None) -> None:
@@ -225,8 +240,9 @@ class Links:
             log.info("%r: its bundle did not come: %s", link, fault)
 
     async def _tell_down(self, device: DeviceKey) -> None:
-        if self._alive[device]:
+        if self._alive[device] or device not in self._told:
             return
+        self._told.remove(device)
         try:
             await self._ask(LinkDown(device))
         except Fault as fault:
@@ -249,7 +265,8 @@ class Links:
             task.add_done_callback(running.discard)
 
     async def _serve_stream(self, link: Link, stream: Stream) -> None:
-        await self._on_stream(link, stream)
+        with link.requesting():
+            await self._on_stream(link, stream)
 
     # --- one link per device
 
@@ -263,7 +280,7 @@ class Links:
         elif link.generation < old.generation:
             self._tasks.start(self._settle_rivals(old, link), name="rivals")
         elif old.dialed == link.dialed:
-            # Nobody dials while linked: the dialer lost the old one, or never knew it.
+            # Its dialer has lost the old one, or it would not have said hello again: see `adopt`.
             self._use(link)
             old.close("replaced by a newer link")
         elif self._survives(link):

@@ -134,11 +134,12 @@ async def _request(link: Link, request: Frame, limits: DeliveryLimits) -> Frame:
     """Raises Refused with the peer's code, Unreachable `no-answer`, Malformed, ConnectionLost."""
     stream: Stream | None = None
     try:
-        async with asyncio.timeout(limits.request_deadline_s):
-            stream = await link.connection.open_stream()
-            await write_frame(stream, encode_frame(request))
-            await stream.finish()
-            payload = await read_frame(stream, wire.FRAME)
+        with link.requesting():
+            async with asyncio.timeout(limits.request_deadline_s):
+                stream = await link.connection.open_stream()
+                await write_frame(stream, encode_frame(request))
+                await stream.finish()
+                payload = await read_frame(stream, wire.FRAME)
     except TimeoutError:
         raise Unreachable("no-answer", "the peer did not answer a request") from None
     except StreamReset as fault:

@@ -43,4 +43,19 @@ PATHS = (
         "        elif False:",
         "tests/node/delivery/test_better_paths.py::test_a_lan_path_takes_over_with_parcels_under_way",
     ),
+    defence(
+        "two dials of one side",
+        "node/delivery/links.py",
+        "            if link is not None and link.generation >= generation:",
+        "            if False:",
+        "tests/node/delivery/test_several_dials.py"
+        "::test_a_second_dial_of_one_side_disturbs_nothing_on_the_first",
+    ),
+    defence(
+        "what is asked on a link that goes",
+        "node/delivery/link.py",
+        " or self._pings or self._requests",
+        "",
+        "tests/node/delivery/test_several_dials.py::test_a_link_that_goes_is_kept_for_a_slow_ping",
+    ),
 )

@@ -324,6 +324,15 @@ class FakeNode:
         return [self.engine.outcomes[parcel][-1] for parcel in parcels]
 
 
+async def linked(a: FakeNode, b: FakeNode) -> None:
+    """A dials b; neither has anything more to ask, so a gate cleared now holds what comes."""
+    a.meets(b)
+    assert await within(a.delivery.dialer.reach(b.engine.key, 5.0)) is not None
+    await eventually(lambda: b.delivery.links.get(a.engine.key))
+    await eventually(lambda: b.engine.identity.public in a.engine.bundles)
+    await eventually(lambda: a.engine.identity.public in b.engine.bundles)
+
+
 class FakeNodes:
     """Opens fake nodes that are closed at the end of the test."""
 

@@ -12,15 +12,15 @@ from node.engine import commands as c
 from node.engine import delivery_commands as d
 from node.engine import values as v
 from schemas.ids import ParcelId
-from tests.node.delivery.support import FakeNodes, eventually, stranger
+from tests.node.delivery.support import FakeNodes, eventually, linked, stranger
 
 
 async def test_a_parcel_handed_out_twice_is_carried_once_and_its_ack_counts(
     nodes: FakeNodes,
 ) -> None:
     a, b = await nodes(), await nodes()
-    a.meets(b)
-    await a.outcomes(a.post(b.engine))  # linked
+    await linked(a, b)
+    await a.outcomes(a.post(b.engine))
     b.engine.gate.clear()  # no ack yet
     [parcel] = a.post(b.engine)
     await eventually(lambda: len(b.engine.arrived) == 2)

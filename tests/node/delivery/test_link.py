@@ -17,24 +17,16 @@ from node.engine.values import Accepted, Deferred, Rejected, SummaryReady, Verdi
 from schemas.errors import Refused
 from schemas.records import Signed
 from tests.node.delivery.support import (
-    FakeNode,
     FakeNodes,
     eventually,
     fake_node,
+    linked,
     raw_peer,
     within,
 )
 from transport import TransportLimits
 
 SUMMARY = Signed(b"payload", bytes(32), bytes(64))
-
-
-async def linked(a: FakeNode, b: FakeNode) -> None:
-    a.meets(b)
-    assert await within(a.delivery.dialer.reach(b.engine.key, 5.0)) is not None
-    await eventually(lambda: b.delivery.links.get(a.engine.key))
-    await eventually(lambda: b.engine.identity.public in a.engine.bundles)
-    await eventually(lambda: a.engine.identity.public in b.engine.bundles)
 
 
 async def test_parcels_arrive_in_order_and_each_gets_its_ack(nodes: FakeNodes) -> None:
