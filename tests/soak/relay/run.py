@@ -30,7 +30,8 @@ SAMPLE_S: Final = 1.0  # … and not more often
 TELL_S: Final = 30.0
 ROWS: Final = 4  # of the table at least; one a minute where that is more
 LEAST_JUDGED_S: Final = 120.0  # in less time, growth is shown and not judged
-STUCK_S: Final = 60.0  # nothing more comes
+PATIENCE_S: Final = 60.0  # until all are connected, or have brought what they began
+STUCK_S: Final = 20.0  # so long nothing changed any more
 POSTGRES: Final = "PostgreSQL"
 
 Say = Callable[[str], object]
@@ -112,7 +113,7 @@ class Run:
 
     async def ready(self) -> None:
         """All are connected: their handshakes are not what is measured."""
-        async with asyncio.timeout(STUCK_S):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 sent, read = await self._both()
                 if sent["ready"] == SENDERS and read["ready"] == READERS:
@@ -177,7 +178,7 @@ class Run:
 
     async def settle(self) -> None:
         """Everything that was begun is brought and read; compare."""
-        async with asyncio.timeout(STUCK_S):
+        async with asyncio.timeout(PATIENCE_S):
             sent = await self._senders.ask("end")
         left = await self._emptied()
         account = settle(sent, **await self._readers.ask("end"))
