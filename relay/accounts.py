@@ -22,7 +22,7 @@ from relay.callers import Caller, Callers
 from relay.guesses import Guesses
 from relay.limits import HOUR_S, RelayLimits
 from relay.logins import PendingLogins
-from relay.refusals import rate_exceeded
+from relay.refusals import too_many_logins
 from relay.store.accounts import (
     Account,
     AccountCounts,
@@ -254,7 +254,7 @@ class Accounts:
         bucket, now = buckets.of(key), self._steady()
         wait_s = bucket.wait_s(now)
         if wait_s:
-            raise rate_exceeded("registrations or logins", wait_s)
+            raise too_many_logins(wait_s)
         bucket.use(1, now)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from relay.limits import HOUR_S, RelayLimits
-from relay.refusals import rate_exceeded
+from relay.refusals import too_many_logins
 from transport.rate import Buckets
 
 KNOWN_PLACES: Final = 10_000  # since the start; a forgotten one is new again
@@ -44,7 +44,7 @@ class Guesses:
         if stranger:
             wait_s = max(wait_s, self._by_strangers.wait_s(name, now))
         if wait_s:
-            raise rate_exceeded("registrations or logins", wait_s)
+            raise too_many_logins(wait_s)
         self._by_source.of(source).use(1, now)
         if stranger:
             self._by_strangers.of(name).use(1, now)

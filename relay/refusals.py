@@ -19,14 +19,22 @@ class TryLater(Refused):
         self.retry_after_ms = retry_after_ms
 
 
-def rate_exceeded(what: str, wait_s: float) -> TryLater:
+def rate_exceeded(
+    what: str, wait_s: float, *, hint: str = "it goes on by itself, more slowly"
+) -> TryLater:
     """More of `what` than a token bucket holds, which has some again in `wait_s`."""
     return TryLater(
         "try-later",
         f"more {what} than this relay allows",
         retry_after_ms=int(wait_s * 1000) + 1,
-        hint="it goes on by itself, more slowly",
+        hint=hint,
     )
+
+
+def too_many_logins(wait_s: float) -> TryLater:
+    """A person waits for it: nothing goes on by itself."""
+    hint = f"try again in {int(wait_s) + 1} s"
+    return rate_exceeded("registrations or logins", wait_s, hint=hint)
 
 
 def relay_full() -> TryLater:

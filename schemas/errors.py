@@ -18,7 +18,10 @@ class Fault(Exception):
     """A failure with blame, a stable kebab-case `code`, a message and a hint for the user.
 
     Every exception this project raises on purpose is a Fault; anything else is a bug.
+    `retry_after_s`: the other side's word when the same may pass; 0 for none.
     """
+
+    retry_after_s: float = 0.0
 
     def __init__(self, code: str, message: str, *, blame: Blame, hint: str = "") -> None:
         super().__init__(message)

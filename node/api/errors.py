@@ -40,7 +40,11 @@ def status_of(fault: Fault) -> int:
 def answer_of(fault: Fault) -> ErrorAnswer:
     return ErrorAnswer(
         error=ErrorDetail(
-            code=fault.code, message=fault.message, hint=fault.hint, blame=str(fault.blame)
+            code=fault.code,
+            message=fault.message,
+            hint=fault.hint,
+            blame=str(fault.blame),
+            retry_after_s=fault.retry_after_s,
         )
     )
 
@@ -51,4 +55,6 @@ def fault_of(status: int, answer: ErrorAnswer) -> Fault:
     if status == _NO_PATH:
         return Unreachable(detail.code, detail.message, hint=detail.hint)
     blame = Blame(detail.blame) if detail.blame in set(Blame) else Blame.CALLER
-    return Fault(detail.code, detail.message, blame=blame, hint=detail.hint)
+    fault = Fault(detail.code, detail.message, blame=blame, hint=detail.hint)
+    fault.retry_after_s = detail.retry_after_s
+    return fault

@@ -501,12 +501,14 @@ class Done(Answer):
 
 
 class ErrorDetail(Answer):
-    """`blame` is peer, incompatible, caller or environment."""
+    """`blame` is peer, incompatible, caller or environment; `retry_after_s` is when the same may
+    pass, 0 where nobody said."""
 
     code: str
     message: str
     hint: str = ""
     blame: str = "caller"
+    retry_after_s: float = 0.0
 
 
 class ErrorAnswer(Answer):

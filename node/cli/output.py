@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -41,6 +42,14 @@ def short(key: str | None) -> str:
 
 def _is_terminal(stream: Any) -> bool:
     return bool(getattr(stream, "isatty", lambda: False)())
+
+
+def _advice(fault: Fault) -> str:
+    """A rate's own hint is for nodes, which go on by themselves; a command has ended."""
+    if not fault.retry_after_s:
+        return fault.hint
+    again = f"try again in {math.ceil(fault.retry_after_s)} s"
+    return again if fault.code == "try-later" or not fault.hint else f"{fault.hint}; {again}"
 
 
 class Output:
@@ -111,8 +120,11 @@ class Output:
 
     def error(self, fault: Fault) -> None:
         """A failure: an object under `json`, else a line with its hint on standard error."""
+        hint = _advice(fault)
         if self.as_json:
-            error = {"code": fault.code, "message": fault.message, "hint": fault.hint}
+            error: dict[str, object] = {"code": fault.code, "message": fault.message, "hint": hint}
+            if fault.retry_after_s:
+                error["retry_after_s"] = math.ceil(fault.retry_after_s)
             self.emit({"error": error})
             return
         text = f"{clean(fault.message)} ({fault.code})"
@@ -122,12 +134,12 @@ class Output:
 
             console = Console(stderr=True, highlight=False, soft_wrap=True)
             console.print(Text.assemble(("error: ", "bold red"), text))
-            if fault.hint:
-                console.print(Text.assemble(("hint: ", "bold"), clean(fault.hint)))
+            if hint:
+                console.print(Text.assemble(("hint: ", "bold"), clean(hint)))
         else:
             print(f"error: {text}", file=sys.stderr)
-            if fault.hint:
-                print(f"hint: {clean(fault.hint)}", file=sys.stderr)
+            if hint:
+                print(f"hint: {clean(hint)}", file=sys.stderr)
 
     @staticmethod
     def _table(columns: Sequence[str], cells: Iterable[Sequence[object]]) -> None:

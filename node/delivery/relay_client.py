@@ -58,9 +58,7 @@ class Health:
 
 
 class RelayRefused(Refused):
-    """The relay's `error` in a result. `retry_after_s` is its wish, 0 for none."""
-
-    retry_after_s: float = 0.0
+    """The relay's `error` in a result."""
 
     @classmethod
     def of(cls, error: ErrorFrame) -> RelayRefused:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import cast
 
 import pytest
 from opaque_ke import ServerLogin
 
+from relay.guesses import Guesses
 from relay.limits import RelayLimits
 from relay.logins import PENDING_S, PendingLogins
+from relay.refusals import TryLater
 from schemas.ids import DeviceKey
 
 SERVER = cast(ServerLogin, None)  # kept, not used
@@ -73,3 +76,16 @@ def test_what_is_not_finished_goes_by_itself(clock: Ticking) -> None:
     assert pending.take(later, ANN) is not None
     assert pending.counters["expired"] == 1
     assert pending._of_prefix == {}
+
+
+def test_who_waits_as_long_as_was_told_may_try_again(clock: Ticking) -> None:
+    limits = RelayLimits(prefix_name_logins_burst=3, prefix_name_logins_per_hour=60)
+    guesses = Guesses(limits, clock)
+    for _ in range(3):
+        guesses.use("ann", HERE)
+    with pytest.raises(TryLater) as refused:
+        guesses.use("ann", HERE)
+    wait_s = refused.value.retry_after_ms / 1000
+    assert refused.value.hint == f"try again in {math.ceil(wait_s)} s"
+    clock.now += wait_s
+    guesses.use("ann", HERE)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 
-from node.cli.output import clean
+from node.api.errors import answer_of, fault_of, status_of
+from node.cli.output import Output, clean
+from schemas.errors import Blame, Fault
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 ASTRONAUT = "\U0001f469\U0001f3fd\u200d\U0001f680"
@@ -34,3 +39,27 @@ def test_joiners_stay_where_a_script_or_an_emoji_needs_them(text: str) -> None:
 )
 def test_what_is_invisible_elsewhere_is_shown(text: str, shown: str) -> None:
     assert clean(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("code", "hint", "wait_s", "shown"),
+    [
+        ("try-later", "it goes on by itself, more slowly", 59.2, "try again in 60 s"),
+        ("relay-full", "another relay may have room", 600.0,
+         "another relay may have room; try again in 600 s"),
+        ("no-account", "register it first", 0.0, "register it first"),
+    ],
+)  # fmt: skip
+def test_when_to_try_again_is_told(
+    capsys: pytest.CaptureFixture[str], code: str, hint: str, wait_s: float, shown: str
+) -> None:
+    """Nothing goes on by itself once a command has ended."""
+    fault = Fault(code, "no", blame=Blame.PEER, hint=hint)
+    fault.retry_after_s = wait_s
+    fault = fault_of(status_of(fault), answer_of(fault))  # as it comes from the node
+    Output(as_json=False).error(fault)
+    assert capsys.readouterr().err.splitlines()[-1] == f"hint: {shown}"
+    Output(as_json=True).error(fault)
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["hint"] == shown
+    assert error.get("retry_after_s") == (math.ceil(wait_s) or None)

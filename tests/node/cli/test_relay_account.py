@@ -164,7 +164,7 @@ def test_a_relay_with_a_token_lets_in_who_shows_it(
     folder = tmp_path / "club"
     folder.mkdir()
     settings = folder / "relay.toml"
-    settings.write_text(f'auth_token = "{token}"\n')
+    settings.write_text(f'auth_token = "{token}"\nprefix_name_logins_burst = 2\n')
     settings.chmod(0o600)
     options = ("--admission", "token", "--config", str(settings))
     club = Club("club", folder, free_ports(1)[0], options=options)
@@ -179,6 +179,10 @@ def test_a_relay_with_a_token_lets_in_who_shows_it(
         password = secret(tmp_path, PASSWORD)
         name = ("register-user", "alice", "--password-file", password)
         assert alice.one(*name, "--invite", secret(tmp_path, token))["account"] == "alice"
+        guess = ("login", "alice", "--password-file", secret(tmp_path, "wrong horse"))
+        errors = [alice.ask(*guess, code=1)[0]["error"] for _ in range(4)]
+        assert errors[-1]["code"] == "try-later"
+        assert errors[-1]["hint"] == f"try again in {errors[-1]['retry_after_s']} s"
     finally:
         club.kill()
 
