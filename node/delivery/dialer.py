@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.path_rules import PathRules
+from node.delivery.pauses import growing
 from node.delivery.rates import Rates
 from schemas.addresses import AddressKind
 from schemas.errors import Fault, Unreachable
@@ -234,10 +234,9 @@ class Dialer:
         if fault.code == "no-answer":
             self.on_silence(device)
         limits = self._limits
-        wait = min(limits.redial_first_s * 2**pursuit.failures, limits.redial_last_s)
-        pursuit.failures = min(pursuit.failures + 1, 16)
-        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing
-        pursuit.not_before = self._loop.time() + wait * jitter
+        pause = growing(limits.redial_first_s, pursuit.failures, limits.redial_last_s)
+        pursuit.failures += 1
+        pursuit.not_before = self._loop.time() + pause
         log.debug("dialing %r failed: %s", device, fault)
 
     async def _attempt(self, device: DeviceKey, pursuit: _Pursuit) -> None:
