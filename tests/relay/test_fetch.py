@@ -87,25 +87,30 @@ async def test_an_answer_that_waits_to_be_written_is_not_taken_for_received(
     async with client_of(relay) as alice, client_of(relay, bob) as client:
         await alice.enqueue(parcel(bob.public))
         methods, write = relay.service.mailboxes, KjTransport.write
-        answer, slow = methods._answer, asyncio.Event()
+        answer, answered = methods._answer, asyncio.Event()
+        waiting: list[tuple[KjTransport, bytes]] = []
 
         def late(transport: KjTransport, data: bytes) -> None:
-            delay = 0.3 if slow.is_set() else 0.0
-            asyncio.get_running_loop().call_later(delay, write, transport, data)
+            if answered.is_set():
+                waiting.append((transport, data))
+            else:
+                write(transport, data)
 
         def answering(*arguments: Any) -> None:
             answer(*arguments)
-            slow.set()
+            answered.set()
 
         with monkeypatch.context() as patch:
             patch.setattr(KjTransport, "write", late)
             patch.setattr(methods, "_answer", answering)
             fetching = asyncio.ensure_future(fetch(client))
-            await within(slow.wait())
-            await asyncio.sleep(0.2)
+            await within(answered.wait())
+            await asyncio.sleep(0.2)  # by then it would have been deleted
             state = await relay.store.mailbox_state(MailboxName(bob.public))
             assert state.parcels == 1
-            assert await fetching == [1]
+        for transport, data in waiting:
+            write(transport, data)
+        assert await within(fetching) == [1]
         await emptied(relay, client)
 
 
@@ -144,17 +149,21 @@ async def test_a_thousand_abandoned_waits_leave_nothing(relay: Relay) -> None:
                 asyncio.ensure_future(client.call("fetchWait", recipientKey=own, timeoutMs=60_000))
                 for _ in range(250)
             ]
-            async with asyncio.timeout(20):
-                while sum(call.done() for call in calls) < 250 - limit:
+            async with asyncio.timeout(60):
+                # Who is refused hears of it before the others have looked into their mailboxes.
+                while (
+                    sum(call.done() for call in calls) < 250 - limit
+                    or len(relay.store.arrivals) < limit
+                ):
                     await asyncio.sleep(0.005)
-            codes = {call.result().error.code for call in calls if call.done()}
-            assert codes == {"too-many-waits"}
+            codes = [call.result().error.code for call in calls if call.done()]
+            assert codes == ["too-many-waits"] * (250 - limit)
             assert len(relay.store.arrivals) == limit
             assert await client.code("health") == "", "others are answered meanwhile"
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(relay.store.arrivals) or relay.desk.running:
             await asyncio.sleep(0.005)
 
@@ -178,7 +187,8 @@ async def test_a_thousand_waits_given_up_on_one_connection_leave_nothing(relay: 
             await asyncio.gather(*calls, return_exceptions=True)
             while relay.desk.running or len(relay.store.arrivals):
                 await asyncio.sleep(0.001)
-        assert len(asyncio.all_tasks()) == tasks
+        while len(asyncio.all_tasks()) > tasks:  # the last ones are about to end
+            await asyncio.sleep(0.001)
         assert await client.code("health") == ""
         assert not relay.counters
 

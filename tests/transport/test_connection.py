@@ -111,7 +111,7 @@ async def test_abrupt_end_is_noticed_by_a_ping(open_endpoint: Open) -> None:
     with pytest.raises(Unreachable) as caught:
         await accepted.ping(0.2)
     assert caught.value.code == "ping-unanswered"
-    assert asyncio.get_running_loop().time() - started < 0.5
+    assert asyncio.get_running_loop().time() - started < QUICK.idle_timeout_s
 
 
 async def test_keep_alive_holds_an_idle_connection(open_endpoint: Open) -> None:

@@ -241,7 +241,7 @@ async def test_abrupt_end_fails_pending_calls_at_once(open_endpoint: Open) -> No
         dialed.abort()
         started = asyncio.get_running_loop().time()
         done = await within(asyncio.gather(*calls, return_exceptions=True))
-        assert asyncio.get_running_loop().time() - started < 0.5
+        assert asyncio.get_running_loop().time() - started < 5, "no call waited for its deadline"
         assert {each.code for each in done if isinstance(each, ConnectionLost)} == {
             "connection-lost"
         }

@@ -101,12 +101,12 @@ async def test_a_router_that_declines_is_asked_again_later_and_less_often() -> N
 
 
 async def test_half_the_lifetime_later_it_is_renewed_with_the_same_nonce() -> None:
-    limits = dataclasses.replace(QUICK, lifetime_s=1, least_lifetime_s=0)
-    async with router(lambda request: [pcp(request, life=1)]) as (gateway, heard):
+    limits = dataclasses.replace(QUICK, lifetime_s=2, least_lifetime_s=0)
+    async with router(lambda request: [pcp(request, life=2)]) as (gateway, heard):
         async with watched(gateway, limits=limits) as found:
             began = time.monotonic()
             first, second = await found.next(), await found.next()
-            assert 0.4 < time.monotonic() - began < 0.95
+            assert 0.9 < time.monotonic() - began < 1.95
             assert isinstance(first, Mapped)
             assert isinstance(second, Mapped)
             assert second.external == first.external
@@ -209,7 +209,7 @@ async def test_the_end_waits_for_no_silent_router() -> None:
         heard.answer = silent
         began = time.monotonic()
         await found.mapper.close()
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2.5
 
 
 async def test_the_end_in_the_middle_of_asking() -> None:
@@ -225,7 +225,7 @@ async def test_the_end_in_the_middle_of_asking() -> None:
         await asyncio.wait_for(asked.wait(), 5)
         began = time.monotonic()
         await found.mapper.close()
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2.5
         assert len(heard.requests) == 2  # what was asked for might have come: it is given back
         assert found.told.empty()
 
