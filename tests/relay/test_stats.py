@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import select
 import signal
 import struct
@@ -22,6 +23,7 @@ from relay.stats.look import Look, quantile
 from relay.stats.table import table
 from relay.store.processes import Process
 from schemas.addresses import Address, RelayAddress
+from tests.docs.pages import DOCS
 from tests.relay.process import RelayProcess, clean_environment, relay_command, run_relay
 from tests.relay.support import DAY, client_of, new_device, parcel
 
@@ -172,6 +174,10 @@ async def test_a_running_relay_shows_refusals_times_and_full_mailboxes(
     assert told["refused_total.mailbox-full"] >= 1
     assert 0 < told["call_p50_ms.enqueue"] <= told["call_p99_ms.enqueue"] < 10_000
     assert "refused    mailbox-full 1" in people
+    page = (DOCS / "operations" / "relay.md").read_text().partition("| field | says |")[2]
+    names = re.findall(r"`([a-z_.]+)`", " ".join(re.findall(r"^\| (.*?) \| ", page, re.M)[:11]))
+    assert len(names) > 20
+    assert set(names) - set(told) == {"database_bytes"}, "that is of PostgreSQL"
     assert told["address"] == str(relay.address)
     assert (told["status"], told["reason"], told["processes"]) == ("ok", "", [])
     assert told["uptime_s"] > 0
