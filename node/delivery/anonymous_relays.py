@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 from node.delivery.limits import DeliveryLimits
 from node.delivery.relay_client import RelayClient
-from node.delivery.relay_pool import RelayPool, growing
+from node.delivery.relay_pool import RelayPool
+from node.delivery.setbacks import Setbacks, growing
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey
@@ -87,6 +88,7 @@ class AnonymousRelays:
         self._clock = asyncio.get_running_loop().time
         self._guises: dict[DeviceKey, _Guise] = {}
         self._silent: dict[RelayAddress, _Silence] = {}
+        self._unanswered = Setbacks(limits)  # or each guise would dial first what is dead
         self._opening = asyncio.Lock()
         self._free = asyncio.Event()
         self._tasks = Supervisor(lambda name: counters.update([f"{name}-crashed"]))
@@ -140,6 +142,7 @@ class AnonymousRelays:
     def network_changed(self) -> None:
         """On another network the sockets are of no use, and would tie it to the last one."""
         self._silent.clear()
+        self._unanswered.clear()
         for owner in list(self._guises):
             self._retire(owner)
 
@@ -201,6 +204,7 @@ class AnonymousRelays:
             limits,
             self._counters,
             transport_limits=self._transport_limits,
+            unanswered=self._unanswered,
         )
         now = self._clock()
         life_s = limits.guise_life_s * random.uniform(0.5, 1.0)  # noqa: S311 - not all together

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from discovery.record import dialable
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.mailbox import Mailbox
@@ -24,6 +23,7 @@ from node.delivery.publish import (
 )
 from node.delivery.relay_client import RelayClient, RelayRefused
 from node.delivery.relay_pool import RelayPool
+from node.delivery.relay_processes import followed
 from node.delivery.token_news import TokenNews
 from node.engine.relay_commands import FollowRelay, FormerRelayEmpty
 from node.engine.values import Event
@@ -325,19 +325,16 @@ class _Keeper:
                 raise
 
     async def _follow_processes(self, client: RelayClient) -> None:
-        """A relay says which processes it has; whoever writes to us is to know that, too.
-
-        By the address that we came by it can be reached, whatever the relay believes.
-        """
+        """A relay says which processes it has; whoever writes to us is to know that, too."""
         now, limits = asyncio.get_running_loop().time(), self._limits
         if now < self._list_due:
             return
         self._list_due = now + limits.relay_list_s * random.uniform(0.75, 1.25)  # noqa: S311
-        told = [each for each in (await client.health()).processes if dialable(each)]
-        new = self.address.at([*told, client.address.address])
-        if told and set(new.processes) != set(self.address.processes):
+        told = (await client.health()).processes
+        processes = followed(told, client.address.address, client.connection.remote.host)
+        if processes and set(processes) != set(self.address.processes):
             self._counters["relay-list-changed"] += 1
-            await self.means.ask(FollowRelay(str(new)))
+            await self.means.ask(FollowRelay(str(self.address.at(processes))))
 
     async def _rest(self, client: RelayClient | None, wait_s: float) -> None:
         """Until there is something to do, the relay is gone, or the time is over."""

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 from node.delivery.limits import DeliveryLimits
 from node.delivery.relay_client import RelayClient
-from schemas.addresses import Address, RelayAddress
+from node.delivery.setbacks import ProcessKey, Setbacks, growing
+from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey
 from schemas.node_service import RELAY_ALPN, NodeService
@@ -38,15 +37,12 @@ WRONG_PEER = "wrong-peer"  # the transport's word: another key than the pinned o
 
 log = logging.getLogger(__name__)
 
-_Key: TypeAlias = tuple[DeviceKey, Address]
-
 
 @dataclass(slots=True)
 class _Process:
     """The connection to one process; `ready` is the client, or the Fault that dialling ended with.
 
-    `failures` are dials in a row, and `not_before` is for them; `setbacks` are failed dials and
-    lost connections, and until `yields_until` the relay's other processes come first.
+    `failures` are dials in a row, and `not_before` is for them.
     """
 
     address: RelayAddress
@@ -54,14 +50,12 @@ class _Process:
     task: asyncio.Task[None] | None = None
     failures: int = 0
     not_before: float = 0.0
-    setbacks: int = 0
-    yields_until: float = 0.0
     fault: Fault | None = None
     dialed_at: float = 0.0
     used_at: float = 0.0
 
     @property
-    def key(self) -> _Key:
+    def key(self) -> ProcessKey:
         return self.address.device, self.address.address
 
     @property
@@ -91,14 +85,18 @@ class RelayPool:
         counters: Counter[str],
         *,
         transport_limits: TransportLimits = DEFAULT_LIMITS,
+        unanswered: Setbacks | None = None,
     ) -> None:
+        """`unanswered`: dials that failed, as other pools know them, too."""
         self._endpoint = endpoint
         self._own = own
         self._limits = limits
         self._transport_limits = transport_limits
         self._counters = counters
         self._loop = asyncio.get_running_loop()
-        self._processes: dict[_Key, _Process] = {}
+        self._processes: dict[ProcessKey, _Process] = {}
+        self._lost = Setbacks(limits)
+        self._unanswered = self._lost if unanswered is None else unanswered
         self._ours: dict[DeviceKey, _Process] = {}  # by relay: where our mailbox is read
         self._tasks = Supervisor(self._crashed)
         self.keep: tuple[RelayAddress, ...] = ()
@@ -165,13 +163,16 @@ class RelayPool:
             process = self._processes.get((address.device, place), _Process(address))
             there = process.client is not None
             least = self._limits.relay_retry_first_s if there else self._limits.relay_quiet_s
-            waits.append(max(process.yields_until - now, process.not_before - now, least))
+            pause = self._yields_until((address.device, place)) - now
+            waits.append(max(pause, process.not_before - now, least))
         return min(waits, default=None)
 
     def prove(self) -> None:
         """We are on another network: a relay follows at once, or is dialled anew."""
+        self._lost.clear()
+        self._unanswered.clear()
         for process in self._processes.values():
-            process.not_before = process.yields_until = 0.0
+            process.not_before = 0.0
             if process.client is not None:
                 self._tasks.start(
                     self._prove(process.client.connection, self._limits.moved_proof_s),
@@ -194,12 +195,17 @@ class RelayPool:
     # --- which process
 
     def _yields(self, address: RelayAddress, now: float) -> bool:
-        process = self._processes.get((address.device, address.address))
+        key = address.device, address.address
+        if self._yields_until(key) > now:
+            return True
+        process = self._processes.get(key)
         if process is None:
             return False
         dialing = process.ready is not None and process.client is None
-        late = dialing and now - process.dialed_at >= self._limits.relay_next_s
-        return late or process.lost or process.yields_until > now
+        return process.lost or (dialing and now - process.dialed_at >= self._limits.relay_next_s)
+
+    def _yields_until(self, key: ProcessKey) -> float:
+        return max(self._lost.until(key), self._unanswered.until(key))
 
     def _process(self, address: RelayAddress) -> _Process:
         process = self._processes.get((address.device, address.address))
@@ -273,7 +279,7 @@ class RelayPool:
             process.task = None
 
     async def _stay(self, process: _Process, client: RelayClient) -> None:
-        limits, since = self._limits, self._loop.time()
+        limits = self._limits
         closed = asyncio.ensure_future(client.connection.wait_closed())
         try:
             while not closed.done():
@@ -291,9 +297,7 @@ class RelayPool:
                 await asyncio.wait({closed}, timeout=look_s)
         finally:
             closed.cancel()
-        if self._loop.time() - since >= limits.relay_steady_s:
-            process.setbacks = 0
-        self._set_back(process)
+        self._lost.note(process.key)
 
     def _kept(self, process: _Process) -> bool:
         device = process.address.device
@@ -314,14 +318,8 @@ class RelayPool:
         pause = growing(limits.relay_retry_first_s, process.failures, limits.relay_retry_last_s)
         process.failures += 1
         process.not_before = self._loop.time() + pause
-        self._set_back(process)
+        self._unanswered.note(process.key)
         log.info("%r: %s", process.address, fault)
-
-    def _set_back(self, process: _Process) -> None:
-        limits = self._limits
-        pause = growing(limits.relay_return_first_s, process.setbacks, limits.relay_return_last_s)
-        process.setbacks += 1
-        process.yields_until = self._loop.time() + pause
 
     def _make_room(self) -> None:
         if len(self._processes) < self._limits.relays_at_once:
@@ -337,9 +335,3 @@ class RelayPool:
 
     def _crashed(self, name: str) -> None:
         self._counters[f"{name}-crashed"] += 1
-
-
-def growing(first_s: float, before: int, last_s: float) -> float:
-    """The pause after so many others: doubled each time, and spread, or all come at once."""
-    pause = min(first_s * 2.0 ** min(before, 16), last_s)
-    return pause * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from node.delivery.relay_processes import followed
 from relay.config import load_config
 from relay.server import Relay, open_relay
 from schemas.addresses import Address, RelayAddress
@@ -233,6 +234,40 @@ async def test_silence_costs_whoever_calls_a_moment(nodes: FakeNodes, fleet: Fle
     assert loop.time() - again < 0.1, "while the dial goes on, and nobody waits for it"
 
 
+async def test_who_writes_to_many_dials_a_dead_process_once(
+    nodes: FakeNodes, fleet: Fleet, relays: Relays
+) -> None:
+    """Each recipient has a guise of ours; what one of them found dead, the next does not try."""
+    knocks: list[int] = []  # the ports of guises
+
+    class Silent(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            if addr[1] != a.delivery.endpoint.address.port:
+                knocks.append(addr[1])
+
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(Silent, local_addr=("127.0.0.1", 0))
+    relays.stack.callback(transport.close)
+    dead = Address(*transport.get_extra_info("sockname"))
+    address = fleet.address.at([dead, fleet.processes[0].listen])
+    everybody = (FakeEngine() for _ in range(100))
+    readers = [each for each in everybody if address.order_for(each.key)[0] == dead][:3]
+    a = await nodes(relay_dial_s=1.0, relay_next_s=5.0)
+    for engine in readers:
+        a.knows(engine, relays=[str(address)])
+    first, *others = readers
+    assert (await a.outcomes(a.post(first)))[0].held is not None
+    await eventually(lambda: a.delivery.anonymous._unanswered.until((address.device, dead)))
+    assert knocks
+    knocks.clear()
+    for engine in others:
+        assert (await a.outcomes(a.post(engine)))[0].held is not None
+    assert not knocks
+    a.delivery.network_changed()  # it may be there, from here
+    assert (await a.outcomes(a.post(first)))[0].held is not None
+    assert knocks
+
+
 async def test_a_stranger_s_list_spoils_nothing(nodes: FakeNodes, fleet: Fleet) -> None:
     """A contact names our relay's key with hosts that are dead: ours is reached all the same."""
     away = reader(fleet.address)
@@ -293,3 +328,31 @@ async def test_nonsense_is_not_followed(nodes: FakeNodes, fleet: Fleet) -> None:
     keeper.publish()
     await eventually(lambda: "relay.example" in away.relays[0])
     assert only.address in RelayAddress.parse(away.relays[0]).processes
+
+
+PUBLIC, INSIDE, OFFICE, NAME = (
+    Address(host, 7000) for host in ("8.8.8.8", "172.18.0.3", "192.168.1.5", "relay.example")
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "came_by", "remote", "taken"),
+    [
+        ([PUBLIC, INSIDE], PUBLIC, "8.8.8.8", [PUBLIC]),  # it runs in a container
+        ([INSIDE, OFFICE], NAME, "8.8.8.8", []),  # or wants us to knock at our neighbours'
+        ([INSIDE, OFFICE], OFFICE, "192.168.1.5", [INSIDE, OFFICE]),  # maybe they can be reached
+        ([PUBLIC], NAME, "8.8.8.8", [PUBLIC, NAME]),
+        ([], NAME, "8.8.8.8", []),
+        ([Address("0.0.0.0", 7000)], NAME, "8.8.8.8", []),
+        (
+            [Address("8.8.8.8", n) for n in range(1, 9)],
+            NAME,
+            "8.8.4.4",
+            [*(Address("8.8.8.8", n) for n in range(1, 8)), NAME],
+        ),
+    ],
+)
+def test_what_is_followed_of_a_relay_s_word(
+    told: list[Address], came_by: Address, remote: str, taken: list[Address]
+) -> None:
+    assert followed(told, came_by, remote) == taken

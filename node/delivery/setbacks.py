@@ -1,0 +1,50 @@
+"""Processes of relays that failed, and how long the others of their relay come first."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict
+from typing import TypeAlias
+
+from node.delivery.limits import DeliveryLimits
+from schemas.addresses import Address
+from schemas.ids import DeviceKey
+from schemas.limits import RELAY_PROCESSES
+
+ProcessKey: TypeAlias = tuple[DeviceKey, Address]
+
+
+class Setbacks:
+    """Each one in a row doubles the pause; a process that was well for long begins anew."""
+
+    def __init__(self, limits: DeliveryLimits) -> None:
+        self._limits = limits
+        self._clock = asyncio.get_running_loop().time
+        self._known: OrderedDict[ProcessKey, tuple[int, float]] = OrderedDict()
+
+    def note(self, process: ProcessKey) -> None:
+        """It did not answer, or was lost."""
+        limits, now = self._limits, self._clock()
+        before, until = self._known.pop(process, (0, now))
+        if now - until >= limits.relay_steady_s:
+            before = 0
+        pause = growing(limits.relay_return_first_s, before, limits.relay_return_last_s)
+        self._known[process] = before + 1, now + pause
+        if len(self._known) > limits.relays_at_once * RELAY_PROCESSES:
+            self._known.popitem(last=False)
+
+    def until(self, process: ProcessKey) -> float:
+        """Loop time until which it yields to the others; 0: it does not."""
+        _, until = self._known.get(process, (0, 0.0))
+        return until
+
+    def clear(self) -> None:
+        """On another network everything may be otherwise."""
+        self._known.clear()
+
+
+def growing(first_s: float, before: int, last_s: float) -> float:
+    """The pause after so many others: doubled each time, and spread, or all come at once."""
+    pause = min(first_s * 2.0 ** min(before, 16), last_s)
+    return pause * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing
