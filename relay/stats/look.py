@@ -8,6 +8,8 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
+from http.client import HTTPException
 from typing import Final
 from urllib.error import HTTPError
 
@@ -25,6 +27,7 @@ from storage.sqlite import blaming_the_disk, open_database
 
 METRICS_DEADLINE_S: Final = 2.0
 LIMITS: Final = ("total_bytes", "total_mailboxes", "total_blob_bytes", "directory_bytes")
+HEALTH: Final = ("status", "reason", "version", "uptime_s")
 NEAR: Final = 0.9  # of a mailbox's quota
 _PREFIX: Final = "quicnprotochat_"
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a bound address, read
@@ -61,9 +64,7 @@ class Look:
             if (mean := self.mean(f"commit_{part}_seconds")) is not None
         }
         limits = {f"limit.{name}": value for name, value in self.limits.items()}
-        health = {
-            name: self.health.get(name) for name in ("status", "reason", "version", "uptime_s")
-        }
+        health = {name: self.health.get(name) for name in HEALTH}
         processes = [
             {
                 "address": str(each.address),
@@ -97,8 +98,7 @@ def look(config: RelayConfig) -> Look:
         held = _of_file(config)
     else:
         held, processes = _of_server(config)
-    families = list(text_string_to_metric_families(_ask(config, "/metrics")))
-    health = json.loads(_ask(config, "/health") or "{}")
+    families, health = _asked(config)
     return Look(
         # The store is asked itself; what a relay remembers of it may be seconds old.
         held | _counters(families) | held,
@@ -107,7 +107,7 @@ def look(config: RelayConfig) -> Look:
         _address(config),
         health,
         processes,
-        bool(families) or config.metrics is None,
+        bool(health) or config.metrics is None,
     )
 
 
@@ -143,29 +143,37 @@ def _of_server(config: RelayConfig) -> tuple[dict[str, float], tuple[Process, ..
     return stats(config.database_url, config.quotas, NEAR)
 
 
-def _ask(config: RelayConfig, page: str) -> str:
-    """What the relay that runs answers; empty when nobody does."""
+def _asked(config: RelayConfig) -> tuple[list[Metric], dict[str, str | float]]:
+    """What the relay that runs says of itself; nothing when nobody answers, or somebody else."""
     where = config.metrics
     if where is None:
-        return ""
-    where = Address(_EVERYWHERE.get(where.host, where.host), where.port)
+        return [], {}
+    try:
+        families = list(text_string_to_metric_families(_page(config, where, "metrics")))
+        told = json.loads(_page(config, where, "health"))
+        return families, {name: told[name] for name in HEALTH}
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        return [], {}
+
+
+def _page(config: RelayConfig, where: Address, name: str) -> str:
     context = None
     if config.metrics_tls_cert is not None:
         # It is our own, on this machine: its name and issuer prove nothing here.
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     scheme = "http" if context is None else "https"
+    host = Address(_EVERYWHERE.get(where.host, where.host), where.port)
     try:
-        try:
-            answer = urllib.request.urlopen(  # noqa: S310 - the scheme is one of two
-                f"{scheme}://{where}{page}", timeout=METRICS_DEADLINE_S, context=context
-            )
-        except HTTPError as error:  # a relay that is not well says so with 503
-            answer = error
-        with answer:
-            return str(answer.read().decode())
-    except OSError:
-        return ""
+        answer = urllib.request.urlopen(  # noqa: S310 - the scheme is one of two
+            f"{scheme}://{host}/{name}", timeout=METRICS_DEADLINE_S, context=context
+        )
+    except HTTPError as error:
+        if error.status != HTTPStatus.SERVICE_UNAVAILABLE:  # so says a relay that is not well
+            raise
+        answer = error
+    with answer:
+        return str(answer.read().decode())
 
 
 def _counters(families: Iterable[Metric]) -> dict[str, float]:

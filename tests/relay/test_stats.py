@@ -12,17 +12,23 @@ import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from relay.config import load_config
 from relay.stats import look
 from relay.stats.look import Look, quantile
 from relay.stats.table import table
 from relay.store.processes import Process
+from relay.store.sqlite.database import MIGRATIONS
 from schemas.addresses import Address, RelayAddress
+from storage.sqlite import migrate, open_database
 from tests.docs.pages import DOCS
 from tests.relay.process import RelayProcess, clean_environment, relay_command, run_relay
 from tests.relay.support import DAY, client_of, new_device, parcel
@@ -193,3 +199,28 @@ def test_a_relay_that_does_not_answer_is_said(tmp_path: Path) -> None:
         assert "No relay answers at 127.0.0.1:9" in shown.err
         assert "mailboxes" in shown.out
         assert json.loads(run_relay(*nobody, "--json").out)["metrics_answered"] is False
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("page", [b"<html>", b"{}", b'{"status": 1}', b"a_metric 1\n", b"\xff"])
+def test_somebody_else_at_that_port_is_no_relay(tmp_path: Path, status: int, page: bytes) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with closing(open_database(tmp_path / "relay.db")) as made:
+        migrate(made, MIGRATIONS)
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        flags = {"data_dir": tmp_path, "metrics": f"127.0.0.1:{server.server_port}"}
+        found = look.look(load_config(flags, {}, None))
+        server.shutdown()
+        thread.join()
+    assert not found.answered
+    assert named(screen(found))["health"].startswith("nobody answers")
