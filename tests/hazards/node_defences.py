@@ -44,6 +44,13 @@ NODE = (
         f"{_HOSTILE_RELAY}::test_one_hostile_relay_takes_nothing_from_the_other[never answers]",
     ),
     defence(
+        "a hostile relay: hosts in our own network as its processes",
+        "node/delivery/relay_processes.py",
+        "        if dialable(each) and not (public and _kind(each.host) is AddressKind.LAN)",
+        "        if dialable(each)",
+        "tests/node/delivery/test_relay_processes.py::test_what_is_followed_of_a_relay_s_word",
+    ),
+    defence(
         "a peer that acknowledges no parcel: the link ends",
         "node/delivery/link.py",
         "        if now >= oldest + self._limits.ack_deadline_s:",
