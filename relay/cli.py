@@ -12,7 +12,7 @@ from typing import TypeVar
 import click
 from rich.console import Console
 
-from relay.config import RelayConfig
+from relay.config import RelayConfig, WrongFlag
 from schemas.errors import Fault
 from storage.lock import FolderLock
 
@@ -60,12 +60,12 @@ def with_settings(function: F) -> F:
 
 @contextmanager
 def telling(*, as_json: bool) -> Iterator[None]:
-    """A Fault inside the block is told, and ends the process with 1."""
+    """A Fault inside the block is told, and ends the process with 1; with 2 when a flag was it."""
     try:
         yield
     except Fault as fault:
         report(fault, as_json=as_json)
-        sys.exit(EXIT_FAILED)
+        sys.exit(EXIT_USAGE if isinstance(fault, WrongFlag) else EXIT_FAILED)
 
 
 @contextmanager

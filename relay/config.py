@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import platformdirs
 
-from discovery.record import dialable
+from relay import readers
 from relay.limits import DEFAULT_RELAY_LIMITS, RelayLimits
 from relay.store.contract import Quotas
-from relay.store.postgres.url import FORM, check_url
+from relay.store.postgres.url import FORM
 from schemas import limits
 from schemas.addresses import DEFAULT_PORT, Address, BootstrapAddress
 from schemas.errors import Refused
@@ -29,20 +29,14 @@ from storage.sqlite import RAW_KEY_LENGTH
 ENVIRONMENT_PREFIX: Final = "QUICNPROTOCHAT_"
 DATABASE_FILE: Final = "relay.db"
 SEED_FILE: Final = "device.seed"
-LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-# The seed system's words: its file store became SQLite; its sql is whichever db_path names.
-STORE_BACKENDS: Final = {
-    "sqlite": "sqlite",
-    "postgres": "postgres",
-    "file": "sqlite",
-    "sql": "sql",
-    "postgresql": "postgres",
-}
 _HEX_KEY: Final = re.compile("[0-9a-fA-F]{64}")
-LOG_FORMATS: Final = ("text", "json")
-ADMISSIONS: Final = ("open", "invite", "token")
 _SLIP: Final = 0.85  # how alike a variable is to a setting that was meant
+_FLAGS: Final = {"store_backend": "--store"}  # the others are named as their settings are
 _SECRETS: Final = ("db_key", "auth_token", "database_url")
+
+
+class WrongFlag(Refused):
+    """What was given on the command line is wrong: usage, rather than a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,107 +111,6 @@ class Setting:
     default: Callable[[], object]
 
 
-def _address(value: object) -> Address:
-    try:
-        return Address.parse(_text(value), default_port=DEFAULT_PORT)
-    except Refused as refused:
-        raise ValueError(refused.hint) from refused
-
-
-def _reachable(value: object) -> Address:
-    address = _address(value)
-    if not dialable(address):
-        raise ValueError("write HOST:PORT as nodes elsewhere reach it")
-    return address
-
-
-def _path(value: object) -> Path:
-    return Path(_text(value)).expanduser().absolute()
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Path):
-        value = str(value)
-    if not isinstance(value, str) or not value:
-        raise ValueError("write a text")
-    return value
-
-
-def _backend(value: object) -> str:
-    backend = STORE_BACKENDS.get(str(value))
-    if backend is None:
-        raise ValueError(f"this version has: {', '.join(STORE_BACKENDS)}")
-    return backend
-
-
-def _database_path(value: object) -> Path | str:
-    """A file, or as in the seed system the URL of a database."""
-    return _database_url(value) if "://" in _text(value) else _path(value)
-
-
-def _database_url(value: object) -> str:
-    url = _text(value)
-    check_url(url)
-    return url
-
-
-def _level(value: object) -> str:
-    if value not in LOG_LEVELS:
-        raise ValueError(f"write one of: {', '.join(LOG_LEVELS)}")
-    return str(value)
-
-
-def _log_format(value: object) -> str:
-    if value not in LOG_FORMATS:
-        raise ValueError(f"write one of: {', '.join(LOG_FORMATS)}")
-    return str(value)
-
-
-def _admission(value: object) -> str:
-    if value not in ADMISSIONS:
-        raise ValueError(f"write one of: {', '.join(ADMISSIONS)}")
-    return str(value)
-
-
-def _switch(value: object) -> bool:
-    known = {"1": True, "true": True, "0": False, "false": False}
-    found = known.get(str(value).lower())
-    if found is None:
-        raise ValueError("write true or false")
-    return found
-
-
-def _bootstrap(value: object) -> tuple[BootstrapAddress, ...]:
-    texts = value.replace(",", " ").split() if isinstance(value, str) else value
-    if not isinstance(texts, list | tuple):
-        raise ValueError("write a list of addresses")
-    try:
-        return tuple(BootstrapAddress.parse(_text(each)) for each in texts)
-    except Refused as refused:
-        raise ValueError(refused.hint) from refused
-
-
-def _share(value: object) -> float:
-    try:
-        share = float(str(value))
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise ValueError("write a number from 0 to 1")
-    return share
-
-
-def _number(low: int, high: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"write a number from {low} to {high}")
-        return value
-
-    return parse
-
-
 def _default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("quicnprotochat", appauthor=False)) / "relay"
 
@@ -227,47 +120,49 @@ _LIMIT_NAMES: Final = tuple(field.name for field in dataclasses.fields(RelayLimi
 
 SETTINGS: Final[dict[str, Setting]] = {
     # IPv4 binds on every machine; "[::]:7000" serves both where there is IPv6.
-    "listen": Setting(_address, lambda: f"0.0.0.0:{DEFAULT_PORT}"),
-    "advertise": Setting(_reachable, lambda: None),
-    "data_dir": Setting(_path, _default_data_dir),
-    "store_backend": Setting(_backend, lambda: "sql"),
-    "db_path": Setting(_database_path, lambda: None),
-    "database_url": Setting(_database_url, lambda: None),
-    "db_key": Setting(_text, lambda: None),
-    "tls_cert": Setting(_path, lambda: None),
-    "tls_key": Setting(_path, lambda: None),
-    "metrics": Setting(_address, lambda: None),
-    "metrics_open": Setting(_switch, lambda: False),
-    "metrics_tls_cert": Setting(_path, lambda: None),
-    "metrics_tls_key": Setting(_path, lambda: None),
-    "parcel_ttl_s": Setting(_number(60, 30 * 86400), lambda: 7 * 86400),
-    "audit_days": Setting(_number(1, 36_500), lambda: 365),
-    "log_level": Setting(_level, lambda: "info"),
-    "dht": Setting(_switch, lambda: None),
-    "dht_bootstrap": Setting(_bootstrap, tuple),
-    "log_format": Setting(_log_format, lambda: "text"),
-    "admission": Setting(_admission, lambda: None),
-    "auth_token": Setting(_text, lambda: None),
-    "mailbox_parcels": Setting(_number(1, 1_000_000), lambda: limits.MAILBOX_PARCELS),
-    "mailbox_bytes": Setting(_number(limits.PARCEL, 2**40), lambda: limits.MAILBOX_BYTES),
-    "key_packages": Setting(_number(1, 10_000), lambda: limits.KEY_PACKAGES_PER_DEVICE),
-    "total_bytes": Setting(_number(limits.PARCEL, 2**50), lambda: Quotas().total_bytes),
-    "total_mailboxes": Setting(_number(1, 10**9), lambda: Quotas().total_mailboxes),
-    "directory_bytes": Setting(_number(limits.KIB, 2**50), lambda: Quotas().directory_bytes),
-    "blob_bytes": Setting(_number(limits.BLOB_CHUNK, 2**40), lambda: Quotas().blob_bytes),
-    "device_blobs": Setting(_number(0, 10**9), lambda: Quotas().device_blobs),
-    "device_blob_bytes": Setting(_number(0, 2**50), lambda: Quotas().device_blob_bytes),
-    "total_blobs": Setting(_number(0, 10**9), lambda: Quotas().total_blobs),
-    "total_blob_bytes": Setting(_number(0, 2**50), lambda: Quotas().total_blob_bytes),
-    "blob_ttl_s": Setting(_number(60, 365 * 86400), lambda: 14 * 86400),
-    "unfinished_blob_ttl_s": Setting(_number(60, 30 * 86400), lambda: 86400),
-    "strangers_share": Setting(_share, lambda: Quotas().strangers_share),
-    "token_share": Setting(_share, lambda: Quotas().token_share),
+    "listen": Setting(readers.bindable, lambda: f"0.0.0.0:{DEFAULT_PORT}"),
+    "advertise": Setting(readers.reachable, lambda: None),
+    "data_dir": Setting(readers.path, _default_data_dir),
+    "store_backend": Setting(readers.backend, lambda: "sql"),
+    "db_path": Setting(readers.database_path, lambda: None),
+    "database_url": Setting(readers.database_url, lambda: None),
+    "db_key": Setting(readers.text, lambda: None),
+    "tls_cert": Setting(readers.path, lambda: None),
+    "tls_key": Setting(readers.path, lambda: None),
+    "metrics": Setting(readers.address, lambda: None),
+    "metrics_open": Setting(readers.switch, lambda: False),
+    "metrics_tls_cert": Setting(readers.path, lambda: None),
+    "metrics_tls_key": Setting(readers.path, lambda: None),
+    "parcel_ttl_s": Setting(readers.number(60, 30 * 86400), lambda: 7 * 86400),
+    "audit_days": Setting(readers.number(1, 36_500), lambda: 365),
+    "log_level": Setting(readers.level, lambda: "info"),
+    "dht": Setting(readers.switch, lambda: None),
+    "dht_bootstrap": Setting(readers.bootstrap, tuple),
+    "log_format": Setting(readers.log_format, lambda: "text"),
+    "admission": Setting(readers.admission, lambda: None),
+    "auth_token": Setting(readers.text, lambda: None),
+    "mailbox_parcels": Setting(readers.number(1, 1_000_000), lambda: limits.MAILBOX_PARCELS),
+    "mailbox_bytes": Setting(readers.number(limits.PARCEL, 2**40), lambda: limits.MAILBOX_BYTES),
+    "key_packages": Setting(readers.number(1, 10_000), lambda: limits.KEY_PACKAGES_PER_DEVICE),
+    "total_bytes": Setting(readers.number(limits.PARCEL, 2**50), lambda: Quotas().total_bytes),
+    "total_mailboxes": Setting(readers.number(1, 10**9), lambda: Quotas().total_mailboxes),
+    "directory_bytes": Setting(readers.number(limits.KIB, 2**50), lambda: Quotas().directory_bytes),
+    "blob_bytes": Setting(readers.number(limits.BLOB_CHUNK, 2**40), lambda: Quotas().blob_bytes),
+    "device_blobs": Setting(readers.number(0, 10**9), lambda: Quotas().device_blobs),
+    "device_blob_bytes": Setting(readers.number(0, 2**50), lambda: Quotas().device_blob_bytes),
+    "total_blobs": Setting(readers.number(0, 10**9), lambda: Quotas().total_blobs),
+    "total_blob_bytes": Setting(readers.number(0, 2**50), lambda: Quotas().total_blob_bytes),
+    "blob_ttl_s": Setting(readers.number(60, 365 * 86400), lambda: 14 * 86400),
+    "unfinished_blob_ttl_s": Setting(readers.number(60, 30 * 86400), lambda: 86400),
+    "strangers_share": Setting(readers.share, lambda: Quotas().strangers_share),
+    "token_share": Setting(readers.share, lambda: Quotas().token_share),
     **{
-        name: Setting(_number(1, 2**50), functools.partial(getattr, DEFAULT_RELAY_LIMITS, name))
+        name: Setting(
+            readers.number(1, 2**50), functools.partial(getattr, DEFAULT_RELAY_LIMITS, name)
+        )
         for name in _LIMIT_NAMES
     },
-    "prefix_memory_share": Setting(_share, lambda: DEFAULT_RELAY_LIMITS.prefix_memory_share),
+    "prefix_memory_share": Setting(readers.share, lambda: DEFAULT_RELAY_LIMITS.prefix_memory_share),
 }
 
 
@@ -279,15 +174,17 @@ def load_config(
 ) -> RelayConfig:
     """The settings in force; a flag that is None was not given.
 
-    Raises Refused: `bad-setting`, `unknown-setting`, `bad-config-file`.
+    Raises Refused: `bad-setting` (a WrongFlag where a flag was), `unknown-setting`,
+    `bad-config-file`.
     """
     table = {} if file is None else _read_file(file)
     _check_names(environment)
     values: dict[str, Any] = {}
     for name, setting in SETTINGS.items():
         variable = ENVIRONMENT_PREFIX + name.upper()
-        if flags.get(name) is not None:
-            source, value = f"the flag of {name}", flags[name]
+        given = flags.get(name) is not None
+        if given:
+            source, value = _FLAGS.get(name, f"--{name.replace('_', '-')}"), flags[name]
         elif environment.get(variable):
             source, value = variable, environment[variable]
         elif name in table:
@@ -304,7 +201,8 @@ def load_config(
             shown = (
                 "that" if name in _SECRETS else "a URL" if "://" in str(value) else repr(value)[:80]
             )
-            raise Refused("bad-setting", f"{source} cannot be {shown}", hint=str(error)) from error
+            kind = WrongFlag if given else Refused
+            raise kind("bad-setting", f"{source} cannot be {shown}", hint=str(error)) from error
     _check_metrics(values)
     _settle_store(values)
     if values["dht"] is None:  # a node of the DHT is its key: of several processes one may be it
@@ -358,11 +256,16 @@ def _settle_store(values: dict[str, Any]) -> None:
     if values["store_backend"] == "sql":
         values["store_backend"] = backend
     if values["store_backend"] != backend:
-        url = "not set" if values["database_url"] is None else "set"
+        if backend == "sqlite":
+            raise Refused(
+                "bad-setting",
+                "store_backend postgres wants database_url",
+                hint=f"set database_url: {FORM}",
+            )
         raise Refused(
             "bad-setting",
-            f"store_backend = {values['store_backend']}, and database_url is {url}",
-            hint=f"set database_url ({FORM}) for store_backend = postgres, and for no other",
+            "database_url is set, and store_backend sqlite has no use for it",
+            hint="leave out one of the two",
         )
 
 
@@ -370,11 +273,17 @@ def _settle_admission(admission: str | None, auth_token: str | None) -> str:
     """A relay with a token wants it; without one it is open unless told otherwise."""
     if admission is None:
         return "open" if auth_token is None else "token"
-    if (admission == "token") != (auth_token is not None):
+    if admission == "token" and auth_token is None:
         raise Refused(
             "bad-setting",
-            f"admission = {admission}, and auth_token is {'not ' * (auth_token is None)}set",
-            hint="set auth_token for admission = token, and for no other",
+            "admission token wants auth_token",
+            hint="set auth_token to a long secret, in the file or the environment",
+        )
+    if admission != "token" and auth_token is not None:
+        raise Refused(
+            "bad-setting",
+            f"auth_token is set, and admission {admission} has no use for it",
+            hint="leave out auth_token, or set admission token",
         )
     return admission
 

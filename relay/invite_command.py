@@ -19,7 +19,7 @@ from rich.table import Table
 
 from relay.address import whereabouts
 from relay.cli import telling, with_settings
-from relay.config import RelayConfig, load_config
+from relay.config import RelayConfig, WrongFlag, load_config
 from relay.store.accounts import INVITE_ID, Invite
 from relay.store.opening import accounts_beside
 from schemas.accounts import ACCESS_TOKEN
@@ -57,6 +57,8 @@ def invite_command(
       quicnprotochat-relay invite --data-dir relay-data --uses 30 --expires 4w
       quicnprotochat-relay invite --data-dir relay-data --list
     """
+    if listing and revoke is not None:
+        raise click.UsageError("--list and --revoke do not go together")
     with telling(as_json=as_json):
         settings = load_config(flags, os.environ, config)
         now = int(time.time())
@@ -71,7 +73,7 @@ def invite_command(
 
 
 def read_expiry(text: str, now: int) -> int:
-    """Unix seconds of a span from now, or of the end of a day. Raises Refused `bad-expiry`."""
+    """Unix seconds of a span from now, or of the end of a day. Raises WrongFlag `bad-expiry`."""
     span = _SPAN.fullmatch(text)
     if span is not None:
         until = now + int(span[1]) * _UNITS[span[2]]
@@ -83,7 +85,7 @@ def read_expiry(text: str, now: int) -> int:
         else:
             until = int(day.timestamp()) + 86400
     if not now < until <= LAST_S:
-        raise Refused(
+        raise WrongFlag(
             "bad-expiry",
             f"--expires cannot be {text[:40]!r}",
             hint="write a span (12h, 30d, 4w), or a day to come (2026-12-31)",

@@ -22,9 +22,10 @@ from relay.audit_command import audit_command
 from relay.capacity.command import capacity_command
 from relay.cli import EXIT_FAILED, EXIT_USAGE, owning, telling, with_settings
 from relay.completion import completion_command
-from relay.config import ADMISSIONS, LOG_FORMATS, LOG_LEVELS, RelayConfig, load_config
+from relay.config import RelayConfig, load_config
 from relay.invite_command import invite_command
 from relay.moving.command import migrate_command
+from relay.readers import ADMISSIONS, LOG_FORMATS, LOG_LEVELS
 from relay.server import Relay, open_relay
 from relay.stats.command import stats_command
 from relay.store.opening import until_there

@@ -127,6 +127,9 @@ def test_metrics_are_for_this_machine_only(tmp_path: Path) -> None:
         data = ("--data-dir", str(tmp_path), "--listen", "127.0.0.1:0")
         ended = run_relay("run", *data, "--metrics", listen, "--json")
         assert (ended.code, ended.error["code"]) == (1, "bad-setting")
+    ended = run_relay("run", "--data-dir", str(tmp_path / "new"), "--listen", "nonsense", "--json")
+    assert (ended.code, ended.error["message"]) == (2, "--listen cannot be 'nonsense'")
+    assert not (tmp_path / "new").exists()
 
 
 async def test_a_relay_that_is_told_to_stop_says_so_and_ends_in_time(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import load_config
+from relay.config import WrongFlag, load_config
 from schemas.addresses import Address
 from schemas.errors import Refused
 from schemas.limits import MAILBOX_BYTES, MAILBOX_PARCELS
@@ -83,13 +83,20 @@ def test_a_host_alone_takes_the_default_port() -> None:
     assert load_config({"listen": "127.0.0.1"}, {}, None).listen.port == 7000
 
 
+def test_what_is_wrong_on_the_command_line_is_wrong_usage() -> None:
+    for name, flag in (("store_backend", "--store"), ("parcel_ttl_s", "--parcel-ttl-s")):
+        with pytest.raises(WrongFlag) as raised:
+            load_config({name: "mysql"}, {}, None)
+        assert raised.value.message == f"{flag} cannot be 'mysql'"
+
+
 @pytest.mark.parametrize(
     ("text", "code", "words"),
     [
         ("lisen = 'x'", "unknown-setting", ("lisen", "listen?")),
         ("colour = 'x'", "unknown-setting", ("colour", "known keys")),
         ("admission = 'closed'", "bad-setting", ("admission", "open, invite, token")),
-        ("admission = 'token'", "bad-setting", ("admission", "auth_token")),
+        ("admission = 'token'", "bad-setting", ("admission token wants auth_token",)),
         ("admission = 'invite'\nauth_token = 'x'", "bad-setting", ("admission", "auth_token")),
         ("metrics = '0.0.0.0:9000'", "bad-setting", ("metrics", "127.0.0.1")),
         ("metrics = 'example.org:9000'", "bad-setting", ("metrics", "127.0.0.1")),
@@ -97,9 +104,10 @@ def test_a_host_alone_takes_the_default_port() -> None:
         ("newcomers_burst = 0", "bad-setting", ("newcomers_burst",)),
         ("log_format = 'xml'", "bad-setting", ("log_format", "json")),
         ("listen = 'no port:x'", "bad-setting", ("listen", "HOST:PORT")),
+        ("listen = 'nonsense'", "bad-setting", ("listen", "IP:PORT")),
         ("listen = 7000", "bad-setting", ("listen", "text")),
         ("data_dir = ''", "bad-setting", ("data_dir", "text")),
-        ("store_backend = 'postgres'", "bad-setting", ("store_backend", "database_url")),
+        ("store_backend = 'postgres'", "bad-setting", ("postgres wants database_url",)),
         ("store_backend = 'oracle'", "bad-setting", ("store_backend", "sqlite", "postgres")),
         ("database_url = 'mysql://x/y'", "bad-setting", ("database_url", "postgresql://")),
         ("database_url = 'postgresql://host'", "bad-setting", ("database_url", "DATABASE")),
