@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
+from node.api import network_shapes as ns
+from node.api import relay_shapes as rs
 from node.api import shapes as s
 from node.by_hand import Exported, Imported
 from node.delivery.dht import DhtStatus
@@ -160,12 +162,12 @@ def why_row(view: v.WhyView) -> s.WhyRow:
     )
 
 
-def pong(view: PingView) -> s.Pong:
-    return s.Pong(device=view.device.hex(), rtt_ms=round(view.rtt_ms, 3), path=view.path)
+def pong(view: PingView) -> ns.Pong:
+    return ns.Pong(device=view.device.hex(), rtt_ms=round(view.rtt_ms, 3), path=view.path)
 
 
-def health(view: HealthView) -> s.Health:
-    return s.Health(
+def health(view: HealthView) -> rs.Health:
+    return rs.Health(
         status=view.status,
         version=view.version,
         relay=view.relay,
@@ -208,8 +210,8 @@ def key_holding(view: KeyHoldingView) -> s.KeyHolding:
     )
 
 
-def peer(view: PeerLinkView) -> s.Peer:
-    return s.Peer(
+def peer(view: PeerLinkView) -> ns.Peer:
+    return ns.Peer(
         device=view.device.hex(),
         identity=_or_none(view.identity),
         name=view.name,
@@ -223,8 +225,8 @@ def peer(view: PeerLinkView) -> s.Peer:
     )
 
 
-def device_paths(view: DevicePaths) -> s.DevicePaths:
-    return s.DevicePaths(
+def device_paths(view: DevicePaths) -> ns.DevicePaths:
+    return ns.DevicePaths(
         device=view.device.hex(),
         policy=view.policy.value,
         sentence=view.sentence,
@@ -232,8 +234,8 @@ def device_paths(view: DevicePaths) -> s.DevicePaths:
     )
 
 
-def path(view: PathView) -> s.Path:
-    return s.Path(
+def path(view: PathView) -> ns.Path:
+    return ns.Path(
         device=view.device.hex(),
         address=view.address,
         kind=view.kind,
@@ -250,10 +252,10 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def dht(view: DhtStatus | None) -> s.Dht:
+def dht(view: DhtStatus | None) -> ns.Dht:
     if view is None:
-        return s.Dht(False, False, 0, 0, 0, DhtVisibility.OFF.value, None, 0)
-    return s.Dht(
+        return ns.Dht(False, False, 0, 0, 0, DhtVisibility.OFF.value, None, 0)
+    return ns.Dht(
         on=True,
         server=view.server,
         contacts=view.contacts,
@@ -265,8 +267,8 @@ def dht(view: DhtStatus | None) -> s.Dht:
     )
 
 
-def policy(view: v.PolicyView) -> s.Policy:
-    return s.Policy(identity=_or_none(view.identity), name=view.name, policy=view.policy.value)
+def policy(view: v.PolicyView) -> ns.Policy:
+    return ns.Policy(identity=_or_none(view.identity), name=view.name, policy=view.policy.value)
 
 
 def _named(people: list[tuple[IdentityKey, str]]) -> list[s.Named]:
@@ -309,11 +311,11 @@ def path_policy(text: str) -> PathPolicy | None:
         ) from None
 
 
-def network(view: NetworkView) -> s.Network:
+def network(view: NetworkView) -> ns.Network:
     nat, outcome = view.nat, view.outcome
     mapped = outcome if isinstance(outcome, Mapped) else None
     refusal = outcome if isinstance(outcome, NotMapped) else None
-    return s.Network(
+    return ns.Network(
         listen=str(view.listen),
         address=None if nat.seen is None else str(nat.seen),
         observers=nat.observers,

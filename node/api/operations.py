@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from node.api import network_shapes as ns
 from node.api import relay_shapes as rs
 from node.api import shapes as s
 
@@ -53,7 +54,7 @@ BACK_UP = _operation(
 )
 
 SET_RELAYS = _operation(
-    "set-relays", "POST", "/account/relays", s.SetRelays, s.Account, "Which relays are ours"
+    "set-relays", "POST", "/account/relays", rs.SetRelays, s.Account, "Which relays are ours"
 )
 RELAYS = _operation(
     "relays",
@@ -161,15 +162,15 @@ LOOK = _operation(
     "Answered when our mailboxes were read once since the node started, or after 3 s",
 )
 PEERS = _operation(
-    "peers", "GET", "/peers", s.Nothing, list[s.Peer], "Who is on the LAN and who is connected"
+    "peers", "GET", "/peers", s.Nothing, list[ns.Peer], "Who is on the LAN and who is connected"
 )
-DHT = _operation("dht", "GET", "/dht", s.Nothing, s.Dht, "How this node stands in the DHT")
+DHT = _operation("dht", "GET", "/dht", s.Nothing, ns.Dht, "How this node stands in the DHT")
 DHT_LOOKUP = _operation(
     "dht-lookup",
     "POST",
     "/dht/lookup",
-    s.DhtLookup,
-    list[s.Path],
+    ns.DhtLookup,
+    list[ns.Path],
     "Where a person's devices are by the DHT, asked now; events dht-lookup tell of each step",
 )
 NETWORK = _operation(
@@ -177,7 +178,7 @@ NETWORK = _operation(
     "GET",
     "/network",
     s.Nothing,
-    s.Network,
+    ns.Network,
     "NAT, router, DHT and LAN; answered when they are known, or after 3 s",
 )
 PATHS = _operation(
@@ -185,22 +186,24 @@ PATHS = _operation(
     "GET",
     "/paths",
     s.ByPerson,
-    list[s.DevicePaths],
+    list[ns.DevicePaths],
     "All ways to a person's devices, tried now: which is in use, and why no better one",
 )
 POLICIES = _operation(
     "policies",
     "GET",
     "/policies",
-    s.PoliciesOf,
-    list[s.Policy],
+    ns.PoliciesOf,
+    list[ns.Policy],
     "By which paths people are reached",
 )
 SET_POLICY = _operation(
-    "set-policy", "POST", "/policies", s.SetPolicy, s.Policy, "Choose by which paths"
+    "set-policy", "POST", "/policies", ns.SetPolicy, ns.Policy, "Choose by which paths"
 )
-PING = _operation("ping", "GET", "/ping", s.Ping, s.Pong, "A round trip over the real transport")
-HEALTH = _operation("health", "GET", "/health", s.HealthOf, list[s.Health], "Whether relays are up")
+PING = _operation("ping", "GET", "/ping", ns.Ping, ns.Pong, "A round trip over the real transport")
+HEALTH = _operation(
+    "health", "GET", "/health", rs.HealthOf, list[rs.Health], "Whether relays are up"
+)
 
 CONTACTS = _operation(
     "contacts", "GET", "/contacts", s.Nothing, list[s.Contact], "The address book"

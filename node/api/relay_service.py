@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from identity.sealed_file import normalised
+from node.api import convert
 from node.api import operations as op
 from node.api import relay_shapes as rs
 from node.api import shapes as s
-from node.api.convert import utc
 from node.engine import commands as c
 from node.engine.relay_commands import ChangeRelays, SetRelayToken
 from node.relay_accounts import RelayAccounts, RelayAccountView
-from node.views import RelayView
+from node.views import HealthView, RelayView
 from schemas.accounts import ACCESS_TOKEN
 from schemas.addresses import RelayAddress
 from schemas.errors import Refused
@@ -33,12 +33,14 @@ class RelayNode(Protocol):
     def relay_accounts(self) -> RelayAccounts: ...
     async def ask(self, command: c.Command[R]) -> R: ...
     async def relays(self) -> tuple[RelayView, ...]: ...
+    async def health(self, relay: str | None = None) -> tuple[HealthView, ...]: ...
 
 
 def relay_handlers(node: RelayNode) -> dict[str, Callable[[Any], Awaitable[Any]]]:
     handlers = _Relays(node)
     return {
         op.RELAYS.name: handlers.show,
+        op.HEALTH.name: handlers.health,
         op.CHANGE_RELAYS.name: handlers.change,
         op.SET_RELAY_TOKEN.name: handlers.set_token,
         op.REGISTER_USER.name: handlers.register_user,
@@ -68,6 +70,15 @@ class _Relays:
         await self._node.ask(SetRelayToken(relay.device, request.token.encode()))
         return await self.show(s.Nothing())
 
+    async def health(self, request: rs.HealthOf) -> list[rs.Health]:
+        try:
+            views = await self._node.health(request.relay or None)
+        except Refused as fault:
+            if request.relay or fault.code != "no-relay":
+                raise
+            return []  # all of none
+        return [convert.health(view) for view in views]
+
     # --- our account at one
 
     async def register_user(self, request: rs.RegisterUser) -> rs.RelayAccount:
@@ -92,7 +103,7 @@ class _Relays:
                 device=each.device.hex(),
                 name=each.name,
                 current=each.device == self._node.device,
-                linked_at=utc(each.registered),
+                linked_at=convert.utc(each.registered),
                 relay=str(relay),
             )
             for each in found
@@ -135,7 +146,9 @@ def _tokens(text: str) -> list[bytes]:
 
 
 def _account(view: RelayAccountView) -> rs.RelayAccount:
-    return rs.RelayAccount(account=view.account, relay=view.relay, expires_at=utc(view.expires))
+    return rs.RelayAccount(
+        account=view.account, relay=view.relay, expires_at=convert.utc(view.expires)
+    )
 
 
 def chosen(text: str, relays: Sequence[RelayView]) -> str:
@@ -166,7 +179,7 @@ def _relay(view: RelayView) -> rs.Relay:
         order=view.order,
         state=view.state,
         reason=view.reason,
-        refused_since=None if view.refused_since is None else utc(view.refused_since),
-        left_at=None if view.left_at is None else utc(view.left_at),
-        read_until=None if view.read_until is None else utc(view.read_until),
+        refused_since=None if view.refused_since is None else convert.utc(view.refused_since),
+        left_at=None if view.left_at is None else convert.utc(view.left_at),
+        read_until=None if view.read_until is None else convert.utc(view.read_until),
     )

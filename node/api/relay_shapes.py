@@ -11,6 +11,12 @@ from node.api.shapes import Answer, OptionalText, Request, Selector
 Relays = Annotated[list[Selector], Meta(max_length=8)]
 
 
+class SetRelays(Request):
+    """HOST:PORT#DEVICE_KEY each, in order of preference; they replace those before."""
+
+    relays: Annotated[list[Selector], Meta(min_length=1, max_length=8)]
+
+
 class ChangeRelays(Request):
     """`add`: HOST:PORT#DEVICE_KEY each, behind those we have or `first`. `drop`: of ours; they are
     read until they are empty and everybody knows, or not any more, when `at_once`."""
@@ -94,3 +100,19 @@ class RelayDevice(Answer):
 class RevokedDevice(Answer):
     device: str
     relay: str
+
+
+class HealthOf(Request):
+    """A relay (HOST:PORT#KEY); empty: all of ours."""
+
+    relay: OptionalText = ""
+
+
+class Health(Answer):
+    status: str
+    version: str | None
+    relay: str
+    uptime_s: int | None
+    reason: str | None
+    clock_skew_s: float | None = None
+    refused_since: str | None = None  # our mailbox there is full

@@ -13,9 +13,11 @@ from typing import Any, Final, Protocol, TypeVar
 
 from identity.sealed_file import normalised
 from node.api import convert
+from node.api import network_shapes as ns
 from node.api import operations as op
+from node.api import relay_shapes as rs
 from node.api import shapes as s
-from node.api.relay_service import relay_handlers
+from node.api.relay_service import RelayNode, relay_handlers
 from node.backup_file import write_backup
 from node.by_hand import export_parcels, import_parcels
 from node.delivery.dht import DhtStatus
@@ -23,21 +25,18 @@ from node.delivery.paths import DevicePaths, PathView
 from node.engine import commands as c
 from node.engine import relay_commands as r
 from node.engine.values import ContactView, Event, GroupView
-from node.relay_accounts import RelayAccounts
 from node.views import (
     FetchedKeyView,
-    HealthView,
     KeyHoldingView,
     NetworkView,
     PeerLinkView,
     PingView,
     RegisterView,
-    RelayView,
 )
 from schemas.addresses import Address, RelayAddress
 from schemas.card import PREFIX as CARD_PREFIX
 from schemas.errors import Refused
-from schemas.ids import DeviceKey, GroupId, IdentityKey
+from schemas.ids import GroupId, IdentityKey
 
 R = TypeVar("R")
 
@@ -45,18 +44,15 @@ VERSION: Final = version("quicnprotochat")
 LOOK_S: Final = 3.0  # for relays to answer a command that wants to know what is there
 
 
-class ServedNode(Protocol):
+class ServedNode(RelayNode, Protocol):
     """What the API needs of a Node."""
 
     @property
     def listen(self) -> Address: ...
     @property
-    def device(self) -> DeviceKey: ...
-    @property
     def started_at(self) -> float: ...
     @property
     def counters(self) -> Mapping[str, int]: ...
-    async def ask(self, command: c.Command[R]) -> R: ...
     def subscribe(self) -> AbstractContextManager[AsyncIterator[Event]]: ...
     async def invite(
         self,
@@ -71,10 +67,6 @@ class ServedNode(Protocol):
     ) -> GroupView: ...
     async def add_contact(self, card: str) -> ContactView: ...
     async def ping(self, target: str) -> PingView: ...
-    async def health(self, relay: str | None = None) -> tuple[HealthView, ...]: ...
-    @property
-    def relay_accounts(self) -> RelayAccounts: ...
-    async def relays(self) -> tuple[RelayView, ...]: ...
     async def register(self) -> tuple[RegisterView, ...]: ...
     async def refresh_key_package(self) -> tuple[RegisterView, ...]: ...
     async def fetch_key(
@@ -115,7 +107,6 @@ class Service:
             op.POLICIES.name: self.policies,
             op.SET_POLICY.name: self.set_policy,
             op.PING.name: self.ping,
-            op.HEALTH.name: self.health,
             op.CONTACTS.name: self.contacts,
             op.ADD_CONTACT.name: self.add_contact,
             op.VERIFY_CONTACT.name: self.verify_contact,
@@ -202,7 +193,7 @@ class Service:
         )
         return s.BackedUp(file=request.file, bytes=size)
 
-    async def set_relays(self, request: s.SetRelays) -> s.Account:
+    async def set_relays(self, request: rs.SetRelays) -> s.Account:
         for relay in request.relays:
             RelayAddress.parse(relay)
         await self.node.ask(r.SetRelays(tuple(request.relays)))
@@ -230,48 +221,39 @@ class Service:
         await self.node.looked(LOOK_S)
         return s.Done()
 
-    async def peers(self, _: s.Nothing) -> list[s.Peer]:
+    async def peers(self, _: s.Nothing) -> list[ns.Peer]:
         return [convert.peer(view) for view in await self.node.peers()]
 
-    async def network(self, _: s.Nothing) -> s.Network:
+    async def network(self, _: s.Nothing) -> ns.Network:
         return convert.network(await self.node.network(LOOK_S))
 
-    async def paths(self, request: s.ByPerson) -> list[s.DevicePaths]:
+    async def paths(self, request: s.ByPerson) -> list[ns.DevicePaths]:
         views = await self.node.paths(await self._person(request.person))
         return [convert.device_paths(view) for view in views]
 
-    async def policies(self, request: s.PoliciesOf) -> list[s.Policy]:
+    async def policies(self, request: ns.PoliciesOf) -> list[ns.Policy]:
         if request.person:
             of = c.PathPolicyOf(await self._person(request.person))
             return [convert.policy(await self.node.ask(of))]
         return [convert.policy(view) for view in await self.node.ask(c.ListPathPolicies())]
 
-    async def set_policy(self, request: s.SetPolicy) -> s.Policy:
+    async def set_policy(self, request: ns.SetPolicy) -> ns.Policy:
         if not request.person and not request.policy:
             raise Refused("bad-request", "name a person or a policy")
         identity = await self._person(request.person) if request.person else None
         command = c.SetPathPolicy(identity, convert.path_policy(request.policy))
         return convert.policy(await self.node.ask(command))
 
-    async def dht(self, _: s.Nothing) -> s.Dht:
+    async def dht(self, _: s.Nothing) -> ns.Dht:
         return convert.dht(self.node.dht_status())
 
-    async def dht_lookup(self, request: s.DhtLookup) -> list[s.Path]:
+    async def dht_lookup(self, request: ns.DhtLookup) -> list[ns.Path]:
         return [
             convert.path(view) for view in await self.node.look_up(request.target, request.token)
         ]
 
-    async def ping(self, request: s.Ping) -> s.Pong:
+    async def ping(self, request: ns.Ping) -> ns.Pong:
         return convert.pong(await self.node.ping(request.target))
-
-    async def health(self, request: s.HealthOf) -> list[s.Health]:
-        try:
-            views = await self.node.health(request.relay or None)
-        except Refused as fault:
-            if request.relay or fault.code != "no-relay":
-                raise
-            return []  # all of none
-        return [convert.health(view) for view in views]
 
     # --- people
 

@@ -18,9 +18,8 @@ from schemas.errors import Fault
 from telemetry.checks import Check
 
 if TYPE_CHECKING:
-    from node.api.relay_shapes import Relay
+    from node.api.relay_shapes import Health, Relay
     from node.api.session import Session
-    from node.api.shapes import Health
 
 _LEAST_FREE: Final = 100 * 1024 * 1024  # bytes; a node with mail for a month needs less
 _SLOW_FSYNC_S: Final = 0.5
@@ -112,7 +111,8 @@ def buffers_check() -> Check:
 def node_checks(session: Session) -> Iterator[Check]:
     """The process that runs the home, its account and its relays. Raises what `call` raises."""
     from node.api import operations as op
-    from node.api.shapes import ByPerson, HealthOf, Nothing
+    from node.api.relay_shapes import HealthOf
+    from node.api.shapes import ByPerson, Nothing
 
     status = session.call(op.NODE, Nothing())
     own = version("quicnprotochat")

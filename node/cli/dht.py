@@ -14,8 +14,8 @@ from node.cli.reach import PATH_COLUMNS, path_cells
 from node.cli.state import State
 
 if TYPE_CHECKING:
+    from node.api.network_shapes import Path
     from node.api.session import Session
-    from node.api.shapes import Path
     from node.cli.lookup_tree import LookupTree
 
 commands = Commands("Network")
@@ -77,7 +77,7 @@ def lookup(state: State, key: str) -> None:
 
 def _looked_up(session: Session, key: str, token: str) -> list[Path]:
     from node.api import operations as op
-    from node.api.shapes import DhtLookup
+    from node.api.network_shapes import DhtLookup
 
     return session.call(op.DHT_LOOKUP, DhtLookup(key, token))
 

@@ -15,8 +15,8 @@ from node.cli.state import State
 from schemas.errors import Unreachable
 
 if TYPE_CHECKING:
+    from node.api.network_shapes import Peer
     from node.api.session import Session
-    from node.api.shapes import Peer
 
 commands = Commands("Network")
 
@@ -135,7 +135,7 @@ def _cells(peer: Peer) -> tuple[object, ...]:
 def ping(state: State, peer_or_relay: str) -> None:
     """Measure a round trip to a person, a device or a relay."""
     from node.api import operations as op
-    from node.api.shapes import Ping
+    from node.api.network_shapes import Ping
 
     with state.session() as session:
         pong = session.call(op.PING, Ping(peer_or_relay))
@@ -149,7 +149,8 @@ def ping(state: State, peer_or_relay: str) -> None:
 def health(state: State, relay: str | None) -> None:
     """Show whether RELAY is up. Without it: this node, and all of its relays."""
     from node.api import operations as op
-    from node.api.shapes import Health, HealthOf, Nothing
+    from node.api.relay_shapes import Health, HealthOf
+    from node.api.shapes import Nothing
 
     with state.session() as session:
         relays = session.call(op.HEALTH, HealthOf(relay or ""))

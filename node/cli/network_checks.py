@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from telemetry.checks import Check
 
 if TYPE_CHECKING:
-    from node.api.shapes import Dht, Network
+    from node.api.network_shapes import Dht, Network
 
 _FORWARD: Final = (
     "to be reached by everybody: turn on PCP, NAT-PMP or UPnP in the router, or have it forward "

@@ -14,7 +14,7 @@ from node.cli.state import State
 from schemas.path_policy import PathPolicy
 
 if TYPE_CHECKING:
-    from node.api.shapes import Path, Policy
+    from node.api.network_shapes import Path, Policy
 
 commands = Commands("Network")
 
@@ -102,7 +102,7 @@ def choose(state: State, key: str | None, policy: str | None) -> None:
     default            as for everybody
     """
     from node.api import operations as op
-    from node.api.shapes import PoliciesOf, SetPolicy
+    from node.api.network_shapes import PoliciesOf, SetPolicy
 
     if key in set(PathPolicy) and policy is None:
         key, policy = None, key

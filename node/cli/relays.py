@@ -100,7 +100,8 @@ def relays_remove(state: State, relays: tuple[str, ...], now: bool) -> None:
 def relays_set(state: State, relays: tuple[str, ...]) -> None:
     """Move to these relays, in this order; the others are left as by `relays remove`."""
     from node.api import operations as op
-    from node.api.shapes import Nothing, SetRelays
+    from node.api.relay_shapes import SetRelays
+    from node.api.shapes import Nothing
 
     with state.session() as session:
         session.call(op.SET_RELAYS, SetRelays(list(relays)))

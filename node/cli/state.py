@@ -39,7 +39,7 @@ def _with_relays(
 ) -> Iterator[Session]:
     """A node that runs already learns of relays that were named, too."""
     from node.api import operations as op
-    from node.api.shapes import SetRelays
+    from node.api.relay_shapes import SetRelays
 
     with opening as session:
         session.call(op.SET_RELAYS, SetRelays(list(relays)))

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
+from node.api import network_shapes as ns
 from node.api import operations as op
 from node.api import shapes as s
 from node.demo.processes import NODE, Daemon, Person, environment
@@ -99,7 +100,7 @@ class Neighbour(Person, Controlled):
         if self.node is not None:
             self.node.kill()
 
-    def sees(self) -> dict[str, s.Peer]:
+    def sees(self) -> dict[str, ns.Peer]:
         """What `peers` says, by name."""
         return {peer.name: peer for peer in self.call(op.PEERS, s.Nothing())}
 

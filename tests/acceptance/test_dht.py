@@ -10,8 +10,9 @@ import pytest
 
 from node.api import operations as op
 from node.api.client import Client
-from node.api.shapes import AddContact, DhtLookup, Nothing
-from node.api.shapes import Path as WayTo
+from node.api.network_shapes import DhtLookup
+from node.api.network_shapes import Path as WayTo
+from node.api.shapes import AddContact, Nothing
 from node.demo.processes import Person, StepFailed
 from node.home import create_home
 from schemas.card import Card

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from node.api import network_shapes as ns
 from node.api import operations as op
 from node.api import shapes as s
 from simulation.processes.nat.behaviour import FULL_CONE, PORT_RESTRICTED, SYMMETRIC
@@ -61,7 +62,7 @@ def test_only_who_is_reached_is_a_server_and_all_are_found(
         for node in behind.values():
             card = node.call(op.WHOAMI, s.Nothing()).card
             public.call(op.ADD_CONTACT, s.AddContact(card))
-            assert public.call(op.DHT_LOOKUP, s.DhtLookup(node.identity))
+            assert public.call(op.DHT_LOOKUP, ns.DhtLookup(node.identity))
 
 
 def settled(node: NodeProcess, *, server: bool) -> None:

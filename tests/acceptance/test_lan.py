@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from node.api import network_shapes as ns
 from node.api import operations as op
 from node.api import shapes as s
 from simulation.processes.namespace import reason_against_namespaces
@@ -75,7 +76,7 @@ def test_who_shows_itself_to_contacts_is_seen_by_them_alone(bridge: MakeBridge) 
     bob.wait_to_see("Ada", "Cy", within_s=APPEARED_S)
     assert set(cy.sees()) == {"Ada"}, "a stranger sees whom Bob hides from"
     assert dee.sees() == {}
-    assert ada.call(op.PING, s.Ping("Bob")).path == "direct"
+    assert ada.call(op.PING, ns.Ping("Bob")).path == "direct"
 
     cy.knows(bob)
     cy.wait_to_see("Ada", "Bob", within_s=APPEARED_S)

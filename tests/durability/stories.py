@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from node.api import network_shapes as ns
 from node.api import operations as op
 from node.api import shapes as s
 from schemas.errors import Fault
@@ -197,7 +198,7 @@ def welcome_arrival(world: World, where: Boundary, mutation: str = "") -> Talk:
 def _linked(world: World) -> bool:
     """Not at once, where links to processes that died still count."""
     try:
-        world.ada.call(op.PING, s.Ping(world.bob.identity))
+        world.ada.call(op.PING, ns.Ping(world.bob.identity))
     except Fault:
         return False
     return True

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from node.api import network_shapes as ns
 from node.api import operations as op
 from node.api import shapes as s
 from node.demo.processes import BIN, environment
@@ -67,7 +68,7 @@ class Scene:
             node.device = str(node.ready["device"])
             node.identity = node.call(op.WHOAMI, s.Nothing()).identity
             node.command("relays", "set", relay.address)
-            node.call(op.SET_POLICY, s.SetPolicy("", "relay-only"))
+            node.call(op.SET_POLICY, ns.SetPolicy("", "relay-only"))
         self.ada.knows(self.bob)
         self.bob.knows(self.ada)
         made = self.ada.call(op.CREATE_GROUP, s.CreateGroup("harbour"))

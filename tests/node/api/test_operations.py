@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from node.api import network_shapes as ns
 from node.api import operations as op
 from node.api import relay_shapes as rs
 from node.api import shapes as s
@@ -20,8 +21,8 @@ from tests.node.api.fake_node import ALICE, BOB, CARD, DEVICE, FRIENDS, GROUP, I
 REQUESTS: dict[str, s.Request] = {
     "fetch-key": s.FetchKey("Bob", "classic"),
     "check-key": s.ByPerson(BOB.hex()),
-    "ping": s.Ping("Bob"),
-    "health": s.HealthOf("relay"),
+    "ping": ns.Ping("Bob"),
+    "health": rs.HealthOf("relay"),
     "add-contact": s.AddContact(CARD),
     "verify-contact": s.ByPerson("Bob"),
     "block": s.ByPerson("Bob"),
@@ -38,10 +39,10 @@ REQUESTS: dict[str, s.Request] = {
     "send": s.Send("hello", group="friends"),
     "read-messages": s.ReadMessages(cursor="bot", group="friends", limit=5),
     "paths": s.ByPerson("Bob"),
-    "dht-lookup": s.DhtLookup("Bob", "0123"),
-    "policies": s.PoliciesOf("Bob"),
-    "set-policy": s.SetPolicy("Bob", "relay-only"),
-    "set-relays": s.SetRelays([RELAY]),
+    "dht-lookup": ns.DhtLookup("Bob", "0123"),
+    "policies": ns.PoliciesOf("Bob"),
+    "set-policy": ns.SetPolicy("Bob", "relay-only"),
+    "set-relays": rs.SetRelays([RELAY]),
     "change-relays": rs.ChangeRelays([RELAY], [RELAY[-64:-50]], first=True),
     "set-relay-token": rs.SetRelayToken(RELAY, "open sesame"),
     "register-user": rs.RegisterUser("alice", "a password", RELAY, "ab" * 32),
@@ -141,7 +142,7 @@ def test_a_refusal_arrives_as_the_same_fault(served: Served) -> None:
 
 def test_no_network_path_is_told_apart(served: Served) -> None:
     with pytest.raises(Unreachable) as refused:
-        served.client.call(op.PING, s.Ping("away"))
+        served.client.call(op.PING, ns.Ping("away"))
 
     assert refused.value.code == "unreachable"
 

@@ -14,6 +14,8 @@ from typing import Any
 import click
 import pytest
 
+from node.api import network_shapes as ns
+from node.api import relay_shapes as rs
 from node.api import shapes as s
 from node.api.configure import BadConfig, node_settings
 from node.cli.main import cli
@@ -40,9 +42,9 @@ ANSWERS: dict[str, Any] = {
     "fetch-key": [s.FetchedKey(IDENTITY, DEVICE, "ff", ROUTE, "hybrid", False)],
     "check-key": [s.KeyHolding(IDENTITY, DEVICE, ROUTE, 1, True, True)],
     "look": s.Done(),
-    "peers": [s.Peer(DEVICE, IDENTITY, "Bob", ["h:1"], "link", True, "direct", 1.5, "X25519")],
-    "ping": s.Pong(DEVICE, 1.5, "direct"),
-    "health": [s.Health("ok", "0.1", ROUTE, 5, None)],
+    "peers": [ns.Peer(DEVICE, IDENTITY, "Bob", ["h:1"], "link", True, "direct", 1.5, "X25519")],
+    "ping": ns.Pong(DEVICE, 1.5, "direct"),
+    "health": [rs.Health("ok", "0.1", ROUTE, 5, None)],
     "contacts": [CONTACT],
     "add-contact": CONTACT,
     "verify-contact": CONTACT,
@@ -661,7 +663,7 @@ def test_peers_says_which_keys_protect_a_link(session: FakeSession, run: Run) ->
 
 
 def test_health_of_relays_that_are_all_down_is_no_path(session: FakeSession, run: Run) -> None:
-    session.answers = {**ANSWERS, "health": [s.Health("unreachable", None, ROUTE, None, "silent")]}
+    session.answers = {**ANSWERS, "health": [rs.Health("unreachable", None, ROUTE, None, "silent")]}
 
     ended = run("health", "--json")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from node.api.shapes import Health
+from node.api.relay_shapes import Health
 from node.cli.checks import _relay_checks
 from node.demo.processes import start_relay
 from tests.node.cli.fake_session import ROUTE

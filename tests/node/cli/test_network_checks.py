@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from node.api import network_shapes as ns
 from node.api import operations as op
 from node.api import shapes as s
 from node.cli.network_checks import network_checks
@@ -29,7 +30,7 @@ from simulation.processes.node_process import NodeProcess, RelayProcess
 from telemetry.checks import Check
 from transport.nat import NatFiltering, NatMapping
 
-HOME = s.Network(
+HOME = ns.Network(
     listen="0.0.0.0:7000",
     address="11.0.2.100:7000",
     observers=2,
@@ -46,10 +47,10 @@ HOME = s.Network(
     relays=2,
     lan_peers=0,
 )
-DHT = s.Dht(True, False, 7, 0, 0, "private", "2026-11-22T00:00:00.000Z", 5)
+DHT = ns.Dht(True, False, 7, 0, 0, "private", "2026-11-22T00:00:00.000Z", 5)
 
 
-def said(dht: s.Dht = DHT, **changed: object) -> dict[str, Check]:
+def said(dht: ns.Dht = DHT, **changed: object) -> dict[str, Check]:
     found = msgspec.structs.replace(HOME, **changed)
     return {check.name: check for check in network_checks(found, dht)}
 
@@ -231,7 +232,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
-def looked(world: World, kind: str, *filtering: str) -> s.Network:
+def looked(world: World, kind: str, *filtering: str) -> ns.Network:
     """What the node there knows, as soon as it is that, or after a while."""
     deadline = time.monotonic() + 60  # who is refused a dial-back asks again after 30 s
     while True:
