@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,6 +14,7 @@ import pytest
 
 from relay.store.audit import TRIMMED
 from tests.docs.pages import DOCS
+from tests.ports import free_ports
 from tests.relay.process import RelayProcess
 
 PORTS = ("7100", "7101", "7102", "9100")
@@ -48,17 +48,6 @@ def run(script: str, folder: Path) -> str:
     logs = {file.name: file.read_text() for file in folder.glob("*/*.log")}
     assert shell.returncode == 0, (told, logs)
     return told
-
-
-def free_ports(number: int) -> list[str]:
-    """As far as one can know."""
-    socks = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(number)]
-    for sock in socks:
-        sock.bind(("127.0.0.1", 0))
-    ports = [str(sock.getsockname()[1]) for sock in socks]
-    for sock in socks:
-        sock.close()
-    return ports
 
 
 def test_the_ten_minute_start_works_as_it_is_written(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,22 +21,12 @@ from node.demo.processes import BIN, environment
 from node.home import create_home
 from simulation.processes.talk import Controlled, Talk, wait_until
 from tests.durability.crashing import ARMED, PRAGMAS, REACHED, VIOLATIONS, Plan
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 START_S = 30.0
 STOP_S = 20.0
 DEATH_S = 20.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Loopback UDP ports that were free a moment ago; a restarted program binds its own again."""
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(count):
-            sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            sock.bind(("127.0.0.1", 0))
-            ports.append(int(sock.getsockname()[1]))
-        return ports
 
 
 @dataclass

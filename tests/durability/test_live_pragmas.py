@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from simulation.processes.talk import wait_until
-from tests.durability.programs import NodeProgram, RelayProgram, free_ports
+from tests.durability.programs import NodeProgram, RelayProgram
+from tests.ports import free_ports
 
 DURABLE = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 

@@ -14,7 +14,8 @@ import pytest
 from node.api import operations as op
 from node.api import shapes as s
 from simulation.processes.talk import Accepted, Talk, wait_until
-from tests.durability.programs import NodeProgram, RelayProgram, free_ports
+from tests.durability.programs import NodeProgram, RelayProgram
+from tests.ports import free_ports
 
 EARLIER, BURST, LATER = 5, 20, 10
 ROUNDS = 4

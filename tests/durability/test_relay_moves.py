@@ -18,7 +18,8 @@ from node.api import operations as op
 from node.api import shapes as s
 from node.demo.processes import BIN, environment
 from simulation.processes.talk import Talk, wait_until
-from tests.durability.programs import NodeProgram, RelayProgram, free_ports
+from tests.durability.programs import NodeProgram, RelayProgram
+from tests.ports import free_ports
 
 FLOW = 60
 
@@ -123,7 +124,8 @@ def test_moving_while_messages_flow_and_the_old_relay_dies(scene: Scene) -> None
     ]
     talk.must_say(scene.ada)
     scene.read_all(talk)
-    assert scene.new.parcels_for(scene.bob.device) == 0
+    # What Bob is shown is on his disk, and a moment later the relay hears that he has it.
+    wait_until(lambda: scene.new.parcels_for(scene.bob.device) == 0, "the new mailbox is emptied")
     assert scene.bob.call(op.WHOAMI, s.Nothing()).relays == [scene.new.address]
     # Whatever the old one kept comes back with it, and is known already.
     scene.old.start()

@@ -12,7 +12,8 @@ import pytest
 from node.api import operations as op
 from node.api import shapes as s
 from simulation.processes.talk import SETTLED, wait_until
-from tests.durability.programs import NodeProgram, Program, RelayProgram, free_ports
+from tests.durability.programs import NodeProgram, Program, RelayProgram
+from tests.ports import free_ports
 
 OLD = "tests.node.cli.only_x25519"
 

@@ -14,8 +14,9 @@ from node.api import shapes as s
 from node.api.client import Client
 from node.demo.processes import BIN
 from simulation.processes.talk import wait_until
-from tests.durability.programs import RelayProgram, free_ports
+from tests.durability.programs import RelayProgram
 from tests.node.cli.real import Person, finished
+from tests.ports import free_ports
 
 PASSWORD = "correct horse battery staple"
 

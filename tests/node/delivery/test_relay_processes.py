@@ -33,6 +33,7 @@ from tests.node.delivery.support import (
     within,
 )
 from tests.relay.support import parcel
+from tests.timing import soonest
 
 QUICK_RETURN = {
     "relay_return_first_s": 0.3,
@@ -228,10 +229,15 @@ async def test_silence_costs_whoever_calls_a_moment(nodes: FakeNodes, fleet: Fle
     began = loop.time()
     client = await within(a.delivery.pool.client(address, owner=owner))
     assert client.address.address == fleet.processes[0].listen
-    assert loop.time() - began < 2
-    again = loop.time()
-    assert await within(a.delivery.pool.client(address, owner=owner)) is client
-    assert loop.time() - again < 0.1, "while the dial goes on, and nobody waits for it"
+    assert loop.time() - began < 10, "no more than the moment: the dial may take 30 s"
+
+    async def again() -> float:
+        began = loop.time()
+        assert await within(a.delivery.pool.client(address, owner=owner)) is client
+        return loop.time() - began
+
+    took = await soonest(again, below_s=0.1)
+    assert took < 0.1, "while the dial goes on, and nobody waits for it"
 
 
 async def test_who_writes_to_many_dials_a_dead_process_once(
