@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from node.delivery.asking import Ask
@@ -234,7 +235,7 @@ class Links:
         try:
             await self._ask(Retry(link.peer))
             if wish is not None:
-                await self._on_wish(link, wish)
+                await self._on_wish(self.get(link.peer) or link, wish)
         except Fault as fault:
             self._counters[f"wish-{fault.code}"] += 1
             log.info("%r: its bundle did not come: %s", link, fault)
@@ -323,18 +324,24 @@ class Links:
 
     async def _see_out(self, link: Link) -> None:
         """Close a retired link when nothing is under way on it; its dialer does, if it can."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._limits.retire_deadline_s
-        closed = asyncio.ensure_future(link.connection.wait_closed())
-        try:
-            while not closed.done() and loop.time() < deadline:
-                quiet_for = loop.time() - link.last_used_at
-                if link.dialed and link.idle and quiet_for >= self._limits.retire_quiet_s:
-                    break
-                await asyncio.wait({closed}, timeout=self._limits.retire_quiet_s / 4)
-        finally:
-            closed.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.retire_deadline_s):
+                await (self._finish(link) if link.dialed else link.connection.wait_closed())
         link.close("another link to the same device survives")
+
+    async def _finish(self, link: Link) -> None:
+        """Returns when neither side needs the link any more, or it has ended."""
+        deadline_s, quiet_s = self._limits.retire_deadline_s, self._limits.retire_quiet_s
+        better = self.get(link.peer)
+        with suppress(Fault):  # one of the two ended: no reason to keep the other, nor to end it
+            if better is not None:
+                await better.ping(deadline_s)  # from here on the peer uses that one, too
+            await link.ping(deadline_s)  # and what it had written on this one before is here
+        while not link.closed:
+            left_s = link.last_used_at + quiet_s - asyncio.get_running_loop().time()
+            if link.idle and left_s <= 0:
+                return
+            await asyncio.sleep(max(left_s, quiet_s / 4))
 
     def _use(self, link: Link) -> None:
         self._links[link.peer] = link

@@ -52,6 +52,14 @@ PATHS = (
         "::test_a_second_dial_of_one_side_disturbs_nothing_on_the_first",
     ),
     defence(
+        "a link goes when both use the other",
+        "node/delivery/links.py",
+        "            if better is not None:\n",
+        "            if False:\n",
+        "tests/node/delivery/test_several_dials.py"
+        "::test_a_link_stays_until_the_peer_uses_the_one_that_survives",
+    ),
+    defence(
         "what is asked on a link that goes",
         "node/delivery/link.py",
         " or self._pings or self._requests",

@@ -6,14 +6,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from node.delivery.handshake import Greeting, shake_hands
 from node.delivery.link import Link
 from node.delivery.requests import ask_key_package
 from schemas.errors import Fault
 from schemas.frames import P2P_ALPN
 from tests.node.delivery.support import (
+    FakeEngine,
     FakeNode,
     FakeNodes,
     eventually,
@@ -139,6 +142,41 @@ async def test_both_dial_twice_at_once(nodes: FakeNodes) -> None:
         came = Counter(arrived.parcel.id for arrived in node.engine.arrived)
         assert came == dict.fromkeys(other.engine.outcomes, 1), "each once"
         assert set(node.delivery.counters) <= {"link-retired"}
+
+
+async def test_a_link_stays_until_the_peer_uses_the_one_that_survives(
+    nodes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long that takes: the hello of the better one was lost on the way, perhaps."""
+    lower, higher = sorted((FakeEngine(), FakeEngine()), key=lambda engine: engine.key)
+    a, b = await nodes(engine=higher, retire_quiet_s=0.05), await nodes(engine=lower)
+    go = asyncio.Event()
+
+    async def late(connection: Connection, *args: Any, **options: Any) -> Greeting:
+        greeting = await shake_hands(connection, *args, **options)
+        if connection is theirs:
+            await go.wait()
+        elif connection.peer == b.engine.key and not connection.dialed:
+            await link_of(a, b)  # by then ours
+        return greeting
+
+    monkeypatch.setattr("node.delivery.links.shake_hands", late)
+    ours, theirs = await dialled(a, b), await dialled(b, a)
+    adopting = [
+        asyncio.ensure_future(a.delivery.links.adopt(ours)),
+        asyncio.ensure_future(b.delivery.links.adopt(theirs)),
+    ]
+    await eventually(lambda: a.delivery.counters["link-retired"] == 1)
+    assert not (await link_of(a, b)).dialed
+    old = await link_of(b, a)
+    await asyncio.sleep(0.4)
+    assert b.delivery.links.get(a.engine.key) is old
+    await within(old.ping())
+    assert all(each.acked for each in await b.outcomes(b.post(a.engine, 3)))
+    go.set()
+    await within(asyncio.gather(*adopting))
+    await one_connection(a, b)
+    assert (await link_of(b, a)).connection is theirs
 
 
 @pytest.mark.parametrize("asker_dialed", [True, False])
