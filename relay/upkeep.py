@@ -37,7 +37,7 @@ class Upkeep:
     def got_through(self, name: str) -> None:
         self.failing.pop(name, None)
         if self._faults.pop(name, None) is not None:
-            log.warning("%s works again", name)
+            log.warning("%s: it works again", name)
 
     def held_up(self, name: str, why: Fault | TimeoutError, what: str) -> None:
         """It is tried again by itself. `what` says what that means meanwhile."""

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from relay import server
+from relay import processes, server
 from relay.health import DEGRADED, OK
 from relay.metrics import RelayMetrics
 from relay.processes import HEARTBEAT, Membership
@@ -197,7 +197,32 @@ def test_what_is_held_up_is_said_once_and_when_it_works_again(
         (),
         ("work: it waits: no answer",),
         (),
-        ("work works again",),
+        ("work: it works again",),
         (),
         ("work: it waits: connection refused (store-unavailable)",),
     ]
+
+
+async def test_a_database_that_is_away_is_said_once_of_each_work(
+    kj: None,
+    tmp_path: Path,
+    postgres: PostgresServer,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(processes, "HEARTBEAT_S", 0.05)
+    works = (HEARTBEAT, HOUSEKEEPING, REVOCATIONS)
+    async with open_relay(shared(tmp_path, database_url)):
+        await asyncio.to_thread(postgres.stop, "immediate")
+        try:
+            await asyncio.sleep(1.5)
+        finally:
+            await asyncio.to_thread(postgres.start)
+        async with asyncio.timeout(20):
+            while not all(f"{work}: it works again" in caplog.messages for work in works):
+                await asyncio.sleep(0.05)
+    for work in works:
+        told = [each for each in caplog.messages if each.startswith(f"{work}: ")]
+        assert len(told) == 2, told
+        assert "(store-unavailable)" in told[0]
