@@ -14,6 +14,7 @@ import subprocess
 import termios
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -145,22 +146,26 @@ def test_a_terminal_of_24_lines_shows_it_all(tmp_path: Path, metrics: bool) -> N
         environment = clean_environment(TERM="xterm")
         environment.pop("COLUMNS", None)
         environment.pop("LINES", None)
-        with subprocess.Popen(
+        first, drawn = relay.ready["address"], ""
+        stats = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-        ) as stats:
-            os.close(theirs)
-            screen, frames = "", 0
-            while frames < 3:  # each ends with the last line, which is drawn over then
+        )
+        try:
+            while drawn.count(first) < 4:  # each time over the last
                 ready, _, _ = select.select([ours], [], [], 20)
-                assert ready, screen
-                screen += os.read(ours, 65536).decode()
-                frames = screen.count("refused" if metrics else "database")
+                assert ready, drawn
+                drawn += os.read(ours, 65536).decode()
             stats.send_signal(signal.SIGINT)
             assert stats.wait(20) == 0
-        os.close(ours)
-    assert f"{relay.ready['address']}\r\n" in screen
-    assert "health     ok, up " in screen or not metrics
-    assert "..." not in screen, "what rich draws for lines that have no room"
+        finally:
+            stats.kill()
+            stats.wait()
+            os.close(ours)
+            os.close(theirs)
+    assert f"{first}\r\n" in drawn, "in one piece"
+    assert "health     ok, up " in drawn or not metrics
+    assert ("refused    " if metrics else "database   ") in drawn, "the last line"
+    assert "..." not in drawn, "what rich draws for lines that have no room"
 
 
 async def test_a_running_relay_shows_refusals_times_and_full_mailboxes(
@@ -201,11 +206,12 @@ def test_a_relay_that_does_not_answer_is_said(tmp_path: Path) -> None:
         assert json.loads(run_relay(*nobody, "--json").out)["metrics_answered"] is False
 
 
-@pytest.mark.parametrize("status", [200, 404])
-@pytest.mark.parametrize("page", [b"<html>", b"{}", b'{"status": 1}', b"a_metric 1\n", b"\xff"])
-def test_somebody_else_at_that_port_is_no_relay(tmp_path: Path, status: int, page: bytes) -> None:
-    class Other(BaseHTTPRequestHandler):
+def looked_at(folder: Path, pages: Mapping[str, tuple[int, bytes]]) -> Look:
+    """With an empty store, and these pages where the relay is asked."""
+
+    class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            status, page = pages[self.path]
             self.send_response(status)
             self.end_headers()
             self.wfile.write(page)
@@ -213,14 +219,30 @@ def test_somebody_else_at_that_port_is_no_relay(tmp_path: Path, status: int, pag
         def log_message(self, *_: object) -> None:
             pass
 
-    with closing(open_database(tmp_path / "relay.db")) as made:
+    with closing(open_database(folder / "relay.db")) as made:
         migrate(made, MIGRATIONS)
-    with HTTPServer(("127.0.0.1", 0), Other) as server:
+    with HTTPServer(("127.0.0.1", 0), Pages) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        flags = {"data_dir": tmp_path, "metrics": f"127.0.0.1:{server.server_port}"}
-        found = look.look(load_config(flags, {}, None))
-        server.shutdown()
-        thread.join()
+        flags = {"data_dir": folder, "metrics": f"127.0.0.1:{server.server_port}"}
+        try:
+            return look.look(load_config(flags, {}, None))
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("page", [b"<html>", b"{}", b'{"status": 1}', b"a_metric 1\n", b"\xff"])
+def test_somebody_else_at_that_port_is_no_relay(tmp_path: Path, status: int, page: bytes) -> None:
+    found = looked_at(tmp_path, dict.fromkeys(("/metrics", "/health"), (status, page)))
     assert not found.answered
     assert named(screen(found))["health"].startswith("nobody answers")
+
+
+def test_why_a_relay_is_not_well_is_shown(tmp_path: Path) -> None:
+    unwell = json.dumps(WELL | {"status": "unhealthy", "reason": "store-unavailable"}).encode()
+    pages = {"/metrics": (200, b"quicnprotochat_connections 3\n"), "/health": (503, unwell)}
+    rows = named(screen(looked_at(tmp_path, pages)))
+    assert rows["health"] == "unhealthy: store-unavailable, up 3 d 4 h, version 1.2.3"
+    assert rows["here"] == "3 connected, 0 subscribed"
