@@ -89,6 +89,7 @@ PUSH_DEADLINE_S = 30.0  # a subscriber answers when it has the batch on disk
 PUSH_SLOW_S = 2.0  # a sink that takes longer may be ended when memory is short
 MEMORY_WAIT_S = 5.0  # for room in `memory_bytes`; then: busy
 MEMORY_RETRY_MS = 1_000
+LOOK_AGAIN_S = 5.0  # into a mailbox, when the store did not let; it wakes all when it is back
 PUSH_STOP_S = 2.0  # when the relay stops; what is cut off stays in the mailbox
 MEETING_DEADLINE_S = 2.0  # for the peer's answer; whoever is not met learns it then, too
 LONGEST_WAIT_S = 60.0

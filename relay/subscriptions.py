@@ -1,13 +1,15 @@
 """Mail pushed to whoever subscribed: one batch at a time, the next when that was taken; and news.
 
 States of a subscription: looking (into the mailbox) → pushing (a call of the subscriber's sink) →
-looking …; looking finds nothing → waiting (for an arrival) → looking. It ends with its stream, its
-connection or the relay, when a newer one takes its place, and when the sink fails or is too slow.
+looking …; looking finds nothing → waiting (for an arrival) → looking; the store is away or behind →
+waiting (LOOK_AGAIN_S at most) → looking. It ends with its stream, its connection or the relay, when
+a newer one takes its place, and when the sink fails or is too slow.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -15,12 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from relay.callers import Caller
-from relay.limits import PUSH_BYTES, PUSH_SLOW_S, PUSH_STOP_S, RelayLimits
+from relay.limits import LOOK_AGAIN_S, PUSH_BYTES, PUSH_SLOW_S, PUSH_STOP_S, RelayLimits
 from relay.memory import Memory
 from relay.refusals import TryLater
 from relay.store.contract import MailboxName, RelayStore
 from schemas import limits as wire
-from schemas.errors import Fault, Unreachable
+from schemas.errors import Blame, Fault, Unreachable
 from schemas.ids import DeviceKey
 from schemas.node_service import Mailbox, fill_parcels
 from transport import Connection
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from relay.call import Line
 
 log = logging.getLogger(__name__)
+
+
+class _StoreAway(Exception):
+    """The mailbox could not be looked into now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -152,8 +158,13 @@ class Subscriptions:
             with self._store.arrivals.watch(subscription.name) as arrival:
                 while not self._stopping:
                     arrival.clear()
-                    if not await self._push_next(subscription):
-                        await arrival.wait()
+                    try:
+                        if not await self._push_next(subscription):
+                            await arrival.wait()
+                    except _StoreAway:  # its subscriber would not hear that it ended, nor of mail
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(LOOK_AGAIN_S):
+                                await arrival.wait()
             reason = "relay-stopping"
         except Unreachable as fault:
             reason = "sink-too-slow" if fault.code == "rpc-deadline" else fault.code
@@ -199,13 +210,19 @@ class Subscriptions:
                     self._end(slowest, "sink-too-slow")
 
     async def _look(self, subscription: Subscription) -> Mailbox:
-        return await self._store.peek(
-            subscription.name,
-            after=subscription.after,
-            limit=wire.MAILBOX_PARCELS,
-            max_bytes=PUSH_BYTES,
-            now=int(self._clock()),
-        )
+        try:
+            return await self._store.peek(
+                subscription.name,
+                after=subscription.after,
+                limit=wire.MAILBOX_PARCELS,
+                max_bytes=PUSH_BYTES,
+                now=int(self._clock()),
+            )
+        except Fault as fault:
+            if fault.blame is not Blame.ENVIRONMENT:
+                raise
+            log.debug("a mailbox is looked into again: %s", fault)
+            raise _StoreAway from fault
 
     async def _push(self, subscription: Subscription, mailbox: Mailbox) -> None:
         request = subscription.sink.parcels_request()

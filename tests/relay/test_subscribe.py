@@ -19,6 +19,8 @@ from relay import subscriptions as push
 from relay.limits import PUSH_BYTES, RelayLimits
 from relay.server import STOP_DEADLINE_S, Relay, open_relay
 from relay.store.sqlite import writer as writing
+from relay.store.sqlite.store import SqliteStore
+from schemas.errors import Blame, Fault
 from schemas.ids import DeviceKey
 from schemas.node_service import (
     AUTH_VERSION,
@@ -180,6 +182,31 @@ async def test_a_caller_that_went_away_during_the_commit_still_wakes_the_subscri
         await asyncio.sleep(0)
         enqueue.cancel()
         await sink.has(1)
+
+
+async def test_a_store_that_was_away_for_a_moment_costs_no_subscription(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody tells a subscriber that its subscription ended: it would wait in vain."""
+    monkeypatch.setattr(push, "LOOK_AGAIN_S", 0.01)
+    bob, sink = new_device(), Sink()
+    async with client_of(relay) as alice, subscriber(relay, bob) as client:
+        assert await client.subscribe(sink) == ""
+        store, peek, tries = relay.service.subscriptions._store, SqliteStore.peek, 0
+
+        async def away(*args: Any, **kwargs: Any) -> Any:
+            nonlocal tries
+            tries += 1
+            if tries <= 3:
+                raise Fault("store-unavailable", "no", blame=Blame.ENVIRONMENT)
+            return await peek(store, *args, **kwargs)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store, "peek", away)
+        await alice.enqueue(parcel(bob.public))
+        await sink.has(1)
+        await alice.enqueue(parcel(bob.public))
+        await sink.has(2)
+    assert tries > 3
 
 
 async def test_only_the_owner_subscribes(relay: Relay) -> None:
