@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -29,9 +31,9 @@ SAMPLES: Final = 300  # of memory …
 SAMPLE_S: Final = 1.0  # … and not more often
 TELL_S: Final = 30.0
 ROWS: Final = 4  # of the table at least; one a minute where that is more
-LEAST_JUDGED_S: Final = 120.0  # in less time, growth is shown and not judged
+LEAST_JUDGED_S: Final = 600.0  # in less time growth is shown, not judged: caches still fill up
 PATIENCE_S: Final = 60.0  # until all are connected, or have brought what they began
-STUCK_S: Final = 20.0  # so long nothing changed any more
+STUCK_S: Final = 30.0  # so long nothing changed any more
 POSTGRES: Final = "PostgreSQL"
 
 Say = Callable[[str], object]
@@ -164,7 +166,8 @@ class Run:
         """Under the load that runs; who was there moves to the other process."""
         killed, left = self._relays
         await self._both()
-        await asyncio.to_thread(killed.end, signal.SIGKILL)
+        ended = await asyncio.to_thread(killed.end, signal.SIGKILL)
+        assert ended.code == -signal.SIGKILL
         self._relays = [left]
         await asyncio.sleep(seconds)
         sent, read = await self._both()
@@ -182,7 +185,8 @@ class Run:
             sent = await self._senders.ask("end")
         left = await self._emptied()
         account = settle(sent, **await self._readers.ask("end"))
-        self.report.figures |= {**asdict(account), "left": left}
+        ends = await asyncio.to_thread(_subscriptions_ended, self._relays[0])
+        self.report.figures |= {**asdict(account), "left": left, "subscriptions_ended": ends}
         self.report.complaints += account.complaints
         if left:
             self.report.complaints.append(f"{left} parcels stay in their mailboxes")
@@ -265,6 +269,16 @@ class Run:
         return left
 
 
+def _subscriptions_ended(relay: RelayProcess) -> dict[str, int]:
+    """By reason, at that process."""
+    with urllib.request.urlopen(f"http://{relay.ready['metrics']}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    found = (
+        re.fullmatch(r'.*subscriptions_ended_total\{reason="(.+)"\} (.+)', each) for each in lines
+    )
+    return {each[1]: int(float(each[2])) for each in found if each}
+
+
 async def run(folder: Path, plan: Plan, say: Say) -> Report:
     """Everything, in `folder`. Raises RuntimeError when a process ends by itself."""
     settings = folder / "relay.toml"
@@ -283,7 +297,14 @@ async def run(folder: Path, plan: Plan, say: Say) -> Report:
             stack.enter_context(
                 RelayProcess(
                     folder / f"relay-{number}",
-                    *("--config", str(settings), "--log-level", "error"),
+                    *(
+                        "--config",
+                        str(settings),
+                        "--log-level",
+                        "error",
+                        "--metrics",
+                        "127.0.0.1:0",
+                    ),
                     *("--store", "postgres", "--database-url", url),
                 )
             )
