@@ -17,7 +17,7 @@ from node.home import create_home
 from simulation.processes.namespace import Namespace
 from simulation.processes.talk import LOOK_S, Controlled
 
-GONE_S = 4.0  # a killed peer is gone within 2 s; these machines are busy
+GONE_S = 12.0  # a killed peer is gone within 2 s, by silence alone in 30; machines are busy
 _ADAPTER = "eth0"
 
 
