@@ -232,8 +232,8 @@ def _tell_copied(what: str, copied: Copied, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"file": str(copied.file), "bytes": copied.bytes, "rows": copied.rows}))
     else:
-        rows = ", ".join(f"{number} {table}" for table, number in copied.rows.items())
-        print(f"{what} {copied.file}: {copied.bytes} bytes; {rows}.")
+        rows = ", ".join(f"{number:,} {table}" for table, number in copied.rows.items() if number)
+        print(f"{what} {copied.file}: {copied.bytes:,} bytes; {rows}.")
 
 
 async def serve(config: RelayConfig, announce: Callable[[Relay], None]) -> None:

@@ -96,7 +96,8 @@ class MutualContext(HelloContext):
             raise self._refuse(
                 Refused(
                     "wrong-peer",
-                    f"{claimed!r} answered instead of {self._policy.expected!r}",
+                    f"the key {claimed.hex()[:12]} answered instead of"
+                    f" {self._policy.expected.hex()[:12]}",
                     blame=Blame.PEER,
                     hint="The address belongs to somebody else now; ask for a fresh one.",
                 )

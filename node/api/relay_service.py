@@ -86,13 +86,13 @@ class _Relays:
             await self._node.relay_accounts.register(
                 request.name,
                 normalised(request.password),
-                await self._named(request.relay),
+                await self._meant(request.relay),
                 _tokens(request.invite),
             )
         )
 
     async def login(self, request: rs.Login) -> rs.RelayAccount:
-        relay = await self._named(request.relay)
+        relay = await self._meant(request.relay)
         accounts = self._node.relay_accounts
         return _account(await accounts.login(request.name, normalised(request.password), relay))
 
@@ -127,6 +127,18 @@ class _Relays:
         named = await self._named(request.relay)
         name, relay = await self._node.relay_accounts.delete(named)
         return rs.RelayAccount(account=name, relay=str(relay), expires_at=None)
+
+    async def _meant(self, text: str) -> str | None:
+        """As `_named`, for what takes any relay: of one that is not ours, its key is missing.
+
+        Raises Refused `bad-relay`.
+        """
+        try:
+            return await self._named(text)
+        except Refused as fault:
+            if fault.code == "not-our-relay" and ":" in text:
+                RelayAddress.parse(text)
+            raise
 
     async def _named(self, text: str) -> str | None:
         """A relay's whole address, or one of ours as `chosen` takes it; None for none."""

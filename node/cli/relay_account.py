@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 commands = Commands("Network")
 
+_GUESSER: Final = "whoever rules the relay"
 _TOKEN_BYTES: Final = 4096
 
 _relay = click.option(
@@ -131,9 +132,9 @@ def delete_account(state: State, relay: str | None, yes: bool) -> None:
     from node.api.relay_shapes import AtRelay
 
     if not yes:
-        if state.json:
-            raise Refused("not-confirmed", "this deletes the account", hint="give --yes")
-        click.confirm("Delete the account, and what waits for you there?", abort=True, err=True)
+        question = "Delete the account, and what waits for you there?"
+        if state.json or not click.confirm(question, err=True):
+            raise Refused("not-confirmed", "the account is kept", hint="give --yes, or answer y")
     with state.session() as session:
         gone = session.call(op.DELETE_ACCOUNT, AtRelay(relay or ""))
     state.out.result(gone.to_json(), f"the account {clean(gone.account)} is deleted")
@@ -158,7 +159,7 @@ def _ask(state: State, file: Path | None, name: str, *, new: bool) -> str:
     """The password. Raises as Secrets.obtain."""
     what = f"{'New password' if new else 'Password'} for the account {clean(name)}"
     try:
-        return state.secrets.obtain(file, what, new=new).decode()
+        return state.secrets.obtain(file, what, new=new, guesser=_GUESSER).decode()
     except Refused as fault:
         if fault.code != "passphrase-needed":
             raise

@@ -46,34 +46,42 @@ class Secrets:
         self._home = self.obtain(self.file, "New passphrase for this home", new=True)
         return self._home
 
-    def obtain(self, file: Path | None, what: str, *, new: bool = False) -> bytes:
-        """A passphrase from `file`, else asked for without echo; a `new` one twice.
+    def obtain(
+        self,
+        file: Path | None,
+        what: str,
+        *,
+        new: bool = False,
+        guesser: str = "whoever has the file that it protects",
+    ) -> bytes:
+        """A passphrase from `file`, else asked for without echo; a `new` one twice, until both are
+        the same.
 
         Raises Refused `passphrase-needed` without a terminal, `bad-passphrase`; Fault
         `cannot-read-file`.
         """
         from identity.sealed_file import normalised
 
-        text = _ask(what, twice=new) if file is None else _read(file, self._warn)
+        text = self._ask(what, twice=new) if file is None else _read(file, self._warn)
         if new and len(text) < _SHORT:
             self._warn(
-                f"warning: this passphrase has fewer than {_SHORT} characters: whoever has the "
-                "file that it protects can guess it. Several words are better."
+                f"warning: this has fewer than {_SHORT} characters: {guesser} can guess it. "
+                "Several words are better."
             )
         return normalised(text)
 
-
-def _ask(what: str, *, twice: bool) -> str:
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise Refused(
-            "passphrase-needed",
-            f"{what}: there is no terminal to ask at, and no file was given",
-            hint="give --passphrase-file FILE (QUICNPROTOCHAT_PASSPHRASE_FILE)",
-        )
-    first = getpass.getpass(f"{what}: ", sys.stderr)
-    if twice and getpass.getpass("Once more: ", sys.stderr) != first:
-        raise Refused("bad-passphrase", "the two are not the same", hint="try again")
-    return first
+    def _ask(self, what: str, *, twice: bool) -> str:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise Refused(
+                "passphrase-needed",
+                f"{what}: there is no terminal to ask at, and no file was given",
+                hint="give --passphrase-file FILE (QUICNPROTOCHAT_PASSPHRASE_FILE)",
+            )
+        while True:
+            first = getpass.getpass(f"{what}: ", sys.stderr)
+            if not twice or getpass.getpass("Once more: ", sys.stderr) == first:
+                return first
+            self._warn("The two are not the same: both again.")
 
 
 def _read(file: Path, warn: Tell) -> str:
@@ -82,19 +90,19 @@ def _read(file: Path, warn: Tell) -> str:
         with file.expanduser().open("rb") as opened:
             if _others_can_read(opened):
                 warn(
-                    f"warning: other users of this machine can read the passphrase file "
+                    f"warning: other users of this machine can read the file "
                     f"{clean(file)}: chmod 600 it"
                 )
             text = opened.read(_FILE_LIMIT).decode()
     except OSError as error:
         raise Fault(
             "cannot-read-file",
-            f"the passphrase file {str(file)!r} cannot be read: {error.strerror}",
+            f"the file {str(file)!r} cannot be read: {error.strerror}",
             blame=Blame.CALLER,
             hint="check the path and its permissions",
         ) from None
     except UnicodeDecodeError:
-        raise Refused("bad-passphrase", "the passphrase file is not UTF-8 text") from None
+        raise Refused("bad-passphrase", f"{str(file)!r} is not UTF-8 text") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 

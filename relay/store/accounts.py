@@ -230,7 +230,7 @@ def bad_invite() -> Refused:
     return Refused(
         "bad-invite",
         "this relay wants an invite that it has given out, and that still holds",
-        hint="ask whoever runs the relay for an invite",
+        hint="ask whoever runs the relay for one; if you have an account here already, log in",
     )
 
 

@@ -29,7 +29,9 @@ from storage.sqlite import (
 log = logging.getLogger(__name__)
 
 SEQUENCE_JUMP = 2**32  # more than a mailbox takes in between two backups; 2**53 holds 2**21 jumps
-TABLES = ("mailboxes", "parcels", "key_packages", "hybrid_keys", "bundles", "endpoints")
+_TABLES = (
+    "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,12 @@ def restore(file: Path, database: Path, *, key: bytes | None = None) -> Copied:
         except OSError as error:
             raise cannot_write(database, error) from error
         return _finish(part, database, key)
+    except Fault as fault:
+        if fault.code in ("backup-damaged", "database-damaged"):
+            raise _damaged(
+                file, "take an older one; it must be a file that `backup` made"
+            ) from fault
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -88,15 +96,10 @@ def _finish(part: Path, to: Path, key: bytes | None) -> Copied:
     ):
         verdict = copy.execute("PRAGMA integrity_check").get
         if verdict != "ok" or database_version(copy) < 2 or not _is_backup(copy):
-            raise Fault(
-                "backup-damaged",
-                f"{str(part)!r} is not a whole backup of a relay",
-                blame=Blame.ENVIRONMENT,
-                hint="use a file that the command backup has made",
-            )
+            raise _damaged(to, "check the disk, and try again")
         rows = {
-            table: int(copy.execute(f"SELECT count(*) FROM {table}").get)  # noqa: S608
-            for table in TABLES
+            str(table): int(copy.execute(f"SELECT count(*) FROM {table}").get)  # noqa: S608
+            for (table,) in copy.execute(_TABLES).fetchall()
         }
         copy.pragma("journal_mode", "delete")  # one file, without companions
     try:
@@ -104,6 +107,15 @@ def _finish(part: Path, to: Path, key: bytes | None) -> Copied:
         return Copied(to, to.stat().st_size, rows)
     except OSError as error:
         raise cannot_write(to, error) from error
+
+
+def _damaged(file: Path, hint: str) -> Fault:
+    return Fault(
+        "backup-damaged",
+        f"{str(file)!r} is not a whole backup of a relay",
+        blame=Blame.ENVIRONMENT,
+        hint=hint,
+    )
 
 
 def _require(file: Path, *, exists: bool) -> None:

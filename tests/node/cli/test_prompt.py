@@ -152,9 +152,13 @@ def test_a_new_one_is_asked_for_twice(tmp_path: Path, environment: dict[str, str
         user.type(SECRET + "\n")
         user.wait_for("Once more: ")
         user.type("something else\n")
-        assert user.end() == 1
-        assert "not the same" in user.shown
-    assert not (tmp_path / "home").exists()
+        user.wait_for("both again.\r\nNew passphrase for this home: ")
+        user.shown = ""
+        user.type(SECRET + "\n")
+        user.wait_for("Once more: ")
+        user.type(SECRET + "\n")
+        assert user.end() == 0
+    assert (tmp_path / "home").exists()
 
 
 def test_an_empty_one_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -166,6 +170,14 @@ def test_an_empty_one_is_refused(tmp_path: Path, environment: dict[str, str]) ->
         assert user.end() == 1
         assert "bad-passphrase" in user.shown
     assert not (tmp_path / "home").exists()
+
+
+def test_an_account_is_kept_by_who_answers_no(environment: dict[str, str]) -> None:
+    with terminal("delete-account", environment=environment) as user:
+        user.wait_for("[y/N]: ")
+        user.type("n\n")
+        assert user.end() == 1
+        assert "the account is kept (not-confirmed)" in user.shown
 
 
 def test_without_a_terminal_nobody_is_asked(home: Path, environment: dict[str, str]) -> None:

@@ -85,6 +85,8 @@ def test_a_member_registers_is_let_in_and_logs_in_elsewhere(
     assert not told["ok"]
     assert "register-user" in told["fix"]
 
+    keyless = ("register-user", "alice", "--relay", "127.0.0.1:1", "--password-file", password)
+    assert refused(alice, *keyless) == "bad-relay"
     wrong = secret(tmp_path, "ab" * 32)
     assert (
         refused(alice, "register-user", "alice", "--invite", wrong, "--password-file", password)
