@@ -210,22 +210,6 @@ def name_taken() -> Refused:
     return Refused("name-taken", "that name cannot be had here", hint="choose another name")
 
 
-def identity_taken() -> Refused:
-    return Refused(
-        "identity-taken",
-        "this identity has an account here already",
-        hint="log in with its name, or delete that account first",
-    )
-
-
-def device_taken() -> Refused:
-    return Refused(
-        "device-taken",
-        "this device belongs to an account here already",
-        hint="revoke it there first",
-    )
-
-
 def bad_invite() -> Refused:
     return Refused(
         "bad-invite",
@@ -234,22 +218,8 @@ def bad_invite() -> Refused:
     )
 
 
-def accounts_full() -> Refused:
-    return Refused(
-        "accounts-full", "this relay takes no more accounts", hint="ask whoever runs the relay"
-    )
-
-
 def no_account() -> Refused:
     return Refused("no-account", "there is no such account here", hint="register it first")
-
-
-def too_many_devices(most: int) -> Refused:
-    return Refused(
-        "too-many-devices",
-        f"this relay takes {most} devices of one account",
-        hint="revoke a device that is not used any more",
-    )
 
 
 def about_account(name: str, device: DeviceKey | None = None) -> str:

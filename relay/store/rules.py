@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from relay.refusals import blobs_full
+from relay.store.accounts import Standing, name_taken
 from relay.store.contract import LAST_RESORT_SUITES, Quotas
 from schemas.errors import Refused
+from schemas.ids import IdentityKey
 
 # Owners: what the directory keeps is somebody's, a device's or an identity's. An owner is known who
 # has an account, or whose things come from a device of an account or with a mailbox that is known.
@@ -91,4 +93,53 @@ def has_room(
     """
     return held + added <= most and (
         not stranger or strangers + added <= int(most * quotas.strangers_share)
+    )
+
+
+def check_account(
+    has_name: object, has_identity: object, has_device: object, accounts: int, *, most: int
+) -> None:
+    """Whether an account more than `accounts` may be made; what is true is another's already.
+
+    Raises Refused `name-taken`, `identity-taken`, `device-taken`, `accounts-full`.
+    """
+    if has_name:
+        raise name_taken()
+    if has_identity:
+        raise Refused(
+            "identity-taken",
+            "this identity has an account here already",
+            hint="log in with its name, or delete that account first",
+        )
+    if has_device:
+        raise _device_taken()
+    if accounts >= most:
+        raise Refused(
+            "accounts-full", "this relay takes no more accounts", hint="ask whoever runs the relay"
+        )
+
+
+def check_device(standing: Standing | None, identity: IdentityKey, held: int, most: int) -> bool:
+    """Whether an account of `held` devices gets one more; False when it has this one.
+
+    Raises Refused `device-taken`, `too-many-devices`.
+    """
+    if standing is not None and standing.identity != identity:
+        raise _device_taken()
+    if standing is not None and not standing.revoked:
+        return False
+    if held >= most:
+        raise Refused(
+            "too-many-devices",
+            f"this relay takes {most} devices of one account",
+            hint="revoke a device that is not used any more",
+        )
+    return True
+
+
+def _device_taken() -> Refused:
+    return Refused(
+        "device-taken",
+        "this device belongs to an account here already",
+        hint="revoke it there first",
     )

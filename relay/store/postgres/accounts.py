@@ -22,24 +22,25 @@ from relay.store.accounts import (
     Session,
     Standing,
     about_account,
-    accounts_full,
     bad_invite,
-    device_taken,
     entries_of,
     event_of,
-    identity_taken,
-    name_taken,
     no_account,
-    too_many_devices,
 )
 from relay.store.contract import SWEEP_ROWS
 from relay.store.postgres import forgetting, invites
 from relay.store.postgres.audit import append, erase
 from relay.store.postgres.connecting import Connection
 from relay.store.postgres.database import Database, lock
+from relay.store.rules import check_account, check_device
 from schemas.ids import DeviceKey, IdentityKey
 
 _LOCK: Final = b"accounts"
+_HELD: Final = """
+    SELECT EXISTS (SELECT FROM accounts WHERE name = $1), EXISTS (SELECT FROM accounts
+        WHERE identity = $2), EXISTS (SELECT FROM account_devices WHERE device = $3),
+        (SELECT count(*) FROM accounts)
+"""
 
 
 class PostgresAccounts:
@@ -187,14 +188,8 @@ async def _register(
     await lock(connection, _LOCK)
     # A Fault does not undo what was written before it: every refusal comes first.
     identity = bytes(account.identity)
-    if await connection.fetchval("SELECT 1 FROM accounts WHERE name = $1", account.name):
-        raise name_taken()
-    if await connection.fetchval("SELECT 1 FROM accounts WHERE identity = $1", identity):
-        raise identity_taken()
-    if await _standing(connection, device) is not None:
-        raise device_taken()
-    if await connection.fetchval("SELECT count(*) FROM accounts") >= most:
-        raise accounts_full()
+    held = await connection.fetchrow(_HELD, account.name, identity, bytes(device))
+    check_account(*held, most=most)
     if invite is not None and not await invites.use(connection, invite, now):
         raise bad_invite()
     await connection.execute(
@@ -265,17 +260,13 @@ async def _add_device(
 ) -> None:
     await lock(connection, _LOCK)
     await _name(connection, identity)
-    standing = await _standing(connection, device)
-    if standing is not None and standing.identity != identity:
-        raise device_taken()
-    if standing is not None and not standing.revoked:
+    standing, held = await _standing(connection, device), await _devices(connection, identity)
+    if check_device(standing, identity, len(held), most):
+        await _put_device(connection, identity, device, name, now)
+    else:
         await connection.execute(
             "UPDATE account_devices SET name = $1 WHERE device = $2", name, bytes(device)
         )
-        return
-    if len(await _devices(connection, identity)) >= most:
-        raise too_many_devices(most)
-    await _put_device(connection, identity, device, name, now)
 
 
 async def _put_device(

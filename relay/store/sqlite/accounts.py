@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import apsw
 
@@ -19,22 +20,24 @@ from relay.store.accounts import (
     Session,
     Standing,
     about_account,
-    accounts_full,
     bad_invite,
-    device_taken,
     entries_of,
     event_of,
-    identity_taken,
-    name_taken,
     no_account,
-    too_many_devices,
 )
 from relay.store.contract import SWEEP_ROWS
+from relay.store.rules import check_account, check_device
 from relay.store.sqlite import forgetting, invites
 from relay.store.sqlite.audit import append, erase
 from relay.store.sqlite.database import Database
 from relay.store.sqlite.usage import Room
 from schemas.ids import DeviceKey, IdentityKey
+
+_HELD: Final = """
+    SELECT EXISTS (SELECT 1 FROM accounts WHERE name = ?), EXISTS (SELECT 1 FROM accounts
+        WHERE identity = ?), EXISTS (SELECT 1 FROM account_devices WHERE device = ?),
+        (SELECT count(*) FROM accounts)
+"""
 
 
 class SqliteAccounts:
@@ -169,14 +172,8 @@ def _register(
 ) -> None:
     # A Fault does not undo what was written before it: every refusal comes first.
     identity = bytes(account.identity)
-    if _account(connection, account.name) is not None:
-        raise name_taken()
-    if connection.execute("SELECT 1 FROM accounts WHERE identity = ?", (identity,)).get:
-        raise identity_taken()
-    if _standing(connection, device) is not None:
-        raise device_taken()
-    if connection.execute("SELECT count(*) FROM accounts").get >= most:
-        raise accounts_full()
+    held = connection.execute(_HELD, (account.name, identity, bytes(device))).get
+    check_account(*held, most=most)
     if invite is not None and not invites.use(connection, invite, now):
         raise bad_invite()
     connection.execute(
@@ -252,17 +249,13 @@ def _add_device(
     now: int,
 ) -> None:
     _name(connection, identity)
-    standing = _standing(connection, device)
-    if standing is not None and standing.identity != identity:
-        raise device_taken()
-    if standing is not None and not standing.revoked:
+    standing, held = _standing(connection, device), len(_devices(connection, identity))
+    if check_device(standing, identity, held, most):
+        _put_device(connection, identity, device, name, now)
+    else:
         connection.execute(
             "UPDATE account_devices SET name = ? WHERE device = ?", (name, bytes(device))
         )
-        return
-    if len(_devices(connection, identity)) >= most:
-        raise too_many_devices(most)
-    _put_device(connection, identity, device, name, now)
 
 
 def _put_device(
