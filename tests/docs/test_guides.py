@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.store.accounts import event_of
 from relay.store.audit import TRIMMED
 from tests.docs.pages import DOCS
 from tests.ports import free_ports
@@ -72,6 +73,8 @@ def test_the_page_of_the_audit_log_lists_every_event() -> None:
     listed = {event for row in rows for event in re.findall(r"`([^`]+)`", row)}
     sources = "\n".join(file.read_text() for file in (DOCS.parent / "relay").rglob("*.py"))
     written = set(re.findall(r'append\(connection, "([a-z-]+)"', sources))
+    for change in re.findall(r'event_of\("([a-z-]+)"', sources):
+        written |= {event_of(change, by_operator=False), event_of(change, by_operator=True)}
     written |= set(re.findall(r'_audit\b[^"]*"(relay-[a-z]+)"', sources)) | {TRIMMED}
     assert listed == written
 
