@@ -34,12 +34,16 @@ from schemas.node_service import RELAY_ALPN, NodeService, ParcelSink, fill_auth
 TARGET_KIB = 60.0
 STORM_S = 60.0
 SETTLE_S = 35.0  # three keep-alives, and whatever the handshakes left
-DIALS_AT_ONCE = 256
+DIALS_AT_ONCE = {"connect": 32, "storm": 256}  # first without a dial that is given up
+SPARE_FILES = 200
 _ROOM = {f"QUICNPROTOCHAT_{name}": "20000" for name in ("CONNECTIONS", "SUBSCRIPTIONS")}
 
 
 def rows(quick: bool) -> list[Row]:
     idle, storm = (200, 100) if quick else (5_000, 2_000)
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files < idle + SPARE_FILES:
+        raise RuntimeError(f"{idle} recipients need as many sockets: ulimit -Hn is {files}")
     os.environ.update(_ROOM)
     with (
         tempfile.TemporaryDirectory(dir=ROOT / "target") as folder,
@@ -120,17 +124,16 @@ class _Quiet:
 class _Recipient:
     """A device that is subscribed, once `come` has returned, until `go`."""
 
-    def __init__(self, relay: RelayAddress, gate: asyncio.Semaphore) -> None:
+    def __init__(self, relay: RelayAddress) -> None:
         self._relay = relay
-        self._gate = gate
         self._device: KeyPair[DeviceKey] = device_from_seed(new_seed())
         self._stack = contextlib.AsyncExitStack()
 
-    async def come(self) -> None:
+    async def come(self, gate: asyncio.Semaphore) -> None:
         wait_s = 0.25
         while True:
             try:
-                async with self._gate:
+                async with gate:
                     return await self._come()
             except Fault:
                 await self._stack.aclose()
@@ -162,14 +165,14 @@ async def _main(relay: RelayAddress, number: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     loop = asyncio.get_running_loop()
-    gate = asyncio.Semaphore(DIALS_AT_ONCE)
     async with transport.kj_loop():
-        recipients = [_Recipient(relay, gate) for _ in range(number)]
+        recipients = [_Recipient(relay) for _ in range(number)]
         while word := (await loop.run_in_executor(None, sys.stdin.readline)).strip():
             if word == "storm":
                 await asyncio.gather(*(each.go() for each in recipients))
             begun = time.perf_counter()
-            await asyncio.gather(*(each.come() for each in recipients))
+            gate = asyncio.Semaphore(DIALS_AT_ONCE[word])
+            await asyncio.gather(*(each.come(gate) for each in recipients))
             print(time.perf_counter() - begun, flush=True)
             gc.freeze()
         os._exit(0)  # thousands of closes say nothing more
