@@ -96,9 +96,8 @@ class Link:
 
     @property
     def idle(self) -> bool:
-        """Nothing waits for an answer: no parcel, no ping and no request, of ours or of theirs."""
-        waiting = self._unacked or self._arriving or self._writes or self._pings or self._requests
-        return not waiting
+        """Nothing waits for an answer: no parcel and no request, of ours or of theirs."""
+        return not (self._unacked or self._arriving or self._writes or self._requests)
 
     def __repr__(self) -> str:
         return f"<Link over {self.connection!r}>"
