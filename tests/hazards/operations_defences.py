@@ -64,6 +64,20 @@ OPERATIONS: tuple[Defence, ...] = (
         "tests/relay/test_certificates.py::test_metrics_are_open_to_others_on_request_only",
     ),
     defence(
+        "root follows no link in another's folder",
+        "storage/ownership.py",
+        "    flags |= os.O_NOFOLLOW",
+        "    flags |= 0",
+        "tests/storage/test_ownership.py::test_a_link_in_it_leads_root_nowhere[True]",
+    ),
+    defence(
+        "a relay that was moved away does not start",
+        "relay/store/sqlite/database.py",
+        "            check_not_moved(writing)\n            backup.revive(writing)",
+        "            backup.revive(writing)",
+        "tests/relay/test_moving.py::test_no_relay_starts_on_what_was_moved_until_it_is_taken_back",
+    ),
+    defence(
         "new calls while a relay stops",
         "relay/rpc.py",
         "        if self._stopping and method != HEALTH:",
