@@ -41,11 +41,12 @@ Say = Callable[[str], object]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Seconds of each phase."""
+    """Seconds of each phase, and how many read."""
 
     capacity_s: float
     hold_s: float
     after_kill_s: float
+    readers: int = READERS
 
 
 @dataclass(slots=True)
@@ -113,12 +114,12 @@ class Run:
         self.rows: list[str] = []
         self.report = Report()
 
-    async def ready(self) -> None:
+    async def ready(self, readers: int) -> None:
         """All are connected: their handshakes are not what is measured."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 sent, read = await self._both()
-                if sent["ready"] == SENDERS and read["ready"] == READERS:
+                if sent["ready"] == SENDERS and read["ready"] == readers:
                     return
                 await asyncio.sleep(0.1)
 
@@ -287,7 +288,7 @@ async def run(folder: Path, plan: Plan, say: Say) -> Report:
             f"{k.removeprefix('QUICNPROTOCHAT_').lower()} = {v}\n" for k, v in UNLIMITED.items()
         )
     )
-    seeds = [new_seed().hex() for _ in range(READERS)]
+    seeds = [new_seed().hex() for _ in range(plan.readers)]
     async with AsyncExitStack() as stack:
         server = stack.enter_context(PostgresServer())
         await server.execute("ALTER SYSTEM SET autovacuum = on")
@@ -316,7 +317,7 @@ async def run(folder: Path, plan: Plan, say: Say) -> Report:
         senders = await stack.enter_async_context(_people("senders", address, seeds))
         database = url.partition("@/")[2].partition("?")[0]
         this = Run(server, database, relays, senders, readers, say)
-        await this.ready()
+        await this.ready(plan.readers)
         capacity = await this.capacity(plan.capacity_s)
         say(f"{capacity:.0f} parcels/s is what this machine takes; {SHARE * capacity:.0f} from now")
         this.report.figures["capacity_per_s"] = round(capacity, 1)
