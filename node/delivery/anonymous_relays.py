@@ -17,9 +17,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from node.delivery.limits import DeliveryLimits
+from node.delivery.pauses import growing
 from node.delivery.relay_client import RelayClient
 from node.delivery.relay_pool import RelayPool
-from node.delivery.setbacks import Setbacks, growing
+from node.delivery.setbacks import Setbacks
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey

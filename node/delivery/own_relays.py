@@ -14,6 +14,7 @@ from typing import Any
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.mailbox import Mailbox
+from node.delivery.pauses import doubled
 from node.delivery.publish import (
     UNKNOWN_METHOD,
     publish_records,
@@ -269,8 +270,8 @@ class _Keeper:
         limits = self._limits
         if not isinstance(fault, RelayRefused):
             return limits.relay_retry_first_s
-        pause = min(limits.relay_retry_first_s * 2.0**self._refusals, limits.check_push_s)
-        self._refusals = min(self._refusals + 1, 16)
+        pause = doubled(limits.relay_retry_first_s, self._refusals, limits.check_push_s)
+        self._refusals += 1
         return max(pause, min(fault.retry_after_s, limits.check_push_s))
 
     async def _look(self, client: RelayClient) -> None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from node.delivery.limits import DeliveryLimits
+from node.delivery.pauses import growing
 from node.delivery.relay_client import RelayClient
-from node.delivery.setbacks import ProcessKey, Setbacks, growing
+from node.delivery.setbacks import ProcessKey, Setbacks
 from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey

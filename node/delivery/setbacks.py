@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import OrderedDict
 from typing import TypeAlias
 
 from node.delivery.limits import DeliveryLimits
+from node.delivery.pauses import growing
 from schemas.addresses import Address
 from schemas.ids import DeviceKey
 from schemas.limits import RELAY_PROCESSES
@@ -42,9 +42,3 @@ class Setbacks:
     def clear(self) -> None:
         """On another network everything may be otherwise."""
         self._known.clear()
-
-
-def growing(first_s: float, before: int, last_s: float) -> float:
-    """The pause after so many others: doubled each time, and spread, or all come at once."""
-    pause = min(first_s * 2.0 ** min(before, 16), last_s)
-    return pause * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing
