@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 _WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 SET_ADVERTISE: Final = "set advertise to HOST:PORT as nodes reach it, also if that is this one"
-ADDRESS_FILE: Final = "address"  # in the data folder: the address of the last start
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,10 @@ def is_local_guess(config: RelayConfig, here: Address) -> bool:
 
 def remember_address(config: RelayConfig, address: RelayAddress) -> None:
     """For commands beside the relay, and for people; a full disk keeps no relay from starting."""
-    file = config.data_dir / ADDRESS_FILE
     if _remembered(config) == address:
         return
     try:
-        write_private_file(file, f"{address}\n".encode())
+        write_private_file(config.address_file, f"{address}\n".encode())
     except Fault as fault:
         log.warning("the address of this relay is not in its folder: %s", fault)
 
@@ -76,7 +74,7 @@ def whereabouts(config: RelayConfig) -> Whereabouts:
 
 def _remembered(config: RelayConfig) -> RelayAddress | None:
     try:
-        return RelayAddress.parse((config.data_dir / ADDRESS_FILE).read_text(errors="replace"))
+        return RelayAddress.parse(config.address_file.read_text(errors="replace"))
     except (OSError, Refused):
         return None
 

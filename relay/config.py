@@ -29,6 +29,7 @@ from storage.sqlite import RAW_KEY_LENGTH
 ENVIRONMENT_PREFIX: Final = "QUICNPROTOCHAT_"
 DATABASE_FILE: Final = "relay.db"
 SEED_FILE: Final = "device.seed"
+ADDRESS_FILE: Final = "address"
 _HEX_KEY: Final = re.compile("[0-9a-fA-F]{64}")
 _SLIP: Final = 0.85  # how alike a variable is to a setting that was meant
 _FLAGS: Final = {"store_backend": "--store"}  # the others are named as their settings are
@@ -87,12 +88,18 @@ class RelayConfig:
         return self.data_dir / SEED_FILE
 
     @property
+    def address_file(self) -> Path:
+        """What nodes were given when the relay last started; on SQLite."""
+        return self.data_dir / ADDRESS_FILE
+
+    @property
     def private_files(self) -> tuple[Path, ...]:
-        """What the relay makes, and nobody else may read."""
+        """What the relay makes, and nobody else may read or change."""
         database = tuple(Path(f"{self.database}{suffix}") for suffix in ("", "-wal", "-shm"))
         if self.store_backend == "postgres":
             database = ()
-        return (self.seed, *database, *(folder / LOCK_FILE for folder in self.folders))
+        own = (self.seed, self.address_file)
+        return (*own, *database, *(folder / LOCK_FILE for folder in self.folders))
 
     @property
     def database_key(self) -> bytes | None:
