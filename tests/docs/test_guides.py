@@ -90,5 +90,5 @@ def test_the_backup_and_the_drill_work_as_they_are_written(tmp_path: Path) -> No
     assert "1 rows hold" in told
     assert not (tmp_path / "drill").exists()
     (tmp_path / "relay-monday.db").write_bytes(b"not a backup")
-    with pytest.raises(AssertionError, match="database"):
+    with pytest.raises(AssertionError, match="backup-damaged"):
         run(drill, tmp_path)
