@@ -70,7 +70,7 @@ class Endpoint:
         self._certificate = OwnCertificate(private_key, utc_now)
         self._admission = Admission(limits, listening=bool(handlers))
         self._routes: dict[bytes, Connection] = {}
-        self._ids: dict[Connection, set[bytes]] = {}  # what to remove from the routes at the end
+        self._ids: dict[Connection, list[bytes]] = {}  # what to remove from the routes at the end
         self._reset_key = ResetKey(private_key, limits.resets_per_s)
         self._peer_tokens: PeerTokens[Connection] = PeerTokens()
         self._accepted: set[Connection] = set()
@@ -196,12 +196,12 @@ class Endpoint:
 
     def route(self, connection_id: bytes, connection: Connection) -> None:
         self._routes[connection_id] = connection
-        self._ids[connection].add(connection_id)
+        self._ids[connection].append(connection_id)
 
     def unroute(self, connection_id: bytes) -> None:
         connection = self._routes.pop(connection_id, None)
         if connection is not None:
-            self._ids[connection].discard(connection_id)
+            self._ids[connection].remove(connection_id)
             self._reset_key.retire([connection_id], self._loop.time())
 
     def handshake_completed(self, connection: Connection) -> None:
@@ -216,7 +216,7 @@ class Endpoint:
             )
 
     def ended(self, connection: Connection) -> None:
-        connection_ids = self._ids.pop(connection, set())
+        connection_ids = self._ids.pop(connection, [])
         self._reset_key.retire(connection_ids, self._loop.time())
         for connection_id in connection_ids:
             if self._routes.get(connection_id) is connection:
@@ -339,7 +339,7 @@ class Endpoint:
 
     def _add(self, quic: MutualQuicConnection, remote: SockAddr, *, dialed: bool) -> Connection:
         connection = Connection(quic, self, dialed=dialed, remote=remote, limits=self._limits)
-        self._ids[connection] = set()
+        self._ids[connection] = []
         self.route(quic.host_cid, connection)
         return connection
 

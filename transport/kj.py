@@ -10,7 +10,7 @@ pycapnp is untyped. `Untyped` is the one name under which its objects travel in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ import capnp
 from schemas.errors import Blame, Fault, Refused
 
 from .collector import collecting_here
+from .compact import Signal
 from .limits import TransportLimits
 from .rpc_messages import read_message_untrusted, read_own_message
 from .rpc_tables import RpcTables
@@ -58,12 +59,12 @@ class KjTransport:
         self._stream = stream
         self._limits = limits
         self._tables = tables
-        self._want_data = asyncio.Event()  # KJ has a read outstanding
-        self._room = asyncio.Event()  # perhaps, since a call was held back
-        self._progress = asyncio.Event()  # a method began, or something was sent
+        self._want_data = Signal()  # KJ has a read outstanding
+        self._room = Signal()  # perhaps, since a call was held back
+        self._progress = Signal()  # a method began, or something was sent
         self._out = bytearray()
         self._out_unread = bytearray()  # the beginning of a message whose end KJ has yet to write
-        self._out_ready = asyncio.Event()
+        self._out_ready = Signal()
         self._out_paused = False
         self._out_ended = False
         self._closed = False
@@ -117,15 +118,14 @@ class KjTransport:
 
     # The pumps
 
-    async def run(self, disconnected: Callable[[], Awaitable[None]]) -> Fault | None:
-        """Pump until the stream ends, or KJ is `disconnected` or closes; returns why, if a fault.
+    async def run(self) -> Fault | None:
+        """Pump until the stream ends, or KJ has said its last; returns why, if a fault.
 
         Ends the protocol before it returns, so that every pending call fails at once.
         """
         pumps = {
             asyncio.create_task(self._pump_in(), name="rpc in"),
             asyncio.create_task(self._pump_out(), name="rpc out"),
-            asyncio.ensure_future(disconnected()),
         }
         fault: Fault | None = None
         try:

@@ -40,6 +40,7 @@ class TransportLimits:
     socket_buffer: int = 4 * MIB  # the kernel's; a burst must outlive one slow event-loop turn
     reassembly_ranges: int = 256  # gaps in one stream; aioquic's work grows with their square
     sent_records: int = 2_048  # packets of bare ACKs remembered; nobody acknowledges them
+    connection_ids: int = 4  # at once, of either side: three moves before one is replaced
     peer_connection_ids: int = 256  # that a peer issued and did not retire; one per migration
 
     # Path MTU (RFC 8899)

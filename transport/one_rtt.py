@@ -28,7 +28,7 @@ from aioquic.quic.stream import QuicStream
 
 from .flow_control import FlowControlledConnection
 from .limits import TransportLimits
-from .one_rtt_packet import OneRttPacketBuilder
+from .one_rtt_packet import OneRttPacketBuilder, builder_for
 
 _SHORT_HEADER = 0x40  # of the first byte's upper two bits: the fixed bit, and no long header
 _RESERVED_BITS = 0x18
@@ -40,7 +40,6 @@ class OneRttConnection(FlowControlledConnection):
     def __init__(self, limits: TransportLimits, **aioquic: Any) -> None:
         super().__init__(limits, **aioquic)
         self._one_rtt: tuple[CryptoPair, QuicPacketSpace] | None = None
-        self._builder = OneRttPacketBuilder(limits.datagram)
 
     @property
     def paced(self) -> bool:
@@ -199,9 +198,7 @@ class OneRttConnection(FlowControlledConnection):
     ) -> list[tuple[bytes, NetworkAddress]]:
         """As aioquic's `datagrams_to_send` does it when there is nothing rare."""
         path, loss, pacer = self._network_paths[0], self._loss, self._loss._pacer
-        builder = self._builder
-        if builder.datagram_size != self._max_datagram_size:
-            builder = self._builder = OneRttPacketBuilder(self._max_datagram_size)
+        builder = builder_for(self._max_datagram_size)
         datagrams: list[tuple[bytes, NetworkAddress]] = []
         self._pacing_at = None
         while True:

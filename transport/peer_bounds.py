@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.connection import NetworkAddress, QuicConnectionError, QuicReceiveContext
+from aioquic.quic.events import QuicEvent
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.stream import QuicStream
 
+from .compact import Queue
 from .congestion import WatchedCongestionControl
 from .limits import TransportLimits
 from .one_rtt import OneRttConnection
@@ -33,8 +34,11 @@ class BoundedConnection(OneRttConnection):
         self._max_ranges = limits.reassembly_ranges
         self._max_connection_ids = limits.peer_connection_ids
         self._max_unacked_records = self._records_purge_at = limits.sent_records
-        self._skipped: deque[int] = deque(maxlen=_SKIPPED_KEPT)
+        self._skipped: tuple[int, ...] = ()
         self._skip_at = 0
+        self._local_active_connection_id_limit = limits.connection_ids
+        self._events: Any = Queue[QuicEvent]()
+        self._datagrams_pending: Any = Queue[bytes]()  # no peer takes any
         self._congestion = WatchedCongestionControl(base=limits.datagram)
         self._loss._cc = self._congestion
         self._take_ack = self._loss.on_ack_received
@@ -58,7 +62,7 @@ class BoundedConnection(OneRttConnection):
         # than the path carries; a number that was never sent tells.
         if self._packet_number >= self._skip_at and self._handshake_confirmed:
             if self._skip_at:
-                self._skipped.append(self._packet_number)
+                self._skipped = (*self._skipped, self._packet_number)[-_SKIPPED_KEPT:]
                 self._packet_number += 1
             self._skip_at = self._packet_number + 1 + secrets.randbelow(2 * _SKIP_ABOUT_EVERY)
         datagrams = super().datagrams_to_send(now)

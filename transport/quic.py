@@ -23,7 +23,12 @@ from schemas.limits import KIB
 
 from .limits import TransportLimits
 from .probing import ProbingConnection
-from .settled import forget_handshake, share_frame_handlers
+from .settled import (
+    forget_handshake,
+    share_frame_handlers,
+    small_buffers,
+    with_usual_values,
+)
 from .tls import MutualContext, PeerPolicy
 
 # aioquic warns of each broken handshake, so strangers could fill our log; we count them instead.
@@ -35,6 +40,7 @@ _quic_log.propagate = False
 MAX_HANDSHAKE_BYTES = 64 * KIB  # per epoch; ours has 3 KiB, tickets of a foreign server add some
 
 
+@with_usual_values
 class MutualQuicConnection(ProbingConnection):
     """A QuicConnection that authenticates both sides.
 
@@ -67,6 +73,7 @@ class MutualQuicConnection(ProbingConnection):
     def _initialize(self, peer_cid: bytes) -> None:
         # Also called again after Retry and after version negotiation.
         super()._initialize(peer_cid)
+        self._crypto_buffers = small_buffers()
         self.tls: tls.Context = MutualContext(self.tls, self._policy, self._configuration)
 
     def _confirm_handshake(self) -> None:

@@ -57,7 +57,7 @@ async def serve_rpc(
         nesting_limit=limits.rpc_nesting,
     )
     try:
-        session.judge(await transport.run(server.on_disconnect))
+        session.judge(await transport.run())
     finally:
         session.over()
         transport.lose("the server ends")
@@ -85,7 +85,7 @@ async def connect_rpc(
         traversal_limit_in_words=traversal_words(limits.rpc_message),
         nesting_limit=limits.rpc_nesting,
     )
-    pump = asyncio.create_task(_pump(transport, client, session), name="rpc client")
+    pump = asyncio.create_task(_pump(transport, session), name="rpc client")
     try:
         yield RpcClient(client, session)
     finally:
@@ -98,8 +98,8 @@ async def connect_rpc(
         await _drain(session)
 
 
-async def _pump(transport: KjTransport, client: Untyped, session: RpcSession) -> None:
-    session.judge(await transport.run(client.on_disconnect))
+async def _pump(transport: KjTransport, session: RpcSession) -> None:
+    session.judge(await transport.run())
 
 
 async def _drain(session: RpcSession) -> None:

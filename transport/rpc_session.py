@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from schemas.errors import Blame, Fault, Malformed, Refused, Unreachable
 
+from .compact import Signal
 from .errors import ConnectionLost, StreamReset
 from .kj import KjException, KjTransport, Untyped, new_capability
 from .limits import DEFAULT_LIMITS, TransportLimits
@@ -48,8 +49,7 @@ class RpcSession:
         self._over = False
         self._exported = 0
         self.tables = RpcTables(limits, note_held)
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = Signal(is_set=True)
 
     def service(
         self, capability: Untyped, *, deadline_s: float | None = _DEFAULT_DEADLINE

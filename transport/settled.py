@@ -1,26 +1,36 @@
 """What a finished handshake leaves behind, let go: half of what an idle connection costs.
 
 aioquic keeps for a connection's life what only its first second needs: three buffers of 16 KiB,
-packet spaces and keys that are discarded already, certificates; and a table of handlers that is the
-same for every connection.
+packet spaces and keys that are discarded already, certificates, the state of TLS; and a table of
+handlers that is the same for every connection. What an idle connection does need is replaced by
+what takes less (compact.py).
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aioquic import tls
+from aioquic._crypto import AEAD
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
-from aioquic.quic.connection import QuicConnection
-from aioquic.quic.crypto import CryptoPair
-from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.connection import MAX_LOCAL_CHALLENGES, QuicConnection
+from aioquic.quic.crypto import CIPHER_SUITES, CryptoPair, NoCallback, derive_key_iv_hp
+from aioquic.quic.recovery import QuicPacketNumberWindow, QuicPacketSpace
 
+from .compact import PausingAead, Queue, ReceivedNumbers
+
+_OUR_HANDSHAKE: Final = 4_096  # bytes in one epoch; half of it is a post-quantum share
 _FINISHED: Final = (tls.Epoch.INITIAL, tls.Epoch.HANDSHAKE)
 _WITHOUT_KEYS: Final = (*_FINISHED, tls.Epoch.ZERO_RTT)
 # Nobody writes to these: a packet of an epoch without keys ends before its space is looked at.
 _NO_SPACE: Final = QuicPacketSpace()
 _NO_SPACE.discarded = True
 _NO_KEYS: Final = CryptoPair()
+
+
+def small_buffers() -> dict[tls.Epoch, Buffer]:
+    """For what the handshake will send in each epoch, instead of aioquic's 16 KiB."""
+    return {epoch: Buffer(capacity=_OUR_HANDSHAKE) for epoch in (*_FINISHED, tls.Epoch.ONE_RTT)}
 
 
 def forget_handshake(quic: QuicConnection) -> None:
@@ -34,12 +44,116 @@ def forget_handshake(quic: QuicConnection) -> None:
         quic._loss.spaces = [quic._spaces[one_rtt]]
         quic._cryptos |= dict.fromkeys(_WITHOUT_KEYS, _NO_KEYS)
         quic._cryptos_initial = dict.fromkeys(quic._cryptos_initial, _NO_KEYS)
-    context = quic.tls
-    context._peer_certificate = None
-    context._peer_certificate_chain = []
-    context._certificate_request = None
-    context.received_extensions = None
-    context.handshake_extensions = []
+    _shrink_space(quic._spaces[one_rtt])
+    for keys in (quic._cryptos[one_rtt].recv, quic._cryptos[one_rtt].send):
+        _shrink_keys(keys)
+    for path in quic._network_paths:
+        _shrink_path(path)
+    quic._loss._logger = quic._logger
+    _forget_tls(quic.tls)
+    _forget_usual(quic)
+
+
+def _shrink_space(space: Any) -> None:
+    if isinstance(space.received_packets, QuicPacketNumberWindow):
+        space.received_packets = ReceivedNumbers(space.received_packets)
+
+
+def _shrink_keys(keys: Any) -> None:
+    keys._setup_cb = keys._teardown_cb = NoCallback  # they write aioquic's own log
+    if isinstance(keys.aead, AEAD):
+        _, cipher_name = CIPHER_SUITES[keys.cipher_suite]
+        key, iv, _ = derive_key_iv_hp(
+            cipher_suite=keys.cipher_suite, secret=keys.secret, version=keys.version
+        )
+        keys.aead = PausingAead(cipher_name, key, iv)
+
+
+def _shrink_path(path: Any) -> None:
+    if not path.remote_challenges:
+        path.remote_challenges = Queue()
+    if not path.local_challenges:
+        path.local_challenges = Queue(MAX_LOCAL_CHALLENGES)
+
+
+# What post-handshake messages, the exporter and aioquic's report of the handshake still need.
+_OF_TLS: Final = (
+    "_Context__logger",
+    "_exporter_secret",
+    "_is_client",
+    "_receive_buffer",
+    "_session_resumed",
+    "alpn_negotiated",
+    "early_data_accepted",
+    "group",
+    "key_schedule",
+    "new_session_ticket_cb",
+    "proven",
+    "refusal",
+    "state",
+)
+
+
+def _forget_tls(context: tls.Context) -> None:
+    context.__dict__ = {
+        name: context.__dict__[name] for name in _OF_TLS if name in context.__dict__
+    }
+    for name in ("hash", "secret"):  # the transcript's, and the one that all keys came from
+        vars(context.key_schedule).pop(name, None)
+
+
+# What aioquic's attributes nearly always are from then on, or are not asked for any more.
+_USUAL: Final[dict[str, object]] = {
+    "_close_event": None,
+    "_close_pending": False,
+    "_connect_called": False,
+    "_crypto_retransmitted": False,
+    "_handshake_done_pending": False,
+    "_key_update_pending": False,
+    "_local_ack_delay_exponent": 3,
+    "_peer_retire_prior_to": 0,
+    "_peer_token": b"",
+    "_probe_pending": False,
+    "_quic_logger": None,
+    "_remote_ack_delay_exponent": 3,
+    "_remote_max_datagram_frame_size": None,
+    "_remote_max_streams_uni": 0,
+    "_remote_preferred_address": None,
+    "_retry_count": 0,
+    "_retry_source_connection_id": None,
+    "_search": None,
+    "_search_path": None,
+    "_session_ticket_fetcher": None,
+    "_session_ticket_handler": None,
+    "_streams_blocked_pending": False,
+    "_token_handler": None,
+    "_version_negotiated_compatible": False,
+    "_version_negotiated_incompatible": False,
+}
+_OF_HANDSHAKE: Final = {
+    "_crypto_frame_type",
+    "_crypto_packet_version",
+    "_local_initial_source_connection_id",
+    "_policy",
+    "_remote_version_information",
+}
+C = TypeVar("C", bound=type[QuicConnection])
+
+
+def with_usual_values(connection: C) -> C:
+    """A class whose connections need not have the usual values themselves."""
+    for name, value in _USUAL.items():
+        setattr(connection, name, value)
+    return connection
+
+
+def _forget_usual(quic: QuicConnection) -> None:
+    """The others fit into a table of half the size (85 entries)."""
+    quic.__dict__ = {
+        name: value
+        for name, value in quic.__dict__.items()
+        if name not in _OF_HANDSHAKE and (name not in _USUAL or value != _USUAL[name])
+    }
 
 
 _TABLE: Final = "_QuicConnection__frame_handlers"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from .compact import Queue
 from .errors import ConnectionLost, StreamCode, StreamReset
 
 
@@ -37,7 +37,7 @@ class Stream:
         self._host = host
         # A waiting writer wakes for this much room, not for each acknowledged packet.
         self._wake_room = wake_room
-        self._chunks: deque[bytes] = deque()
+        self._chunks: Queue[bytes] = Queue()
         self._received = 0
         self._read_over = False  # the end, a reset, or our own stop
         self._read_fault: StreamReset | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator
 
 from .stream import Stream
@@ -30,8 +29,8 @@ class StreamTable:
         self._open: dict[int, Stream] = {}
         self._seen = 0  # opened by the peer, as a count of ids of that kind
         self._unseen: set[int] = set()  # below that count, with no data yet
-        self._waiting: deque[Stream] = deque()
-        self._acceptors: deque[asyncio.Future[None]] = deque()
+        self._waiting: list[Stream] = []  # `accept_queue` of them at most
+        self._acceptors: list[asyncio.Future[None]] = []
 
     def __len__(self) -> int:
         return len(self._open)
@@ -83,7 +82,7 @@ class StreamTable:
             finally:
                 if waiter in self._acceptors:
                     self._acceptors.remove(waiter)
-        return self._waiting.popleft()
+        return self._waiting.pop(0)
 
     def connection_over(self) -> None:
         """Every stream ends, and whoever waits for one looks again."""
@@ -94,7 +93,7 @@ class StreamTable:
 
     def _wake(self, *, everyone: bool) -> None:
         while self._acceptors:
-            waiter = self._acceptors.popleft()
+            waiter = self._acceptors.pop(0)
             if not waiter.done():
                 waiter.set_result(None)
                 if not everyone:

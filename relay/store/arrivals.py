@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from relay.store.contract import MailboxName
+from transport.compact import Signal
 
 PREFIX_LENGTH = 6  # bytes of a recipient's key that a notice from another process holds
 
@@ -15,16 +15,16 @@ class Arrivals:
     """Belongs to the event loop's thread. Nothing is kept for a mailbox that nobody watches."""
 
     def __init__(self) -> None:
-        self._watchers: dict[MailboxName, set[asyncio.Event]] = {}
+        self._watchers: dict[MailboxName, set[Signal]] = {}
         self._names: dict[bytes, set[MailboxName]] = {}  # that are watched, by prefix
 
     def __len__(self) -> int:
         return sum(map(len, self._watchers.values()))
 
     @contextmanager
-    def watch(self, name: MailboxName) -> Iterator[asyncio.Event]:
+    def watch(self, name: MailboxName) -> Iterator[Signal]:
         """An event that is set when mail arrives; clear it BEFORE looking into the mailbox."""
-        event = asyncio.Event()
+        event = Signal()
         self._watchers.setdefault(name, set()).add(event)
         prefix = bytes(name.recipient)[:PREFIX_LENGTH]
         self._names.setdefault(prefix, set()).add(name)

@@ -34,9 +34,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     told: list[str] = []
     run = KjTransport.run
 
-    async def watched(self: KjTransport, disconnected: Callable[[], Awaitable[None]]) -> object:
+    async def watched(self: KjTransport) -> object:
         self._protocol = Witness(self._protocol, told)
-        return await run(self, disconnected)
+        return await run(self)
 
     monkeypatch.setattr(KjTransport, "run", watched)
     return told

@@ -15,7 +15,7 @@ class Failing:
     """The endpoint's socket, with some sends refused."""
 
     def __init__(self, real: Any, error: int, above: int = 0) -> None:
-        self._real, self._error, self._above, self.left = real, error, above, 20
+        self._real, self._error, self._above, self.left = real, error, above, 12
 
     def sendto(self, data: bytes, to: Any) -> Any:
         if self.left and len(data) > self._above:
