@@ -14,6 +14,7 @@ from node.engine import values as v
 from node.home import create_home
 from node.node import Node, NodeConfig
 from schemas.addresses import Address
+from schemas.errors import Refused
 from schemas.ids import GroupId
 from tests.node.delivery.support import LOOPBACK, QUICK, QUICK_TRANSPORT
 
@@ -52,6 +53,18 @@ async def card(node: Node) -> str:
 async def befriend(a: Node, b: Node) -> None:
     await a.add_contact(await card(b))
     await b.add_contact(await card(a))
+
+
+async def once_stocked(ada: Node, bob: Node) -> v.GroupView:
+    """A group of these two: bob's key packages come to his relay a moment after he has."""
+    async with asyncio.timeout(15):
+        while True:
+            try:
+                return await ada.direct_group(bob.identity)
+            except Refused as refused:
+                if refused.code != "no-key-package":
+                    raise
+                await asyncio.sleep(0.05)
 
 
 async def joined(node: Node, group: GroupId, seconds: float = 10.0) -> None:

@@ -17,7 +17,7 @@ from schemas.errors import Refused
 from schemas.ids import IdentityKey
 from schemas.path_policy import PathPolicy
 from schemas.records import EndpointRecord
-from tests.node.delivery.real import DONE, Person, befriend, joined, ledger, texts
+from tests.node.delivery.real import DONE, Person, befriend, joined, ledger, once_stocked, texts
 from tests.node.delivery.support import Relays, eventually, within
 
 
@@ -31,7 +31,7 @@ def linked(a: Node, b: Node) -> bool:
 
 async def group_of(a: Node, b: Node) -> object:
     await befriend(a, b)
-    made = await a.direct_group(b.identity)
+    made = await once_stocked(a, b)
     await joined(b, made.group)
     return made.group
 

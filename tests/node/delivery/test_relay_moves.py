@@ -20,11 +20,10 @@ from node.node import Node, NodeConfig
 from relay.server import Relay, open_relay
 from relay.store.contract import MailboxName, Quotas
 from schemas.addresses import Address, RelayAddress
-from schemas.errors import Refused
 from schemas.ids import DeviceKey, IdentityKey
 from schemas.path_policy import PathPolicy
 from schemas.records import Signed
-from tests.node.delivery.real import DONE, FAST, Person, card, joined, ledger, texts
+from tests.node.delivery.real import DONE, FAST, Person, card, joined, ledger, once_stocked, texts
 from tests.node.delivery.support import (
     LOOPBACK,
     QUICK_TRANSPORT,
@@ -78,18 +77,6 @@ async def talking(ada: Node, bob: Node) -> v.GroupView:
     await ledger(ada, await ada.ask(c.Send(group.group, "hello")), DONE)
     await texts(bob, 1)
     return group
-
-
-async def once_stocked(ada: Node, bob: Node) -> v.GroupView:
-    """Bob's key packages come to his relay a moment after he has."""
-    async with asyncio.timeout(15):
-        while True:
-            try:
-                return await ada.direct_group(bob.identity)
-            except Refused as refused:
-                if refused.code != "no-key-package":
-                    raise
-                await asyncio.sleep(0.05)
 
 
 async def relays_of(reader: Node, device: DeviceKey) -> tuple[str, ...]:
