@@ -22,7 +22,16 @@ from relay.store.delivery_tokens import Bringer
 from relay.store.sqlite.store import SqliteStore
 from schemas.errors import Fault, Refused, Unreachable
 from schemas.node_service import EnqueueItem
-from tests.node.delivery.real import DONE, Person, befriend, card, joined, ledger, texts
+from tests.node.delivery.real import (
+    DONE,
+    Person,
+    befriend,
+    card,
+    joined,
+    ledger,
+    once_stocked,
+    texts,
+)
 from tests.node.delivery.support import (
     QUICK_TRANSPORT,
     Relays,
@@ -68,7 +77,7 @@ async def test_two_people_talk_directly(
     assert link.name == "bob"
     assert link.path == "direct"
     assert link.rtt_ms is not None
-    assert (await within(ada.direct_group(bob.identity))).group == group
+    assert (await once_stocked(ada, bob)).group == group
 
 
 async def test_a_message_to_somebody_away_goes_through_the_relay(
@@ -80,7 +89,7 @@ async def test_a_message_to_somebody_away_goes_through_the_relay(
     ada = await stack.enter_async_context(people["ada"].running(address))
     async with people["bob"].running(address) as bob:
         await befriend(ada, bob)
-        group = (await within(ada.direct_group(bob.identity))).group
+        group = (await once_stocked(ada, bob)).group
         await joined(bob, group)
         bob_key = bob.identity
         await ledger(ada, await ada.ask(c.Send(group, "before")), DONE)
@@ -137,7 +146,7 @@ async def test_a_relay_that_damages_parcels_causes_no_loss(
     ada = await stack.enter_async_context(people["ada"].running(address))
     async with people["bob"].running(address) as bob:
         await befriend(ada, bob)
-        group = (await within(ada.direct_group(bob.identity))).group
+        group = (await once_stocked(ada, bob)).group
         await joined(bob, group)
         await ledger(ada, await ada.ask(c.Send(group, "before")), DONE)
     original = SqliteStore.enqueue
@@ -172,7 +181,7 @@ async def test_a_relay_that_restarts_loses_nothing(
         ada = await stack.enter_async_context(people["ada"].running(address))
         async with people["bob"].running(address) as bob:
             await befriend(ada, bob)
-            group = (await within(ada.direct_group(bob.identity))).group
+            group = (await once_stocked(ada, bob)).group
             await joined(bob, group)
             await ledger(ada, await ada.ask(c.Send(group, "one")), DONE)
         two = await ada.ask(c.Send(group, "two"))
@@ -323,7 +332,7 @@ async def test_events_reach_subscribers(people: dict[str, Person], stack: AsyncE
     bob = await stack.enter_async_context(people["bob"].running())
     await befriend(ada, bob)
     with bob.subscribe() as events:
-        await within(ada.direct_group(bob.identity))
+        await once_stocked(ada, bob)
         async with asyncio.timeout(10):
             async for event in events:
                 if event.kind in ("request", "joined"):

@@ -13,7 +13,7 @@ from node.engine import delivery_commands as d
 from node.engine.values import Accepted
 from relay.server import open_relay
 from relay.store.contract import Quotas
-from tests.node.delivery.real import DONE, Person, befriend, joined, ledger
+from tests.node.delivery.real import DONE, Person, befriend, joined, ledger, once_stocked
 from tests.node.delivery.support import (
     QUICK_TRANSPORT,
     FakeEngine,
@@ -108,7 +108,7 @@ async def test_a_full_mailbox_is_told_to_its_owner(
         a = await stack.enter_async_context(ada.running())
         async with bob.running(str(relay.address)) as b:
             await befriend(a, b)
-            group = (await within(a.direct_group(b.identity))).group
+            group = (await once_stocked(a, b)).group
             await joined(b, group)
             await ledger(a, await a.ask(c.Send(group, "before")), DONE)
         for n in range(6):
@@ -134,7 +134,7 @@ async def test_a_lone_reader_tells_the_authors_before_it_ends(
     ada, bob = Person(tmp_path, "ada"), Person(tmp_path, "bob")
     async with ada.running(str(relay.address)) as a, bob.running(str(relay.address)) as b:
         await befriend(a, b)
-        group = (await within(a.direct_group(b.identity))).group
+        group = (await once_stocked(a, b)).group
         await joined(b, group)
         await ledger(a, await a.ask(c.Send(group, "before")), DONE)
     async with ada.running() as a:
