@@ -195,8 +195,9 @@ class Endpoint:
         return failure != "send-too-large"
 
     def route(self, connection_id: bytes, connection: Connection) -> None:
-        self._routes[connection_id] = connection
-        self._ids[connection].append(connection_id)
+        if connection_id not in self._routes:  # told twice: made, and sent
+            self._routes[connection_id] = connection
+            self._ids[connection].append(connection_id)
 
     def unroute(self, connection_id: bytes) -> None:
         connection = self._routes.pop(connection_id, None)

@@ -114,7 +114,12 @@ class AnonymousRelays:
         self, guise: _Guise, address: RelayAddress, owner: DeviceKey, *, eager: bool
     ) -> RelayClient:
         silent = self._silent.get(address)
-        if silent is not None and silent.until > self._clock() and not eager:
+        if (
+            silent is not None
+            and silent.until > self._clock()
+            and not eager
+            and not guise.pool.connected(address)
+        ):
             raise silent.fault.with_traceback(None)
         try:
             # How long it is left alone is said here, for all guises: a guise's own pause may be
@@ -146,6 +151,7 @@ class AnonymousRelays:
         self._unanswered.clear()
         for owner in list(self._guises):
             self._retire(owner)
+        self._free.set()
 
     async def close(self) -> None:
         self._closing = True
