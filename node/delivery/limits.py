@@ -41,6 +41,7 @@ class DeliveryLimits:
     invitation_reach_s: float = 6.0  # for a KeyPackage that nobody but the device itself has
     quick_resolve_s: float = 0.2  # what is known here, before asking anybody else
     dials_at_once: int = 16
+    dial_turn_s: float = 1.0  # of one device; then the next one greets, too: its hello is awaited
     redial_first_s: float = 1.0  # after a failed dial; doubles, with jitter
     redial_last_s: float = 300.0
     news_burst: int = 2  # of one device's addresses, as of mDNS and the DHT; backoff starts anew

@@ -121,7 +121,8 @@ class Links:
 
         Several dials of a device take turns, and who finds in its turn that there is a link closes
         its connection and returns that one: to the peer, which may see them in another order, a
-        second hello says that the first link is lost. Raises the Fault that ended the greeting.
+        second hello says that the first link is lost. A turn ends after `dial_turn_s`: the peer
+        does not wait for ever for the next one's hello. Raises the Fault that ended the greeting.
         """
         generation = 0 if instead_of is None else instead_of.generation + 1
         ready: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
@@ -166,7 +167,7 @@ class Links:
         self._dialed[device] = ready
         try:
             if before is not None:
-                await asyncio.wait({before})
+                await asyncio.wait({before}, timeout=self._limits.dial_turn_s)
             link = self.get(device)
             if link is not None and link.generation >= generation:
                 ready.set_result(link)

@@ -105,6 +105,26 @@ async def test_the_second_dial_makes_the_link_when_the_first_one_fails(nodes: Fa
     await one_connection(a, b)
 
 
+async def test_a_dial_that_hangs_does_not_take_the_next_one_with_it(
+    nodes: FakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peer's deadline for a hello runs for the second connection while that waits its turn."""
+    options = {"hello_deadline_s": 1.5, "dial_turn_s": 0.1}
+    a, b = await nodes(**options), await nodes(**options)
+    first, second = await dialled(a, b), await dialled(a, b)
+    monkeypatch.setattr(first, "open_stream", asyncio.Event().wait)
+    hanging, waiting = (
+        asyncio.ensure_future(a.delivery.links.adopt(each)) for each in (first, second)
+    )
+    link = await within(waiting)
+    assert link.connection is second
+    with pytest.raises(Fault, match="did not say hello"):
+        await within(hanging)
+    await one_connection(a, b)
+    assert a.delivery.links.get(b.engine.key) is link
+    assert all(each.acked for each in await a.outcomes(a.post(b.engine, 3)))
+
+
 async def test_no_second_link_where_the_peer_has_made_one_meanwhile(nodes: FakeNodes) -> None:
     a, b = await nodes(), await nodes()
     ours = await dialled(a, b)
