@@ -298,7 +298,7 @@ class RelayPool:
                 await asyncio.wait({closed}, timeout=look_s)
         finally:
             closed.cancel()
-        self._lost.note(process.key)
+        self._lost.note(process.key, self._loop.time())
 
     def _kept(self, process: _Process) -> bool:
         device = process.address.device
@@ -319,7 +319,7 @@ class RelayPool:
         pause = growing(limits.relay_retry_first_s, process.failures, limits.relay_retry_last_s)
         process.failures += 1
         process.not_before = self._loop.time() + pause
-        self._unanswered.note(process.key)
+        self._unanswered.note(process.key, process.dialed_at)
         log.info("%r: %s", process.address, fault)
 
     def _make_room(self) -> None:

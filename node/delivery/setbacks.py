@@ -23,14 +23,20 @@ class Setbacks:
         self._clock = asyncio.get_running_loop().time
         self._known: OrderedDict[ProcessKey, tuple[int, float]] = OrderedDict()
 
-    def note(self, process: ProcessKey) -> None:
-        """It did not answer, or was lost."""
+    def note(self, process: ProcessKey, since: float) -> None:
+        """It did not answer to what began at `since`, loop time, or was lost then.
+
+        What many dials see, or what began while it yields, is one setback.
+        """
         limits, now = self._limits, self._clock()
-        before, until = self._known.pop(process, (0, now))
+        before, until = self._known.get(process, (0, 0.0))
+        if since < until:
+            return
         if now - until >= limits.relay_steady_s:
             before = 0
         pause = growing(limits.relay_return_first_s, before, limits.relay_return_last_s)
         self._known[process] = before + 1, now + pause
+        self._known.move_to_end(process)
         if len(self._known) > limits.relays_at_once * RELAY_PROCESSES:
             self._known.popitem(last=False)
 
