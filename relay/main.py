@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +239,7 @@ def _tell_copied(what: str, copied: Copied, *, as_json: bool) -> None:
 async def serve(config: RelayConfig, announce: Callable[[Relay], None]) -> None:
     """Run a relay until the first SIGINT or SIGTERM; SIGHUP has it read its certificate again.
 
-    Raises what `open_relay` raises.
+    Raises what `open_relay` raises, and Refused `moved-away` once the database was.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -252,7 +252,7 @@ async def serve(config: RelayConfig, announce: Callable[[Relay], None]) -> None:
 
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, on_signal)
-    if not await _store_is_there(config, stop):
+    if not await _unless_told(stop, until_there(config)):
         return
     async with kj_loop(), open_relay(config) as relay:
         loop.add_signal_handler(signal.SIGHUP, relay.monitoring.reload)
@@ -263,12 +263,15 @@ async def serve(config: RelayConfig, announce: Callable[[Relay], None]) -> None:
         gc.set_threshold(GC_THRESHOLD)
         announce(relay)
         async with told_to_systemd():
-            await stop.wait()
+            if relay.membership is None:
+                await stop.wait()
+            else:
+                await _unless_told(stop, relay.membership.until_shut_out())
 
 
-async def _store_is_there(config: RelayConfig, stop: asyncio.Event) -> bool:
-    """Waits for it; False: the relay was told to stop. Raises as `until_there`."""
-    waiting = asyncio.create_task(until_there(config))
+async def _unless_told(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Waits for it; False: the relay was told to stop. Raises as `work`."""
+    waiting = asyncio.create_task(work)
     told = asyncio.create_task(stop.wait())
     await asyncio.wait({waiting, told}, return_when=asyncio.FIRST_COMPLETED)
     told.cancel()

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from relay.store.moved import WAS_MOVED
 from relay.store.processes import HEARTBEAT_S, LIVE_S, Process, Processes
 from relay.upkeep import Upkeep
 from schemas.addresses import Address
@@ -35,6 +36,8 @@ class Membership:
         self._run = os.urandom(16)
         self._replaced = False
         self.known: list[Process] = []
+        self._shut_out = asyncio.Event()
+        self._why: Fault | None = None
 
     @property
     def live(self) -> list[Address]:
@@ -63,6 +66,12 @@ class Membership:
                 async with asyncio.timeout(_WITHDRAW_S):
                     await self._store.withdraw(self._address, self._run)
 
+    async def until_shut_out(self) -> None:
+        """Waits for as long as this process may go on. Raises Refused `moved-away`."""
+        await self._shut_out.wait()
+        assert self._why is not None
+        raise self._why
+
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
@@ -71,6 +80,10 @@ class Membership:
                     await self._announce()
                 self._upkeep.got_through(HEARTBEAT)
             except (Fault, TimeoutError) as why:
+                if isinstance(why, Fault) and why.code == WAS_MOVED:
+                    self._why = why
+                    self._shut_out.set()
+                    return
                 self._upkeep.held_up(HEARTBEAT, why, "the other processes do not hear of this one")
 
     async def _announce(self) -> None:

@@ -76,6 +76,7 @@ class Relay:
     service: RelayService
     counters: Counter[str]  # streams and calls that broke the protocol, by reason
     monitoring: Monitoring
+    membership: Membership | None  # None: the store is its own
 
     @property
     def metrics(self) -> Address | None:
@@ -177,6 +178,7 @@ async def open_relay(
         if is_local_guess(config, here):
             log.warning("nodes elsewhere cannot reach %s: %s", here, SET_ADVERTISE)
         address = RelayAddress(here, device.public)
+        membership = None
         if store.processes is not None:
             membership = Membership(
                 store.processes,
@@ -193,7 +195,15 @@ async def open_relay(
             remember_address(config, address)
             service.address = lambda: address
         yield Relay(
-            listen, address, device.public, store, desk, service, front.counters, monitoring
+            listen,
+            address,
+            device.public,
+            store,
+            desk,
+            service,
+            front.counters,
+            monitoring,
+            membership,
         )
 
 

@@ -59,15 +59,19 @@ async def move(
     Raises Refused `already-running`, `target-not-empty`, `moved-away`; Fault `cannot-move`,
     `move-damaged` when what was written is not what was read, and what the databases raise.
     """
-    async with opened_source as source:
-        async with opened_target as target:
-            moved = await _move(source, target, progress)
-        try:  # the target is whole and on disk by now
+    done = None
+    try:
+        async with opened_source as source:
+            async with opened_target as target:
+                moved = await _move(source, target, progress)
+            done = moved  # the target is whole and on disk
             await source.mark_as_moved(now)
-            moved.marked = True
-        except Fault as fault:
-            log.error("the old database is not marked as moved: %s", fault)
-        return moved
+        done.marked = True  # and the mark, too
+    except Fault as fault:
+        if done is None:
+            raise
+        log.error("the old database is not marked as moved: %s", fault)
+    return done
 
 
 async def _move(source: Source, target: Target, progress: Progress) -> Moved:

@@ -12,7 +12,7 @@ from relay.store.contract import Usage
 from relay.store.postgres import moved
 from relay.store.postgres.connecting import Connection, connect
 from relay.store.postgres.failures import blaming_the_server
-from relay.store.postgres.schema import migrate
+from relay.store.postgres.schema import migrate, require_schema
 from relay.store.postgres.usage import count
 from relay.store.processes import LIVE_S
 
@@ -172,10 +172,14 @@ class PostgresSide:
     async def hold(self, mode: str) -> None:
         """Against changes by others, or wait for them. Raises Refused `already-running`."""
         with blaming_the_server():
-            if await self._connection.fetchval(_LIVE):
-                raise relay_runs(HERE)
+            await self._check_none_lives()
             names = ", ".join(sorted(set(await self.tables()) - {"schema_version"}))
             await self._connection.execute(f"LOCK TABLE {names} IN {mode} MODE")
+            await self._check_none_lives()  # one may have come before the lock
+
+    async def _check_none_lives(self) -> None:
+        if await self._connection.fetchval(_LIVE):
+            raise relay_runs(HERE)
 
 
 @asynccontextmanager
@@ -184,18 +188,29 @@ async def postgres_source(url: str) -> AsyncIterator[PostgresSide]:
 
     Raises Refused `already-running`, `moved-away`, Fault as `connect`.
     """
-    async with _connected(url) as connection, connection.transaction():
+    async with _connected(url) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
         side = PostgresSide(connection)
         await moved.check_not_moved(connection)
         await side.hold("SHARE")
         yield side
+        with blaming_the_server():
+            await transaction.commit()
 
 
 async def take_back(url: str) -> None:
-    """A relay may start on it again. Raises Refused `not-moved`, Fault as `connect`."""
-    async with _connected(url) as connection:
+    """A relay may start on it again, which migrates it: before, it refuses writes.
+
+    Raises Refused `not-moved`, Fault `no-database` and as `connect`.
+    """
+    connection = await connect(url)
+    try:
         with blaming_the_server():
+            await require_schema(connection)
             await moved.take_back(connection)
+    finally:
+        connection.terminate()
 
 
 @asynccontextmanager

@@ -11,12 +11,13 @@ from typing import Final
 from schemas.errors import Refused
 from schemas.times import utc
 
+WAS_MOVED: Final = "moved-away"  # the code of the refusal
 MOVED_AWAY: Final = "moved_away"  # in the table meta; its value: when, in Unix seconds
 
 
 def moved_away(when: int) -> Refused:
     return Refused(
-        "moved-away",
+        WAS_MOVED,
         f"this relay was moved to another database on {utc(when):%Y-%m-%d at %H:%M} UTC",
         hint="run that one; to go back to this one: migrate --moved-back, with the same settings",
     )

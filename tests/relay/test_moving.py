@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Sequence
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
 
 import apsw
@@ -314,6 +314,78 @@ async def gives_new_numbers(store: RelayStore, to: DeviceKey) -> None:
     await store.close()
 
 
+async def test_who_starts_while_the_data_move_away_does_not_go_on_with_them(
+    database_url: str,
+) -> None:
+    """Who opened the database before the mark waits for the move, and is refused after it: what
+    it kept and acknowledged would be lost."""
+    bob = new_device().public
+    await (await PostgresStore.open(database_url)).close()
+    async with postgres_source(database_url) as side:
+        store = await PostgresStore.open(database_url)
+        waiting = [
+            asyncio.create_task(work)
+            for work in (
+                store.processes.relay_seed(SEED),
+                store.processes.announce(Address("relay.example", 7000), b"r" * 16, "1"),
+                store.enqueue([parcel(bob)], now=NOW),
+                store.delivery_tokens.set(bob, [b"t" * 32], optional=False, now=NOW),
+            )
+        ]
+        done, _ = await asyncio.wait(waiting, timeout=0.3)
+        assert not done
+        await side.mark_as_moved(NOW)
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [getattr(each, "code", each) for each in outcomes] == ["moved-away"] * len(waiting)
+    assert await store.processes.all() == []
+    await store.close()
+    await take_back_postgres(database_url)
+    await gives_new_numbers(await PostgresStore.open(database_url), bob)
+
+
+def test_a_relay_that_was_silent_while_its_data_moved_away_ends(
+    tmp_path: Path, new: Path, database_url: str
+) -> None:
+    """Its machine slept, say."""
+    with RelayProcess(tmp_path / "data", "--database-url", database_url) as relay:
+        asyncio.run(forget_processes_and_move(database_url, new))
+        out, err = relay.popen.communicate(timeout=15)
+        assert relay.popen.returncode == 1
+        assert json.loads(out)["error"]["code"] == "moved-away", err
+
+
+async def forget_processes_and_move(url: str, new: Path) -> None:
+    connection = await asyncpg.connect(url)
+    for _ in range(10):
+        await connection.execute("DELETE FROM processes")
+        with suppress(Refused):  # it may have been beating just then
+            await to_sqlite(url, new)
+            break
+    await connection.close()
+
+
+async def test_who_announces_itself_before_the_move_has_its_locks_stops_it(
+    new: Path, database_url: str
+) -> None:
+    store = await PostgresStore.open(database_url)
+    starting = await asyncpg.connect(database_url)
+    try:
+        transaction = starting.transaction()
+        await transaction.start()
+        await starting.execute(
+            "INSERT INTO processes (address, run, version, started, seen)"
+            " VALUES ('relay.example:7000', 'r', '1', 1, extract(epoch FROM clock_timestamp()))"
+        )
+        moving = asyncio.create_task(to_sqlite(database_url, new))
+        await asyncio.sleep(0.3)
+        await transaction.commit()
+        assert await code_of(moving) == "already-running"
+    finally:
+        await starting.close()
+        await store.close()
+    assert not new.exists()
+
+
 async def test_a_source_that_cannot_be_marked_is_said_to_be_none(
     old: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +397,42 @@ async def test_a_source_that_cannot_be_marked_is_said_to_be_none(
     monkeypatch.setattr(SqliteSide, "mark_as_moved", full)
     assert not (await to_postgres(old, database_url)).marked
     await (await PostgresStore.open(database_url)).close()
+
+
+async def test_a_source_whose_mark_is_not_on_disk_is_said_to_be_none(
+    old: Path, new: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL ends between the mark and its commit."""
+    await to_postgres(old, database_url)
+    mark = PostgresSide.mark_as_moved
+
+    async def mark_and_end(side: PostgresSide, now: int) -> None:
+        await mark(side, now)
+        side._connection.terminate()
+
+    monkeypatch.setattr(PostgresSide, "mark_as_moved", mark_and_end)
+    moved = await to_sqlite(database_url, new)
+    assert moved.keyed
+    assert not moved.marked
+    assert new.exists()
+    await (await PostgresStore.open(database_url)).close()
+
+
+async def test_a_target_that_is_not_on_disk_is_none(
+    old: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL ends before its commit: the relay stays where it is."""
+    finish = PostgresSide.finish
+
+    async def finish_and_end(side: PostgresSide) -> None:
+        await finish(side)
+        side._connection.terminate()
+
+    monkeypatch.setattr(PostgresSide, "finish", finish_and_end)
+    with pytest.raises(Fault) as fault:
+        await to_postgres(old, database_url)
+    assert fault.value.code == "store-unavailable"
+    await (await SqliteStore.open(old)).close()
 
 
 async def test_nothing_moves_under_a_running_relay(old: Path, new: Path, database_url: str) -> None:

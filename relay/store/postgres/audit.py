@@ -10,7 +10,7 @@ from relay.store.audit import SALT_LENGTH, TRIMMED, Place, Row, next_row
 from relay.store.postgres.connecting import Connection, connect
 from relay.store.postgres.database import Database
 from relay.store.postgres.failures import blaming_the_server
-from relay.store.postgres.inspection import require_schema
+from relay.store.postgres.schema import require_schema
 
 _ROWS = (
     "SELECT number, time, event, subject, salt, commitment, hash FROM audit"

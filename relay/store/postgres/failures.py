@@ -12,9 +12,11 @@ from typing import Final
 
 import asyncpg
 
+from relay.store.moved import moved_away
 from schemas.errors import Blame, Fault
 
 UNAVAILABLE: Final = "store-unavailable"
+MOVED_STATE: Final = "QN001"  # the SQLSTATE with which a database that was moved refuses writes
 
 # Nothing was done, and doing it again may pass.
 AGAIN: Final = (
@@ -93,7 +95,7 @@ def unavailable(why: str, server: str = "") -> Fault:
 @contextmanager
 def blaming_the_server(server: str = "") -> Iterator[None]:
     """Codes: `store-unavailable`, `wrong-database-password`, `no-such-database`,
-    `database-not-ours`, `disk-full`, `disk-read-only`, `database-damaged`.
+    `database-not-ours`, `disk-full`, `disk-read-only`, `database-damaged`; Refused `moved-away`.
 
     Messages hold `server`, which is where it is, and nothing else of the URL or of the data.
     """
@@ -124,6 +126,8 @@ def _why(error: Exception) -> str:
 
 
 def _fault_of(error: asyncpg.PostgresError, server: str) -> Fault | None:
+    if error.sqlstate == MOVED_STATE:
+        return moved_away(int(error.detail))
     for kind, (code, message, hint) in _FAULTS.items():
         if isinstance(error, kind):
             return Fault(code, message, blame=Blame.ENVIRONMENT, hint=hint)

@@ -7,13 +7,18 @@ from dataclasses import asdict, dataclass
 
 from identity.keys import KeyPair, device_from_seed
 from relay.store.contract import Quotas
-from relay.store.postgres.connecting import Connection, connect
+from relay.store.postgres.connecting import connect
 from relay.store.postgres.failures import blaming_the_server
 from relay.store.postgres.processes import processes
-from relay.store.postgres.schema import MIGRATIONS, migrate, schema_version
+from relay.store.postgres.schema import (
+    MIGRATIONS,
+    migrate,
+    no_database,
+    require_schema,
+    schema_version,
+)
 from relay.store.postgres.usage import count
 from relay.store.processes import Process
-from schemas.errors import Blame, Fault
 from schemas.ids import DeviceKey
 from storage.sqlite import load_migrations
 
@@ -66,21 +71,6 @@ async def _bring_up_to_date(url: str) -> int:
         connection.terminate()
 
 
-async def require_schema(connection: Connection) -> None:
-    """Raises Fault `no-database`."""
-    if not await schema_version(connection):
-        raise _unused()
-
-
-def _unused() -> Fault:
-    return Fault(
-        "no-database",
-        "no relay has used this database yet",
-        blame=Blame.CALLER,
-        hint="start the relay once, or check database_url",
-    )
-
-
 async def _members(url: str) -> Members:
     connection = await connect(url)
     try:
@@ -88,7 +78,7 @@ async def _members(url: str) -> Members:
             await require_schema(connection)
             seed = await connection.fetchval("SELECT seed FROM relay_key")
             if seed is None:
-                raise _unused()
+                raise no_database()
             return Members(device_from_seed(bytes(seed)), tuple(await processes(connection)))
     finally:
         connection.terminate()

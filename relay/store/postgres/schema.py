@@ -32,6 +32,23 @@ async def schema_version(connection: Connection) -> int:
     return int(await connection.fetchval("SELECT max(version) FROM schema_version") or 0)
 
 
+async def require_schema(connection: Connection) -> int:
+    """As `schema_version`. Raises Fault `no-database`."""
+    version = await schema_version(connection)
+    if not version:
+        raise no_database()
+    return version
+
+
+def no_database() -> Fault:
+    return Fault(
+        "no-database",
+        "no relay has used this database yet",
+        blame=Blame.CALLER,
+        hint="start the relay once, or check database_url",
+    )
+
+
 async def migrate(connection: Connection) -> int:
     """Bring the schema up to the newest migration, each in a transaction of its own; its number.
 
