@@ -229,6 +229,38 @@ async def test_a_relay_that_answered_one_guise_is_dialled_by_all(
         assert anonymous.why_not(address) is None
 
 
+async def test_a_dial_that_failed_is_nothing_to_guises_that_are_connected(
+    guises: Guises, relays: Relays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = await relays()
+    anonymous = guises(relay_retry_first_s=30.0)
+    one = stranger()
+    await within(ask(anonymous, relay.address, one))
+
+    async def without_a_socket() -> AnonymousEndpoint:
+        endpoint = await AnonymousEndpoint.open_anonymous(Address("127.0.0.1", 0))
+        await endpoint.close()
+        return endpoint
+
+    monkeypatch.setattr(anonymous, "_open_anonymous", without_a_socket)
+    with pytest.raises(Fault):
+        await within(ask(anonymous, relay.address, stranger()))
+    await within(ask(anonymous, relay.address, one))
+
+
+async def test_a_changed_network_makes_room_for_who_waits(
+    guises: Guises, relays: Relays, unwilling: Callable[..., Awaitable[asyncio.Task[None]]]
+) -> None:
+    relay = await relays()
+    anonymous = guises(guises_at_once=1, guises_at_relay=1)
+    await unwilling(anonymous, relay.address, stranger())
+    waiting = asyncio.create_task(ask(anonymous, relay.address, stranger()))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    anonymous.network_changed()
+    await within(waiting)
+
+
 def test_what_is_about_one_recipient_shares_the_turn_it_waits_for() -> None:
     now = 0.0
     departures = Departures(2.0, lambda: now)
