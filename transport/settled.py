@@ -45,8 +45,8 @@ def forget_handshake(quic: QuicConnection) -> None:
         quic._cryptos |= dict.fromkeys(_WITHOUT_KEYS, _NO_KEYS)
         quic._cryptos_initial = dict.fromkeys(quic._cryptos_initial, _NO_KEYS)
     _shrink_space(quic._spaces[one_rtt])
-    for keys in (quic._cryptos[one_rtt].recv, quic._cryptos[one_rtt].send):
-        _shrink_keys(keys)
+    quic._cryptos[one_rtt].__class__ = _SmallKeys
+    _shrink_keys(quic._cryptos[one_rtt])
     for path in quic._network_paths:
         _shrink_path(path)
     quic._loss._logger = quic._logger
@@ -59,14 +59,23 @@ def _shrink_space(space: Any) -> None:
         space.received_packets = ReceivedNumbers(space.received_packets)
 
 
-def _shrink_keys(keys: Any) -> None:
-    keys._setup_cb = keys._teardown_cb = NoCallback  # they write aioquic's own log
-    if isinstance(keys.aead, AEAD):
-        _, cipher_name = CIPHER_SUITES[keys.cipher_suite]
-        key, iv, _ = derive_key_iv_hp(
-            cipher_suite=keys.cipher_suite, secret=keys.secret, version=keys.version
-        )
-        keys.aead = PausingAead(cipher_name, key, iv)
+class _SmallKeys(CryptoPair):
+    """Keys that stay small when either side updates them."""
+
+    def _update_key(self, trigger: str) -> None:
+        super()._update_key(trigger)
+        _shrink_keys(self)
+
+
+def _shrink_keys(pair: Any) -> None:
+    for keys in (pair.recv, pair.send):
+        keys._setup_cb = keys._teardown_cb = NoCallback  # they write aioquic's own log
+        if isinstance(keys.aead, AEAD):
+            _, cipher_name = CIPHER_SUITES[keys.cipher_suite]
+            key, iv, _ = derive_key_iv_hp(
+                cipher_suite=keys.cipher_suite, secret=keys.secret, version=keys.version
+            )
+            keys.aead = PausingAead(cipher_name, key, iv)
 
 
 def _shrink_path(path: Any) -> None:

@@ -65,6 +65,7 @@ METHODS: dict[tuple[type, str], str] = {
     (connection.QuicConnection, "_write_ack_frame"): "self, builder, space, now",
     (connection.QuicConnection, "_write_stream_frame"): "self, builder, space, stream, max_offset",
     (connection.QuicConnection, "_write_stream_limits"): "self, builder, space, stream",
+    (crypto.CryptoPair, "_update_key"): "self, trigger",
     (crypto.CryptoPair, "decrypt_packet"): "self, packet, encrypted_offset, expected_packet_number",
     (crypto.CryptoPair, "encrypt_packet"): "self, plain_header, plain_payload, packet_number",
     (recovery.QuicPacketRecovery, "get_probe_timeout"): "self, include_max_ack_delay",

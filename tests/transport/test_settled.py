@@ -87,6 +87,10 @@ def test_a_settled_connection_updates_its_keys(loop: JumpingLoop, updates: int) 
             await end.ping()
             await other.ping()
             assert other.quic._cryptos[tls.Epoch.ONE_RTT].recv.key_phase != phase
+        for end in (client, server):
+            keys = end.quic._cryptos[tls.Epoch.ONE_RTT]
+            assert isinstance(keys.recv.aead, PausingAead), "a peer would make both large"
+            assert isinstance(keys.send.aead, PausingAead)
         client.close_now()
         await server.wait_closed()
 
