@@ -144,6 +144,14 @@ TRANSPORT = (
         f"{_BOUNDS}::test_switching_connection_ids_for_ever",
     ),
     defence(
+        "connection ids that are retired for ever",
+        "transport/endpoint.py",
+        "        if connection_id not in self._routes:  # told twice: made, and sent\n",
+        "        if True:\n",
+        "tests/transport/test_endpoint.py::"
+        "test_a_peer_that_retires_our_ids_for_ever_leaves_none_behind",
+    ),
+    defence(
         "a timer that fires a rounding error early",
         "transport/timer.py",
         "TIMER_SLACK_S = 1e-6",

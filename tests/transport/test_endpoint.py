@@ -216,6 +216,31 @@ async def test_a_library_error_costs_one_connection(
     assert "dropped" in caplog.text
 
 
+async def test_a_peer_that_retires_our_ids_for_ever_leaves_none_behind(
+    open_endpoint: Open,
+) -> None:
+    """Each is replaced by one that is known twice: when it is made, and when it is sent."""
+    inbox = Inbox()
+    server = await open_endpoint(inbox)
+    # The attacker's own bound is not what is tried here.
+    client = await open_endpoint(limits=replace(QUICK, peer_connection_ids=1 << 30))
+    dialed = await within(client.dial([server.address], expected=server.device, alpn=ALPN))
+    accepted = await inbox.next()
+    await within(dialed.ping())
+    quic = accepted.quic
+    for _ in range(50):
+        assert dialed.quic._peer_cid_available, "each that was retired is replaced"
+        dialed.quic.change_connection_id()
+        await within(dialed.ping())
+    ids = server._ids[accepted]
+    first_named = quic.original_destination_connection_id  # no id of ours: nobody can retire it
+    assert sorted(ids) == sorted([first_named, *(each.cid for each in quic._host_cids)])
+    assert set(ids) == server._routes.keys()
+    assert len(ids) == 1 + QUICK.connection_ids
+    dialed.close_now()
+    await eventually(lambda: not server._ids and not server._routes)
+
+
 # Handlers and the end
 
 
