@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.hazards.defence import Defence, defence
 
 _AUDIT = "tests/relay/store/test_audit.py"
+_MOVING = "tests/relay/test_moving.py"
 
 OPERATIONS: tuple[Defence, ...] = (
     defence(
@@ -75,7 +76,22 @@ OPERATIONS: tuple[Defence, ...] = (
         "relay/store/sqlite/database.py",
         "            check_not_moved(writing)\n            backup.revive(writing)",
         "            backup.revive(writing)",
-        "tests/relay/test_moving.py::test_no_relay_starts_on_what_was_moved_until_it_is_taken_back",
+        f"{_MOVING}::test_no_relay_starts_on_what_was_moved_until_it_is_taken_back",
+    ),
+    defence(
+        "what was moved away refuses writes",
+        "relay/store/postgres/moved.py",
+        "        await connection.execute(_REFUSED.format(table))\n",
+        "        pass\n",
+        f"{_MOVING}::test_who_starts_while_the_data_move_away_does_not_go_on_with_them",
+        f"{_MOVING}::test_a_relay_that_was_silent_while_its_data_moved_away_ends",
+    ),
+    defence(
+        "who announced itself before the move's locks stops it",
+        "relay/moving/postgres_side.py",
+        "            await self._check_none_lives()  # one may have come before the lock\n",
+        "",
+        f"{_MOVING}::test_who_announces_itself_before_the_move_has_its_locks_stops_it",
     ),
     defence(
         "new calls while a relay stops",
