@@ -2,7 +2,7 @@
 
 States of a subscription: looking (into the mailbox) → pushing (a call of the subscriber's sink) →
 looking …; looking finds nothing → waiting (for an arrival) → looking; the store is away or behind →
-waiting (LOOK_AGAIN_S at most) → looking. It ends with its stream, its connection or the relay, when
+waiting (LOOK_AGAIN_S or so) → looking. It ends with its stream, its connection or the relay, when
 a newer one takes its place, and when the sink fails or is too slow.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -162,8 +163,9 @@ class Subscriptions:
                         if not await self._push_next(subscription):
                             await arrival.wait()
                     except _StoreAway:  # its subscriber would not hear that it ended, nor of mail
+                        spread = random.uniform(0.75, 1.25)  # noqa: S311 - or all look at once
                         with contextlib.suppress(TimeoutError):
-                            async with asyncio.timeout(LOOK_AGAIN_S):
+                            async with asyncio.timeout(LOOK_AGAIN_S * spread):
                                 await arrival.wait()
             reason = "relay-stopping"
         except Unreachable as fault:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,30 @@ async def test_a_store_that_was_away_for_a_moment_costs_no_subscription(
         await alice.enqueue(parcel(bob.public))
         await sink.has(2)
     assert tries > 3
+
+
+async def test_subscriptions_do_not_look_all_at_once_into_a_store_that_was_away(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push, "LOOK_AGAIN_S", 0.4)
+    looks: dict[object, list[float]] = defaultdict(list)
+    loop = asyncio.get_running_loop()
+
+    async def away(name: object, **_: Any) -> Any:
+        looks[name].append(loop.time())
+        raise Fault("store-unavailable", "no", blame=Blame.ENVIRONMENT)
+
+    monkeypatch.setattr(relay.service.subscriptions._store, "peek", away)
+    async with AsyncExitStack() as stack:
+        for _ in range(12):
+            client = await stack.enter_async_context(subscriber(relay))
+            assert await client.subscribe(Sink()) == ""
+        async with asyncio.timeout(20):
+            while len(looks) < 12 or min(map(len, looks.values())) < 2:
+                await asyncio.sleep(0.005)
+    waits = [times[1] - times[0] for times in looks.values()]
+    assert min(waits) >= 0.75 * 0.4
+    assert max(waits) - min(waits) > 0.05, "spread over 0.2 s"
 
 
 async def test_only_the_owner_subscribes(relay: Relay) -> None:
