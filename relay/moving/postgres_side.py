@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
+import asyncpg
+
 from relay.moving.side import NOT_MOVED, Batch, Row, not_empty, relay_runs
 from relay.store.contract import Usage
 from relay.store.postgres import moved
@@ -174,7 +176,10 @@ class PostgresSide:
         with blaming_the_server():
             await self._check_none_lives()
             names = ", ".join(sorted(set(await self.tables()) - {"schema_version"}))
-            await self._connection.execute(f"LOCK TABLE {names} IN {mode} MODE")
+            try:
+                await self._connection.execute(f"LOCK TABLE {names} IN {mode} MODE")
+            except asyncpg.DeadlockDetectedError as error:  # with somebody who writes
+                raise relay_runs(HERE) from error
             await self._check_none_lives()  # one may have come before the lock
 
     async def _check_none_lives(self) -> None:

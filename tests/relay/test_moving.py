@@ -364,6 +364,25 @@ async def forget_processes_and_move(url: str, new: Path) -> None:
     await connection.close()
 
 
+async def test_a_relay_that_writes_while_the_move_takes_its_locks_stops_it(
+    new: Path, database_url: str
+) -> None:
+    """It waits for a table that the move has, and the move for one that it has."""
+    await (await PostgresStore.open(database_url)).close()
+    writing = await asyncpg.connect(database_url)
+    try:
+        await writing.execute("SET deadlock_timeout = '1min'")  # the move is to find it
+        await writing.execute("BEGIN; LOCK TABLE usage IN ROW EXCLUSIVE MODE")
+        moving = asyncio.create_task(to_sqlite(database_url, new))
+        await asyncio.sleep(0.5)
+        first = asyncio.create_task(writing.execute("LOCK TABLE accounts IN ROW EXCLUSIVE MODE"))
+        assert await code_of(moving) == "already-running"
+        await first
+    finally:
+        await writing.close()
+    assert not new.exists()
+
+
 async def test_who_announces_itself_before_the_move_has_its_locks_stops_it(
     new: Path, database_url: str
 ) -> None:
