@@ -16,7 +16,7 @@ from rich.table import Table
 
 from relay.cli import telling, with_settings
 from relay.config import RelayConfig, load_config
-from relay.store.accounts import AccountEntry, no_account
+from relay.store.accounts import Account, AccountEntry, AccountStore, no_account
 from relay.store.opening import accounts_beside
 from schemas.accounts import account_name
 from schemas.errors import Refused
@@ -58,6 +58,7 @@ def accounts_command(
         if deleted is not None:
             name = account_name(deleted)
             if not yes:
+                asyncio.run(_require(settings, name))
                 _confirm(name, as_json=as_json)
             devices = asyncio.run(_delete(settings, name))
             gone = {"deleted": name, "devices": [device.hex() for device in devices]}
@@ -74,7 +75,12 @@ def accounts_command(
 def _confirm(name: str, *, as_json: bool) -> None:
     """Raises Refused `not-confirmed`."""
     question = f"Delete the account {name}, and the mail that waits for its devices?"
-    if as_json or not click.confirm(question, err=True):
+    try:
+        agreed = not as_json and click.confirm(question, err=True)
+    except click.Abort:  # nobody is there to answer
+        agreed = False
+        click.echo(err=True)  # what follows has a line of its own
+    if not agreed:
         raise Refused("not-confirmed", "nothing was deleted", hint="give --yes, or answer y")
 
 
@@ -83,12 +89,24 @@ async def _entries(settings: RelayConfig) -> list[AccountEntry]:
         return await accounts.entries()
 
 
+async def _require(settings: RelayConfig, name: str) -> None:
+    """Raises Refused `no-account`."""
+    async with accounts_beside(settings) as accounts:
+        await _account(accounts, name)
+
+
+async def _account(accounts: AccountStore, name: str) -> Account:
+    """Raises Refused `no-account`."""
+    account = await accounts.account(name)
+    if account is None:
+        raise no_account()
+    return account
+
+
 async def _delete(settings: RelayConfig, name: str) -> list[DeviceKey]:
     """The devices that were in it. Raises Refused `no-account`."""
     async with accounts_beside(settings) as accounts:
-        account = await accounts.account(name)
-        if account is None:
-            raise no_account()
+        account = await _account(accounts, name)
         now = int(time.time())
         return list(await accounts.delete(account.identity, now=now, by_operator=True))
 
@@ -96,9 +114,7 @@ async def _delete(settings: RelayConfig, name: str) -> list[DeviceKey]:
 async def _revoke(settings: RelayConfig, name: str, text: str) -> DeviceKey:
     """The device that `text` means. Raises Refused `no-account`, `no-such-device`."""
     async with accounts_beside(settings) as accounts:
-        account = await accounts.account(name)
-        if account is None:
-            raise no_account()
+        account = await _account(accounts, name)
         digits = text.lower()
         found = [
             each.device

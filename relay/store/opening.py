@@ -49,7 +49,7 @@ async def accounts_beside(config: RelayConfig) -> AsyncIterator[AccountStore]:
             from relay.store.postgres import database as postgres
             from relay.store.postgres.accounts import PostgresAccounts
 
-        shared = await postgres.Database.open(config.database_url, config.quotas)
+        shared = await postgres.Database.beside(config.database_url)
         try:
             yield PostgresAccounts(shared)
         finally:

@@ -7,7 +7,7 @@ from typing import Final
 from relay.refusals import blobs_full
 from relay.store.accounts import Standing, name_taken
 from relay.store.contract import LAST_RESORT_SUITES, Quotas
-from schemas.errors import Refused
+from schemas.errors import Blame, Fault, Refused
 from schemas.ids import IdentityKey
 
 # Owners: what the directory keeps is somebody's, a device's or an identity's. An owner is known who
@@ -143,3 +143,16 @@ def _device_taken() -> Refused:
         "this device belongs to an account here already",
         hint="revoke it there first",
     )
+
+
+def require_version(found: int, newest: int) -> None:
+    """For a command beside the relay. Raises Fault `database-older`, `database-newer`."""
+    if found != newest:
+        raise Fault(
+            "database-older" if found < newest else "database-newer",
+            f"the database has version {found}; this program knows {newest}",
+            blame=Blame.ENVIRONMENT,
+            hint="start the relay with this program first"
+            if found < newest
+            else "upgrade this program",
+        )

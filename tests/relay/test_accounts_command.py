@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -18,7 +19,9 @@ from relay.config import load_config
 from relay.server import open_relay
 from relay.store.accounts import Account
 from relay.store.opening import accounts_beside
+from relay.store.postgres.store import PostgresStore
 from relay.store.sqlite.store import SqliteStore
+from schemas.errors import Fault
 from tests.relay.people import auth, login, person, register
 from tests.relay.process import Ended, RelayProcess, run_relay
 from tests.relay.support import (
@@ -145,6 +148,34 @@ async def test_what_a_command_deleted_makes_room_in_the_relay_that_runs(tmp_path
         await store.close()
 
 
+async def test_on_postgresql_it_makes_migrates_and_settles_nothing(database_url: str) -> None:
+    """As on SQLite: what a restore or an upgrade needs is done by the relay, when it starts."""
+    config = load_config({"database_url": database_url}, {}, None)
+    connection = await asyncpg.connect(database_url)
+    try:
+
+        async def code() -> str:
+            with pytest.raises(Fault) as fault:
+                async with accounts_beside(config):
+                    pass
+            return fault.value.code
+
+        assert await code() == "no-database"
+        assert await connection.fetchval("SELECT to_regclass('schema_version')") is None
+        await (await PostgresStore.open(database_url)).close()
+        await connection.execute("UPDATE home SET place = 'elsewhere'")
+        async with accounts_beside(config) as accounts:
+            assert await accounts.entries() == []
+            ada = person("ada").identity.public
+            account, device = Account("ada", ada, b"\1record"), new_device().public
+            await accounts.register(account, device, "laptop", invite=None, most=9, now=NOW)
+        assert await connection.fetchval("SELECT place FROM home") == "elsewhere"
+        await connection.execute("INSERT INTO schema_version VALUES (99)")
+        assert await code() == "database-newer"
+    finally:
+        await connection.close()
+
+
 def test_it_asks_before_it_deletes_and_shows_no_name_that_steers_a_terminal(
     tmp_path: Path,
 ) -> None:
@@ -177,6 +208,7 @@ def test_it_asks_before_it_deletes_and_shows_no_name_that_steers_a_terminal(
     assert refused("--revoke", "ann", os.urandom(32).hex()) == "no-such-device"
     assert refused("--revoke", "bob", first.hex()) == "no-account"
     assert refused("--delete", "bob", "--yes") == "no-account"
+    assert refused("--delete", "bob") == "no-account"
     assert refused("--delete", "ann") == "not-confirmed"
     assert command("--delete", "ann", "--revoke", "ann", first.hex()).exit_code == 2
     shown = command()
@@ -185,6 +217,12 @@ def test_it_asks_before_it_deletes_and_shows_no_name_that_steers_a_terminal(
     kept = command("--delete", "ann", answer="n\n")
     assert kept.exit_code == 1
     assert "nothing was deleted" in kept.stderr
+    nobody_answers = command("--delete", "ann", answer="")
+    assert nobody_answers.exit_code == 1
+    assert nobody_answers.stderr.splitlines()[1:] == kept.stderr.splitlines()[1:]
+    unknown = command("--delete", "bob")
+    assert "no-account" in unknown.stderr
+    assert "Delete the account" not in unknown.stderr
     assert "ann" in command().stdout
     assert command("--delete", "ann", answer="y\n").exit_code == 0
     assert command("--json").stdout == ""

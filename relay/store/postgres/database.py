@@ -27,7 +27,7 @@ from relay.store.postgres.connecting import (
 )
 from relay.store.postgres.failures import AGAIN, UNAVAILABLE, blaming_the_server
 from relay.store.postgres.moved import check_not_moved
-from relay.store.postgres.schema import migrate, revive_if_moved
+from relay.store.postgres.schema import migrate, require_newest, revive_if_moved
 from schemas.errors import Blame, Fault
 
 log = logging.getLogger(__name__)
@@ -41,14 +41,23 @@ RETRY_S: Final = 0.02
 
 
 class Database:
-    """Made by `open`; reads see every change that was acknowledged before them, by any process."""
+    """Made by `open` or `beside`; reads see every change that was acknowledged before them, by
+    any process."""
 
-    def __init__(self, url: str, quotas: Quotas, on_commit: Callable[[Written], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        quotas: Quotas,
+        on_commit: Callable[[Written], None],
+        greet: Callable[[Connection], Awaitable[None]],
+    ) -> None:
+        """`greet` prepares each new connection."""
         self.quotas = quotas
         self.trouble: Fault | None = None  # why the last write failed; None: it did not
         self.commits = 0
         self._url = url
         self._on_commit = on_commit
+        self._greet = greet
         self._pool = self._make_pool(CONNECTIONS)
         self._mail_pool = self._make_pool(MAIL_CONNECTIONS)
         self._running: set[asyncio.Task[object]] = set()
@@ -70,14 +79,31 @@ class Database:
                 await check_not_moved(connection)
         finally:
             connection.terminate()
-        database = cls(url, quotas, on_commit)
-        await database._pool  # an empty one; it connects as it is used
-        await database._mail_pool
-        return database
+        return await cls(url, quotas, on_commit, _greet)._ready()
+
+    @classmethod
+    async def beside(cls, url: str) -> Database:
+        """For a command, whether the relay runs or not: nothing is made, migrated or settled.
+
+        Raises as `open` does, and Fault `no-database`, `database-older`.
+        """
+        connection = await connect(url)
+        try:
+            with blaming_the_server():
+                await require_newest(connection)
+                await check_not_moved(connection)
+        finally:
+            connection.terminate()
+        return await cls(url, Quotas(), lambda _: None, check_durable)._ready()
+
+    async def _ready(self) -> Database:
+        await self._pool  # an empty one; it connects as it is used
+        await self._mail_pool
+        return self
 
     def _make_pool(self, size: int) -> asyncpg.Pool:
         return asyncpg.create_pool(
-            self._url, min_size=0, max_size=size, init=_greet, reset=_keep, **CONNECT_OPTIONS
+            self._url, min_size=0, max_size=size, init=self._greet, reset=_keep, **CONNECT_OPTIONS
         )
 
     async def connect(self) -> Connection:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Final
 
 from relay.store.postgres.connecting import Connection
+from relay.store.rules import require_version
 from schemas.errors import Blame, Fault
 from storage.sqlite import load_migrations
 
@@ -38,6 +39,11 @@ async def require_schema(connection: Connection) -> int:
     if not version:
         raise no_database()
     return version
+
+
+async def require_newest(connection: Connection) -> None:
+    """Raises Fault `no-database`, `database-older`, `database-newer`."""
+    require_version(await require_schema(connection), len(load_migrations(MIGRATIONS)))
 
 
 def no_database() -> Fault:

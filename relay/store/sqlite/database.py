@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import apsw
 
 from relay.store.contract import Quotas, Written
+from relay.store.rules import require_version
 from relay.store.sqlite import backup
 from relay.store.sqlite.moved import check_not_moved
 from relay.store.sqlite.usage import Room, count
@@ -131,16 +132,7 @@ def _open_beside(path: Path, key: bytes | None) -> tuple[apsw.Connection, apsw.C
         )
     writing = open_database(path, key=key)
     try:
-        found, newest = database_version(writing), len(load_migrations(MIGRATIONS))
-        if found != newest:
-            raise Fault(
-                "database-older" if found < newest else "database-newer",
-                f"the database has version {found}; this program knows {newest}",
-                blame=Blame.ENVIRONMENT,
-                hint="start the relay with this program first"
-                if found < newest
-                else "upgrade this program",
-            )
+        require_version(database_version(writing), len(load_migrations(MIGRATIONS)))
         check_not_moved(writing)
         reading = open_database(path, key=key)
     except BaseException:
