@@ -20,8 +20,9 @@ from storage.files import write_private_file
 log = logging.getLogger(__name__)
 
 
-def relay_device(config: RelayConfig) -> KeyPair[DeviceKey]:
-    """The key pair of `tls_key` where that is set, else that of the data folder, made if new.
+def relay_device(config: RelayConfig, *, lived: bool) -> KeyPair[DeviceKey]:
+    """The key pair of `tls_key` where that is set, else that of the data folder, made if new: told
+    loudly where the database has `lived` before, for nodes then need a new address.
 
     Raises Fault `damaged-seed`, `cannot-write-file`; Refused `bad-tls-key`, `bad-tls-cert`.
     """
@@ -29,6 +30,12 @@ def relay_device(config: RelayConfig) -> KeyPair[DeviceKey]:
     if device is None:
         device = device_from_seed(new_seed())
         write_private_file(config.seed, device.seed)
+        if lived:
+            log.warning(
+                "%s was missing: this relay has a new key, and nodes need its new address; if you"
+                " have the old file, stop the relay, put it there and start again",
+                config.seed,
+            )
     return device
 
 

@@ -114,10 +114,11 @@ async def open_relay(
             stack.enter_context(FolderLock(folder))
         close_to_others(config.private_files)
         metrics = RelayMetrics()
+        lived = config.store_backend == "sqlite" and config.database.exists()
         store = await open_store(config, metrics.observe_commit)
         stack.push_async_callback(store.close)
         if store.processes is None:
-            device = relay_device(config)
+            device = relay_device(config, lived=lived)
         else:
             device = await shared_device(config, store.processes)
         await _audit(store, "relay-started", device.public, clock)
