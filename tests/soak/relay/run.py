@@ -20,7 +20,7 @@ from identity.keys import new_seed
 from schemas.addresses import RelayAddress
 from tests.relay.postgres import PostgresServer
 from tests.relay.process import ROOT, RelayProcess, clean_environment
-from tests.soak.relay.growth import KINDS, Watch, serving
+from tests.soak.relay.growth import JUDGED, KINDS, Watch, serving
 from tests.soak.relay.ledger import settle
 from tests.soak.relay.people import SENDERS
 
@@ -203,7 +203,7 @@ class Run:
                 f"  {each.kib / 1024:+7.2f} MiB ({each.kib / each.size:+.2%}) in the last"
                 f" {each.seconds:.0f} s"
             )
-            if kind == "Pss" and not each.flat and held_s >= LEAST_JUDGED_S:
+            if kind == JUDGED and not each.flat and held_s >= LEAST_JUDGED_S:
                 self.report.complaints.append(
                     f"{name} grew by {each.kib / 1024:.1f} MiB in {each.seconds:.0f} s"
                 )
