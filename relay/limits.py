@@ -70,7 +70,7 @@ class RelayLimits:
     target_meetings_burst: int = 50
 
     # At one time
-    connections: int = 6_000  # idle and subscribed, each takes some 100 KiB
+    connections: int = 6_000  # idle and subscribed, each takes some 80 KiB
     connections_per_prefix: int = 512  # of devices that something is kept for: a village
     anonymous_per_prefix: int = 1_024  # of all others: 16 each for 64 of them who write at once
     connections_per_device: int = 8  # a reconnecting phone leaves some behind until they time out
