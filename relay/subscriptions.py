@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from schemas.errors import Blame, Fault, Unreachable
 from schemas.ids import DeviceKey
 from schemas.node_service import Mailbox, fill_parcels
 from transport import Connection
+from transport.pauses import spread
 
 if TYPE_CHECKING:
     from relay.call import Line
@@ -163,9 +163,8 @@ class Subscriptions:
                         if not await self._push_next(subscription):
                             await arrival.wait()
                     except _StoreAway:  # its subscriber would not hear that it ended, nor of mail
-                        spread = random.uniform(0.75, 1.25)  # noqa: S311 - or all look at once
                         with contextlib.suppress(TimeoutError):
-                            async with asyncio.timeout(LOOK_AGAIN_S * spread):
+                            async with asyncio.timeout(spread(LOOK_AGAIN_S)):
                                 await arrival.wait()
             reason = "relay-stopping"
         except Unreachable as fault:

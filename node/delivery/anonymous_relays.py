@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from node.delivery.limits import DeliveryLimits
-from node.delivery.pauses import growing
 from node.delivery.relay_client import RelayClient
 from node.delivery.relay_pool import RelayPool
 from node.delivery.setbacks import Setbacks
@@ -25,6 +24,7 @@ from schemas.addresses import RelayAddress
 from schemas.errors import Fault, Unreachable
 from schemas.ids import DeviceKey
 from transport import DEFAULT_LIMITS, AnonymousEndpoint, TransportLimits
+from transport.pauses import growing
 from transport.supervise import Supervisor
 
 log = logging.getLogger(__name__)

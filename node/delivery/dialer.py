@@ -15,7 +15,6 @@ from node.delivery.limits import DeliveryLimits
 from node.delivery.link import Link
 from node.delivery.links import Links
 from node.delivery.path_rules import PathRules
-from node.delivery.pauses import growing
 from node.delivery.rates import Rates
 from schemas.addresses import AddressKind
 from schemas.errors import Fault, Unreachable
@@ -23,6 +22,7 @@ from schemas.frames import P2P_ALPN
 from schemas.ids import DeviceKey
 from schemas.path_policy import PathPolicy
 from transport import Address, Endpoint
+from transport.pauses import growing
 from transport.supervise import Supervisor
 
 NOT_HERE: Final = "not-here"  # nobody can or will bring us together

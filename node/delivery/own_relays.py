@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from typing import Any
 from node.delivery.asking import Ask
 from node.delivery.limits import DeliveryLimits
 from node.delivery.mailbox import Mailbox
-from node.delivery.pauses import doubled
 from node.delivery.publish import (
     UNKNOWN_METHOD,
     publish_records,
@@ -33,6 +31,7 @@ from schemas.errors import Fault
 from schemas.ids import DeviceKey
 from schemas.node_service import StoredParcel
 from transport import Connection
+from transport.pauses import doubled, spread
 from transport.rpc_guard import RpcError
 from transport.supervise import Supervisor
 
@@ -330,7 +329,7 @@ class _Keeper:
         now, limits = asyncio.get_running_loop().time(), self._limits
         if now < self._list_due:
             return
-        self._list_due = now + limits.relay_list_s * random.uniform(0.75, 1.25)  # noqa: S311
+        self._list_due = now + spread(limits.relay_list_s)
         told = (await client.health()).processes
         processes = followed(told, client.address.address, client.connection.remote.host)
         if processes and set(processes) != set(self.address.processes):

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from node.delivery.limits import DeliveryLimits
-from node.delivery.pauses import growing
 from node.delivery.relay_client import RelayClient
 from node.delivery.setbacks import ProcessKey, Setbacks
 from schemas.addresses import RelayAddress
@@ -31,6 +30,7 @@ from transport import (
 )
 from transport import Address as TransportAddress
 from transport.dial import race
+from transport.pauses import growing
 from transport.supervise import Supervisor
 from transport.timer import TIMER_SLACK_S
 

@@ -7,10 +7,10 @@ from collections import OrderedDict
 from typing import TypeAlias
 
 from node.delivery.limits import DeliveryLimits
-from node.delivery.pauses import growing
 from schemas.addresses import Address
 from schemas.ids import DeviceKey
 from schemas.limits import RELAY_PROCESSES
+from transport.pauses import growing
 
 ProcessKey: TypeAlias = tuple[DeviceKey, Address]
 

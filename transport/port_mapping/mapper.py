@@ -12,6 +12,7 @@ from typing import Final
 from schemas.addresses import Address
 from schemas.errors import Fault, Malformed
 
+from ..pauses import doubled
 from ..supervise import Supervisor
 from .announcements import Announcements
 from .gateways import private_gateways
@@ -108,7 +109,7 @@ class PortMapper:
         limits = self._limits
         if isinstance(outcome, Mapped):
             return max(outcome.until - self._now(), 0) / 2
-        return float(min(limits.again_first_s * 2 ** min(failures - 1, 16), limits.again_most_s))
+        return doubled(limits.again_first_s, failures - 1, limits.again_most_s)
 
     async def _rest(self, wait_s: float) -> None:
         """Until then, or until something happened that makes the outcome doubtful."""
